@@ -1,0 +1,78 @@
+# encoderd. "make run" and "make test" work on a fresh Debian or Ubuntu machine.
+
+GO        ?= go
+BUILD     := build
+CACHE     := .cache
+BIN       := $(CURDIR)/$(CACHE)/bin
+VERSION   := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS   := -s -w -X main.version=$(VERSION)
+LINT      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+LINT_PIN  := v2.15.0
+STATE     ?= $(CACHE)/run
+
+export CGO_ENABLED := 0
+
+.PHONY: help run build test check unit lint fuzz bench box cross clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+run: ## build and run on the software board; page on http://localhost:8080
+	@tools/install run
+	@$(MAKE) --no-print-directory build
+	@mkdir -p $(STATE)
+	@echo "page: http://localhost:8080   picture: rtsp://localhost:8554/main   stop: Ctrl-C"
+	$(BUILD)/encoderd run --board sim --state $(STATE)
+
+build: ## build/encoderd for this machine
+	@mkdir -p $(BUILD)
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/encoderd ./cmd/encoderd
+
+test: ## everything: checks, cross builds, unit and end-to-end tests, the virtual board
+	@tools/install test
+	@rm -f $(BUILD)/times
+	@tools/timed check $(MAKE) --no-print-directory check
+	@tools/timed cross $(MAKE) --no-print-directory cross
+	@tools/timed fuzz $(MAKE) --no-print-directory fuzz
+	@tools/timed box $(MAKE) --no-print-directory box
+	@tools/timed --sum
+
+check: lint unit ## the fast part: vet, lint, unit and end-to-end tests
+
+# Built side by side, run one package after the other: many tests watch a
+# show in real time and would take a busy neighbour for a slow box.
+unit: export CGO_ENABLED := 1
+unit: ## unit and end-to-end tests, with the race detector
+	$(GO) test -race -run '^$$' ./... > /dev/null
+	$(GO) test -race -p 1 -timeout 15m ./...
+
+lint: $(BIN)/golangci-lint-$(LINT_PIN) ## go vet and golangci-lint, the virtual board's tests too
+	$(GO) vet -tags box,board ./...
+	$(BIN)/golangci-lint-$(LINT_PIN) run --timeout 15m --build-tags box,board ./...
+
+$(BIN)/golangci-lint-$(LINT_PIN):
+	@echo "building golangci-lint $(LINT_PIN) (once)"
+	@mkdir -p $(BIN)
+	GOTOOLCHAIN=$$($(GO) env GOVERSION) GOBIN=$(BIN) GOFLAGS= $(GO) install $(LINT)@$(LINT_PIN) # refuses code of a newer Go than its own
+	mv $(BIN)/golangci-lint $@
+
+fuzz: ## every fuzz test for FUZZTIME
+	tools/fuzz $(or $(FUZZTIME),5s)
+
+cross: ## build and vet for the boards' architectures
+	GOARCH=arm64 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/encoderd-arm64 ./cmd/encoderd
+	GOARCH=arm GOARM=7 $(GO) build -trimpath -ldflags '$(LDFLAGS) -I /lib/ld-linux-armhf.so.3' -o $(BUILD)/encoderd-armv7 ./cmd/encoderd
+	GOARCH=arm64 $(GO) vet -tags board ./...
+	GOARCH=arm GOARM=7 $(GO) vet -tags board ./...
+
+box: ## build the virtual board (cached), boot it, test on it
+	@tools/install box
+	buildroot/virt/test
+
+bench: ## speed beside other programs, as ratios
+	@tools/install bench
+	@$(MAKE) --no-print-directory build
+	$(GO) run ./tools/bench $(BENCH)
+
+clean: ## remove what was built, not what was downloaded
+	rm -rf $(BUILD)
