@@ -1,0 +1,154 @@
+package flv
+
+import (
+	"errors"
+	"time"
+
+	"encoderd.example/stream"
+)
+
+// A Tag is one FLV tag: its body is Head followed by Data.
+type Tag struct {
+	Kind Kind
+	// Time is the decoding time in milliseconds since the first picture. It
+	// wraps after 49.7 days, as RTMP 5.3.1.1 asks.
+	Time uint32
+	// Key marks a picture at which decoding can start. Config marks metadata
+	// and sequence headers.
+	Key, Config bool
+	// Head is the muxer's own memory, good until its next call; Data is the
+	// unit's, immutable, and empty for Config.
+	Head, Data []byte
+}
+
+// ErrNoVideo says that a rendition has no H.264, without which neither the
+// rings nor FLV can start.
+var ErrNoVideo = errors.New("the rendition has no H.264 picture, which FLV and RTMP need: choose another rendition")
+
+// A Muxer turns units into tags.
+//
+//	          key picture: metadata, both headers
+//	waiting ─────────────────────────────────────► running ─┐ tags
+//	   ▲                                              │  ◄──┘
+//	   └────────── new track that starts without key ─┘
+//
+// Pictures that nobody can decode and sound from before the first picture are
+// left out, and so are units of codecs other than H.264 and AAC. When a unit
+// points to a new Track, metadata and the sequence header of that track come
+// before it. For use by one goroutine.
+type Muxer struct {
+	encoder      string
+	video, audio *stream.Track // the ones that the far side knows
+	start        time.Duration // DTS of the first picture
+	started      bool
+	waiting      bool // for a key picture
+	head         []byte
+}
+
+// NewMuxer returns a muxer for a rendition with these tracks. encoder is the
+// name that goes into the metadata.
+func NewMuxer(tracks []*stream.Track, encoder string) (*Muxer, error) {
+	m := &Muxer{encoder: encoder, waiting: true, head: make([]byte, 0, 512)}
+	for _, t := range tracks {
+		switch t.Codec {
+		case stream.H264:
+			m.video = t
+		case stream.AAC:
+			m.audio = t
+		default:
+		}
+	}
+	if m.video == nil {
+		return nil, ErrNoVideo
+	}
+	return m, nil
+}
+
+// HasAudio reports whether sound is part of it.
+func (m *Muxer) HasAudio() bool { return m.audio != nil }
+
+// Next hands the tags of u to emit, none if u has to be left out. An error of
+// emit comes back as it is and ends the muxer's use.
+func (m *Muxer) Next(u *stream.Unit, emit func(Tag) error) error {
+	switch u.Track.Codec {
+	case stream.H264:
+		return m.picture(u, emit)
+	case stream.AAC:
+		return m.sound(u, emit)
+	default:
+		return nil
+	}
+}
+
+func (m *Muxer) picture(u *stream.Unit, emit func(Tag) error) error {
+	m.waiting = m.waiting || u.Track != m.video
+	if m.waiting && !u.Key {
+		return nil
+	}
+	if m.waiting {
+		if err := m.begin(u, emit); err != nil {
+			return err
+		}
+	}
+	m.head = AppendVideo(m.head[:0], u.Key, u.PTS-u.DTS)
+	return emit(Tag{Kind: Video, Time: m.time(u), Key: u.Key, Head: m.head, Data: u.Data})
+}
+
+// begin emits what a decoder has to know before the key picture u.
+func (m *Muxer) begin(u *stream.Unit, emit func(Tag) error) error {
+	first := !m.started
+	if first {
+		m.start, m.started = u.DTS, true
+	}
+	m.video, m.waiting = u.Track, false
+	at := m.time(u)
+	if err := m.metadata(at, emit); err != nil {
+		return err
+	}
+	m.head = AppendVideoConfig(m.head[:0], m.video)
+	if err := emit(Tag{Kind: Video, Time: at, Key: true, Config: true, Head: m.head}); err != nil {
+		return err
+	}
+	if !first || m.audio == nil {
+		return nil
+	}
+	return m.audioConfig(at, emit)
+}
+
+func (m *Muxer) sound(u *stream.Unit, emit func(Tag) error) error {
+	if !m.started {
+		m.audio = u.Track
+		return nil
+	}
+	if u.DTS < m.start {
+		return nil
+	}
+	at := m.time(u)
+	if u.Track != m.audio {
+		m.audio = u.Track
+		if err := m.metadata(at, emit); err != nil {
+			return err
+		}
+		if err := m.audioConfig(at, emit); err != nil {
+			return err
+		}
+	}
+	m.head = AppendAudio(m.head[:0])
+	return emit(Tag{Kind: Audio, Time: at, Head: m.head, Data: u.Data})
+}
+
+func (m *Muxer) metadata(at uint32, emit func(Tag) error) error {
+	m.head = AppendMetadata(m.head[:0], m.video, m.audio, m.encoder)
+	return emit(Tag{Kind: Script, Time: at, Config: true, Head: m.head})
+}
+
+func (m *Muxer) audioConfig(at uint32, emit func(Tag) error) error {
+	m.head = AppendAudioConfig(m.head[:0], m.audio)
+	return emit(Tag{Kind: Audio, Time: at, Config: true, Head: m.head})
+}
+
+// time counts from the absolute value, so that rounding does not add up. A
+// clock that steps back before the start stays at 0.
+func (m *Muxer) time(u *stream.Unit) uint32 {
+	return uint32(milliseconds(max(u.DTS-m.start, 0)))
+}

@@ -1,0 +1,101 @@
+package stream
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// A Rendition is one coding of the box's picture together with its sound: the
+// place where encoders publish and outputs read. It outlives both: an encoder
+// that restarts publishes into the same rendition under a new [Track], and no
+// reader loses its connection.
+//
+// All methods may be called from any goroutine.
+type Rendition struct {
+	Name string
+
+	ring *Ring[*Unit]
+
+	mu       sync.Mutex
+	expected []Codec
+	tracks   []*Track // the latest of each codec, in the order of expected
+	changed  chan struct{}
+}
+
+// NewRendition returns a rendition that keeps so many units and is
+// complete once each of the expected codecs has published.
+func NewRendition(name string, units int, expected ...Codec) *Rendition {
+	return &Rendition{
+		Name:     name,
+		ring:     NewRing[*Unit](units),
+		expected: expected,
+		tracks:   make([]*Track, len(expected)),
+		changed:  make(chan struct{}),
+	}
+}
+
+// Publish hands u to all readers and never waits for them. Units of one track
+// must come from one goroutine, in decoding order. A unit of a codec that is
+// not expected is dropped.
+func (r *Rendition) Publish(u *Unit) {
+	if !r.note(u.Track) {
+		return
+	}
+	r.ring.Publish(u, u.Key)
+}
+
+// note keeps t as the latest track of its codec.
+func (r *Rendition) note(t *Track) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := slices.Index(r.expected, t.Codec)
+	if i < 0 {
+		return false
+	}
+	if r.tracks[i] != t {
+		r.tracks[i] = t
+		close(r.changed)
+		r.changed = make(chan struct{})
+	}
+	return true
+}
+
+// Tracks returns the latest track of each expected codec, video first as
+// expected; ok is false while one is missing.
+func (r *Rendition) Tracks() (tracks []*Track, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.complete()
+}
+
+func (r *Rendition) complete() ([]*Track, bool) {
+	return slices.Clone(r.tracks), !slices.Contains(r.tracks, nil)
+}
+
+// Wait returns the tracks once every expected codec has published.
+func (r *Rendition) Wait(ctx context.Context) ([]*Track, error) {
+	for {
+		r.mu.Lock()
+		tracks, ok := r.complete()
+		changed := r.changed
+		r.mu.Unlock()
+		if ok {
+			return tracks, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Reader returns a reader placed at the latest key unit.
+func (r *Rendition) Reader() *Reader[*Unit] { return r.ring.Reader() }
+
+// Resize makes the rendition keep the latest units units; see [Ring.Resize].
+func (r *Rendition) Resize(units int) { r.ring.Resize(units) }
+
+// Close ends the rendition: readers drain what is left and get [ErrClosed].
+func (r *Rendition) Close() { r.ring.Close() }

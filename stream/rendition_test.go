@@ -1,0 +1,80 @@
+package stream_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"encoderd.example/stream"
+)
+
+func TestARenditionIsCompleteOnceEveryExpectedCodecPublished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := stream.NewRendition("main", 16, stream.H264, stream.AAC)
+		video, sound := &stream.Track{Codec: stream.H264}, &stream.Track{Codec: stream.AAC}
+		go func() {
+			r.Publish(&stream.Unit{Track: video, Key: true})
+			time.Sleep(time.Second)
+			if _, ok := r.Tracks(); ok {
+				t.Error("complete without sound")
+			}
+			r.Publish(&stream.Unit{Track: sound})
+		}()
+		tracks, err := r.Wait(t.Context())
+		if err != nil || len(tracks) != 2 || tracks[0] != video || tracks[1] != sound {
+			t.Fatalf("got %v, %v", tracks, err)
+		}
+	})
+}
+
+func TestWaitEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := stream.NewRendition("main", 16, stream.H264)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := r.Wait(ctx); err == nil {
+			t.Error("no error")
+		}
+	})
+}
+
+func TestANewTrackReplacesTheOldAndStrangersAreDropped(t *testing.T) {
+	r := stream.NewRendition("main", 16, stream.H264)
+	first, second := &stream.Track{Codec: stream.H264, Width: 640}, &stream.Track{Codec: stream.H264, Width: 320}
+	r.Publish(&stream.Unit{Track: first, Key: true})
+	rd := r.Reader()
+	r.Publish(&stream.Unit{Track: &stream.Track{Codec: stream.Opus}})
+	r.Publish(&stream.Unit{Track: second, Key: true})
+	if tracks, ok := r.Tracks(); !ok || tracks[0] != second {
+		t.Errorf("got %v, %v", tracks, ok)
+	}
+	for _, want := range []*stream.Track{first, second} {
+		if u, err := rd.Next(t.Context()); err != nil || u.Track != want {
+			t.Errorf("got %v, %v", u, err)
+		}
+	}
+}
+
+func TestAudienceKnowsWhoWatches(t *testing.T) {
+	var a stream.Audience
+	one, two := &stream.Viewer{Peer: "one"}, &stream.Viewer{Peer: "two"}
+	leave := a.Join(one)
+	defer a.Join(two)()
+	leave()
+	leave() // twice does no harm
+	if v := a.Viewers(); len(v) != 1 || v[0] != two {
+		t.Errorf("got %v", v)
+	}
+}
+
+func TestMonotonicIsTheKernelsClock(t *testing.T) {
+	a := stream.Monotonic()
+	b := stream.Monotonic()
+	if a <= 0 || b < a {
+		t.Errorf("%v, then %v", a, b)
+	}
+	if d := time.Since(stream.Wall(b)); d < 0 || d > time.Minute {
+		t.Errorf("wall time of now is %v ago", d)
+	}
+}

@@ -1,0 +1,209 @@
+package rtsp
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"encoderd.example/stream/rtp"
+)
+
+// A conn is one player's connection. Its goroutine alone touches session.
+type conn struct {
+	*service
+	nc    net.Conn
+	br    *bufio.Reader
+	log   *slog.Logger
+	peer  netip.Addr // not valid on networks without addresses
+	local netip.Addr
+
+	wmu sync.Mutex // one response or one batch at a time
+
+	began   time.Time
+	seen    atomic.Int64 // when the player last showed life, nanoseconds after began
+	session *session     // nil: init
+}
+
+var errIdle = errors.New("no sign of life")
+
+// serve talks to one player until it leaves, falls silent or ctx ends.
+func (sv *service) serve(ctx context.Context, nc net.Conn) {
+	c := &conn{
+		service: sv,
+		nc:      nc,
+		br:      bufio.NewReaderSize(nc, maxLine),
+		log:     sv.log.With("peer", nc.RemoteAddr().String()),
+		peer:    hostOf(nc.RemoteAddr()),
+		local:   hostOf(nc.LocalAddr()).WithZone(""),
+		began:   time.Now(),
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = nc.SetReadDeadline(time.Unix(1, 0)) })
+	err := c.requests(ctx, cancel)
+	stop()
+	cancel(err)
+	c.finish(context.WithoutCancel(ctx))
+	c.log.Debug("rtsp connection ended", "reason", context.Cause(ctx))
+}
+
+// finish ends the session with a goodbye, if the player can still take one,
+// and closes the connection.
+func (c *conn) finish(ctx context.Context) {
+	if s := c.session; s != nil && s.playing != nil {
+		s.playing.stop()
+		patience := time.NewTimer(goodbyeTimeout)
+		defer patience.Stop()
+		select {
+		case <-s.playing.done:
+			c.goodbye(ctx, s.playing, s.feed.packer.Goodbye())
+		case <-patience.C: // stuck in a write: closing ends it
+		}
+	}
+	_ = c.nc.Close()
+	c.endSession()
+}
+
+// goodbye tells the player that no more will come. It may be gone already.
+// Over UDP it arrives at another port than the last packets, and players that
+// see it first do not look for them.
+func (c *conn) goodbye(ctx context.Context, p *player, bye *rtp.Batch) {
+	if p.broken {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, goodbyeTimeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = c.nc.Close() })
+	defer stop()
+	if c.session.udp {
+		wait(ctx, goodbyeDelay)
+	}
+	if _, err := p.to.send(ctx, bye); err != nil {
+		c.log.Debug("rtsp goodbye not sent", "err", err)
+	}
+}
+
+// requests answers requests until one ends the connection.
+func (c *conn) requests(ctx context.Context, cancel context.CancelCauseFunc) error {
+	for first := true; ; first = false {
+		if err := c.await(ctx, first); err != nil {
+			return err
+		}
+		if err := c.patience(ctx, c.limits.request); err != nil {
+			return err
+		}
+		if skipped, err := c.skip(); err != nil {
+			return err
+		} else if skipped {
+			continue
+		}
+		req, err := readRequest(c.br)
+		if err != nil {
+			return c.reject(err)
+		}
+		c.alive()
+		res := c.handle(ctx, call{req, cancel})
+		if err := c.write(res.marshal(req.cseq())); err != nil {
+			return err
+		}
+		if res.after != nil {
+			res.after()
+		}
+	}
+}
+
+// reject answers a request that cannot be read and ends the connection: where
+// the next one starts is anybody's guess.
+func (c *conn) reject(err error) error {
+	if bad, ok := errors.AsType[*statusError](err); ok {
+		_ = c.write(answer(bad.status, "Connection: close").marshal(""))
+	}
+	return fmt.Errorf("read request: %w", err)
+}
+
+// await waits for the first byte of a request, as long as the player shows
+// life in other ways.
+func (c *conn) await(ctx context.Context, first bool) error {
+	limit := c.limits.session
+	if first {
+		limit = c.limits.firstRequest
+	}
+	for {
+		left := limit - (time.Since(c.began) - time.Duration(c.seen.Load()))
+		if c.streamsTCP() {
+			left = limit // its acknowledgements are life enough: see write
+		}
+		if left <= 0 {
+			return errIdle
+		}
+		if err := c.patience(ctx, left); err != nil {
+			return err
+		}
+		_, err := c.br.Peek(1)
+		if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+	}
+}
+
+func (c *conn) streamsTCP() bool {
+	return c.session != nil && c.session.playing != nil && !c.session.udp
+}
+
+// patience sets how long reading may take from now on. It returns why ctx has
+// ended, whose end unblocks reading too.
+func (c *conn) patience(ctx context.Context, d time.Duration) error {
+	if err := c.nc.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+// alive notes that the player is there. Any goroutine may call it.
+func (c *conn) alive() { c.seen.Store(int64(time.Since(c.began))) }
+
+// skip reads past what is no request: one byte of an empty line, which some
+// players send in between, or one interleaved frame. Over TCP, receiver
+// reports tell nothing that the connection does not know better.
+func (c *conn) skip() (bool, error) {
+	head, err := c.br.Peek(1)
+	switch {
+	case err != nil:
+		return false, err
+	case head[0] == '\r' || head[0] == '\n':
+		_, err = c.br.Discard(1)
+		return true, err
+	case head[0] != '$':
+		return false, nil
+	}
+	if head, err = c.br.Peek(4); err != nil {
+		return false, err
+	}
+	if _, err = c.br.Discard(4 + int(binary.BigEndian.Uint16(head[2:]))); err != nil {
+		return false, err
+	}
+	c.alive()
+	return true, nil
+}
+
+// write writes a whole response or batch. A player that does not take it in
+// time is lost, since its stream would go on in mid-packet.
+func (c *conn) write(data []byte) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	if err := c.nc.SetWriteDeadline(time.Now().Add(c.limits.write)); err != nil {
+		return err
+	}
+	if _, err := c.nc.Write(data); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package rtsp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"encoderd.example/stream"
+	"encoderd.example/stream/rtp"
+)
+
+// A sender sends what one player wants of a batch, whole.
+type sender interface {
+	send(ctx context.Context, b *rtp.Batch) (bytes int, err error)
+}
+
+// A tcpSender interleaves media with responses on the session's connection.
+type tcpSender struct {
+	c    *conn
+	want rtp.Set
+}
+
+func (s tcpSender) send(_ context.Context, b *rtp.Batch) (int, error) {
+	data := b.Bytes(s.want)
+	if len(data) == 0 {
+		return 0, nil
+	}
+	return len(data), s.c.write(data)
+}
+
+// A player plays for one session, from PLAY to PAUSE or the end.
+type player struct {
+	to     sender
+	rd     *stream.Reader[*rtp.Batch]
+	first  *rtp.Batch // already taken from rd, or nil
+	viewer *stream.Viewer
+	stop   context.CancelFunc
+	leave  []func() // out of feed, audience and sockets; only after done
+
+	done   chan struct{} // closed when serve returns
+	broken bool          // a send failed; for reading after done
+}
+
+// newPlayer enters the feed, the audience and, over UDP, the sockets. Call
+// close once it is no longer wanted.
+func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *session) *player {
+	rd, leave := s.feed.watch(ctx)
+	p := &player{rd: rd, stop: stop, leave: []func(){leave}, done: make(chan struct{})}
+	p.viewer = &stream.Viewer{Protocol: "rtsp/tcp", Rendition: s.feed.src.Name, Peer: c.nc.RemoteAddr().String(), Since: time.Now()}
+	if s.udp {
+		p.viewer.Protocol = "rtsp/udp"
+		p.leave = append(p.leave, c.udp.join(s.rtcpSources(c.peer), c.reported))
+		p.to = newUDPSender(c.udp, s.want, c.peer, c.local, s.ports, s.feed.bitrate())
+	} else {
+		p.to = tcpSender{c, s.want}
+		if err := limitSendBuffer(c.nc, s.feed.bitrate()); err != nil {
+			c.log.Debug("rtsp send buffer stays as it is", "err", err)
+		}
+	}
+	if c.Audience != nil {
+		p.leave = append(p.leave, c.Audience.Join(p.viewer))
+	}
+	return p
+}
+
+// reported notes receiver reports that came by UDP.
+func (c *conn) reported(reports []rtp.ReceiverReport) {
+	c.alive()
+	for _, r := range reports {
+		c.log.Debug("rtsp receiver report", "ssrc", r.SSRC, "fraction_lost", float64(r.Fraction)/256, "lost", r.Lost, "jitter", r.Jitter)
+	}
+}
+
+// close ends the player and waits for it: for the batch on its way at most.
+func (p *player) close() {
+	p.stop()
+	<-p.done
+	for _, leave := range p.leave {
+		leave()
+	}
+	p.leave = nil
+}
+
+// info returns the RTP-Info line (RFC 2326, 12.33) for playing from here on,
+// or none if no batch comes in time to tell.
+func (p *player) info(ctx context.Context, base string, want rtp.Set) []string {
+	ctx, cancel := context.WithTimeout(ctx, firstBatchTimeout)
+	defer cancel()
+	b, err := p.rd.Next(ctx)
+	if err != nil {
+		return nil
+	}
+	p.first = b
+	var parts []string
+	for _, m := range []rtp.Medium{rtp.Video, rtp.Sound} {
+		if want.Has(m) {
+			parts = append(parts, fmt.Sprintf("url=%s%s%d;seq=%d;rtptime=%d", base, controlPrefix, m, b.Seq[m], b.Time[m]))
+		}
+	}
+	return []string{"RTP-Info: " + strings.Join(parts, ",")}
+}
+
+var errStreamEnded = errors.New("the stream ended")
+
+// serve plays from begin, when the response to PLAY is out, until ctx ends. A
+// player that ends otherwise ends its connection through cancel.
+func (p *player) serve(ctx context.Context, begin <-chan struct{}, cancel context.CancelCauseFunc) {
+	defer close(p.done)
+	select {
+	case <-begin:
+	case <-ctx.Done():
+		return
+	}
+	if err := p.run(ctx); err != nil {
+		cancel(err)
+	}
+}
+
+// run sends until ctx ends, which is no error. Only a broken connection makes
+// it end inside a batch.
+func (p *player) run(ctx context.Context) error {
+	for b := p.first; ; {
+		if b != nil {
+			n, err := p.to.send(ctx, b)
+			if err != nil && !dropped(err) {
+				p.broken = true
+				return err
+			}
+			p.viewer.Bytes.Add(uint64(n))
+		}
+		next, err := p.rd.Next(ctx)
+		p.viewer.Lost.Store(p.rd.Lost())
+		switch {
+		case over(ctx):
+			return nil
+		case errors.Is(err, stream.ErrClosed):
+			return errStreamEnded
+		case err != nil:
+			return err
+		}
+		b = next
+	}
+}
+
+func over(ctx context.Context) bool { return ctx.Err() != nil }
+
+// dropped reports whether a datagram was lost on its way out, as datagrams may
+// be: no buffer, or a firewall's verdict.
+func dropped(err error) bool {
+	return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EPERM)
+}
+
+// limitSendBuffer keeps what waits in the kernel to about a second of media,
+// so that neither a slow reader's delay nor the box's memory creeps up.
+func limitSendBuffer(nc net.Conn, bitrate int) error {
+	if tls, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = tls.NetConn()
+	}
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	if err := tcp.SetWriteBuffer(min(max(bitrate/8, minSendBuffer), maxSendBuffer)); err != nil {
+		return fmt.Errorf("limit send buffer: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+// Package rtsp serves renditions to RTSP 1.0 players (RFC 2326), over TCP
+// interleaved and over UDP unicast.
+//
+//	Rendition ─► feed: one Packetizer ─► Ring[*rtp.Batch] ─┬─► player ─► TCP: one write
+//	             (runs only while somebody watches)        ├─► player ─► UDP: one sendmmsg
+//	                                                       └─► …
+//
+// A connection carries at most one session, and the session ends with it: a
+// session id is worth nothing on another connection. Each connection has one
+// goroutine that reads requests and, while it plays, one that writes media;
+// both write under one lock, a whole response or a whole batch at a time.
+//
+//	         SETUP          PLAY
+//	init ───────────► ready ─────► playing
+//	  ▲    TEARDOWN     │  ▲ PAUSE    │
+//	  └─────────────────┴──┴──────────┘
+//
+// Batches are immutable and shared; a player keeps none beyond its write. One
+// that falls behind the ring goes on at a key batch; see [stream.Ring].
+package rtsp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"encoderd.example/stream"
+	"encoderd.example/stream/rtp"
+)
+
+// Defaults of a [Server]'s fields.
+const (
+	DefaultPort                = 8554
+	DefaultUDPPort             = 8000
+	DefaultMaxConns            = 512
+	DefaultMaxConnsPerIP       = 64
+	DefaultDepth               = 512
+	sessionTimeout             = 60 * time.Second
+	firstRequestTimeout        = 10 * time.Second
+	requestTimeout             = 10 * time.Second
+	writeTimeout               = 10 * time.Second
+	trackTimeout               = 5 * time.Second
+	firstBatchTimeout          = 500 * time.Millisecond
+	goodbyeTimeout             = time.Second
+	goodbyeDelay               = 100 * time.Millisecond
+	acceptRetry                = 100 * time.Millisecond
+	minSendBuffer              = 128 << 10
+	maxSendBuffer              = 4 << 20
+	assumedBitrate             = 8_000_000 // of a track that does not tell
+	paceRate             int64 = 50_000_000 / 8
+	paceBurst                  = 64 << 10
+)
+
+// A Server serves renditions. Set its fields before Run and leave them alone
+// from then on.
+type Server struct {
+	// Addr is where Run listens, ":8554" if empty. Unused with a Listener.
+	Addr string
+	// Listener, if set, is where Run accepts; Run closes it. A TLS listener
+	// makes the server speak RTSPS, with media over TCP.
+	Listener net.Listener
+	// TCPOnly refuses media over UDP.
+	TCPOnly bool
+	// UDPPort is the port that RTP packets come from; RTCP uses the next one.
+	// Zero means 8000 or, if that pair is taken, any free one.
+	UDPPort int
+	// Find returns the rendition of a name, nil if there is none. It is called
+	// from many goroutines and must not block.
+	Find func(name string) *stream.Rendition
+	// Audience, if set, lists who plays.
+	Audience *stream.Audience
+	// Log takes who came and went; nil means nobody cares.
+	Log *slog.Logger
+
+	MaxConns      int // connections in all; zero means 512
+	MaxConnsPerIP int // per IPv4 address or IPv6 /64; zero means 64
+	PacketSize    int // of RTP, in bytes; zero means rtp.DefaultSize
+	Depth         int // batches kept for readers, more than a group of pictures; zero means 512
+
+	limits limits // tests shorten them
+}
+
+// limits are the times after which patience ends.
+type limits struct {
+	session, firstRequest, request, write, tracks time.Duration
+}
+
+func (l limits) withDefaults() limits {
+	return limits{
+		session:      orElse(l.session, sessionTimeout),
+		firstRequest: orElse(l.firstRequest, firstRequestTimeout),
+		request:      orElse(l.request, requestTimeout),
+		write:        orElse(l.write, writeTimeout),
+		tracks:       orElse(l.tracks, trackTimeout),
+	}
+}
+
+func orElse[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+// service is one run of a Server.
+type service struct {
+	*Server
+	log    *slog.Logger
+	limits limits
+	udp    *udpPair // nil: not offered
+	feeds  feeds
+	gate   gate
+	wg     sync.WaitGroup // connections and players
+}
+
+// Run serves until ctx ends, then says goodbye to every player, waits for all
+// its goroutines and returns nil. It returns an error if it cannot listen.
+func (s *Server) Run(ctx context.Context) error {
+	if _, err := rtp.NewPacketizer(s.PacketSize); err != nil {
+		return err
+	}
+	ln, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	sv := &service{
+		Server: s,
+		log:    orElse(s.Log, slog.New(slog.DiscardHandler)),
+		limits: s.limits.withDefaults(),
+		gate: gate{
+			total: orElse(s.MaxConns, DefaultMaxConns),
+			each:  orElse(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
+		},
+	}
+	var sockets sync.WaitGroup
+	if !s.TCPOnly {
+		sv.udp, err = listenUDP(ctx, ln.Addr(), s.UDPPort)
+		if err != nil {
+			_ = ln.Close()
+			return err
+		}
+		sv.udp.serve(&sockets, sv.log)
+	}
+	sv.log.Info("rtsp server listens", "addr", ln.Addr().String(), "udp_port", sv.udp.port())
+	err = sv.accept(ctx, ln)
+	sv.wg.Wait()
+	if sv.udp != nil {
+		sv.udp.close() // after the goodbyes
+		sockets.Wait()
+	}
+	return err
+}
+
+func (s *Server) listen(ctx context.Context) (net.Listener, error) {
+	if s.Listener != nil {
+		return s.Listener, nil
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", orElse(s.Addr, fmt.Sprintf(":%d", DefaultPort)))
+	if err != nil {
+		return nil, fmt.Errorf("rtsp: %w", err)
+	}
+	return ln, nil
+}
+
+// accept starts a connection for every caller that the gate lets in.
+func (sv *service) accept(ctx context.Context, ln net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // on a broken listener, ends the connections
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	defer func() { _ = ln.Close() }()
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = nc.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("rtsp: %w", err)
+		case err != nil: // out of descriptors, mostly: it passes
+			sv.log.Warn("rtsp accept failed", "err", err)
+			wait(ctx, acceptRetry)
+			continue
+		}
+		leave, ok := sv.gate.enter(nc.RemoteAddr())
+		if !ok {
+			sv.log.Debug("rtsp connection refused: too many", "peer", nc.RemoteAddr().String())
+			_ = nc.Close()
+			continue
+		}
+		sv.wg.Go(func() {
+			defer leave()
+			sv.serve(ctx, nc)
+		})
+	}
+}
+
+// wait returns after d or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,332 @@
+package rtsp
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
+
+	"encoderd.example/stream/rtp"
+)
+
+// A udpPair is the two sockets that all UDP sessions share: RTP goes out from
+// an even port, RTCP from the next one. What comes in on the first only opens
+// firewalls; on the second, receiver reports keep sessions alive.
+type udpPair struct {
+	rtp, rtcp *net.UDPConn
+
+	mu    sync.Mutex
+	peers map[netip.AddrPort]func([]rtp.ReceiverReport) // by the source of RTCP
+}
+
+const pairTries = 32
+
+// listenUDP opens a pair on the host of addr. Port 0 prefers 8000 and takes
+// any pair that is free.
+func listenUDP(ctx context.Context, addr net.Addr, port int) (*udpPair, error) {
+	host := ""
+	if ip := hostOf(addr); ip.IsValid() && !ip.IsUnspecified() {
+		host = ip.String()
+	}
+	p, err := listenPair(ctx, host, orElse(port, DefaultUDPPort))
+	for try := 0; err != nil && port == 0 && try < pairTries; try++ {
+		p, err = listenPair(ctx, host, 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("rtsp: open udp ports: %w", err)
+	}
+	return p, nil
+}
+
+// listenPair opens RTP on port, RTCP on the one after it. Port 0 means any,
+// and fails if the kernel's choice does not make a pair.
+func listenPair(ctx context.Context, host string, port int) (*udpPair, error) {
+	a, err := listenPacket(ctx, host, port)
+	if err != nil {
+		return nil, err
+	}
+	p := &udpPair{rtp: a, peers: make(map[netip.AddrPort]func([]rtp.ReceiverReport))}
+	if p.port()%2 != 0 {
+		_ = a.Close()
+		return nil, fmt.Errorf("port %d is odd; RTP takes an even one", p.port())
+	}
+	p.rtcp, err = listenPacket(ctx, host, p.port()+1)
+	if err != nil {
+		_ = a.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func listenPacket(ctx context.Context, host string, port int) (*net.UDPConn, error) {
+	var lc net.ListenConfig
+	pc, err := lc.ListenPacket(ctx, "udp", net.JoinHostPort(host, strconv.Itoa(port)))
+	if err != nil {
+		return nil, err
+	}
+	conn, ok := pc.(*net.UDPConn)
+	if !ok {
+		_ = pc.Close()
+		return nil, fmt.Errorf("udp socket is a %T", pc)
+	}
+	return conn, nil
+}
+
+// port returns the RTP port, 0 of a nil pair.
+func (p *udpPair) port() int {
+	if p == nil {
+		return 0
+	}
+	return int(localPort(p.rtp))
+}
+
+func localPort(c *net.UDPConn) uint16 {
+	addr, ok := c.LocalAddr().(*net.UDPAddr)
+	if !ok {
+		return 0
+	}
+	return addr.AddrPort().Port()
+}
+
+// serve reads both sockets until close.
+func (p *udpPair) serve(wg *sync.WaitGroup, log *slog.Logger) {
+	wg.Go(func() { receive(p.rtp, log, func(netip.AddrPort, []byte) {}) })
+	wg.Go(func() { receive(p.rtcp, log, p.report) })
+}
+
+func (p *udpPair) close() {
+	_ = p.rtp.Close()
+	_ = p.rtcp.Close()
+}
+
+func receive(c *net.UDPConn, log *slog.Logger, take func(netip.AddrPort, []byte)) {
+	buf := make([]byte, 2048)
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(buf)
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			log.Debug("rtsp udp read failed", "err", err)
+			continue
+		}
+		take(netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), buf[:n])
+	}
+}
+
+// report hands an RTCP packet to the session that it comes from.
+func (p *udpPair) report(from netip.AddrPort, packet []byte) {
+	p.mu.Lock()
+	take := p.peers[from]
+	p.mu.Unlock()
+	if take == nil {
+		return
+	}
+	if reports, err := rtp.ParseRTCP(packet); err == nil {
+		take(reports)
+	}
+}
+
+// join calls take with the reports from each of the addresses, until leave is
+// called. take must not block.
+func (p *udpPair) join(from []netip.AddrPort, take func([]rtp.ReceiverReport)) (leave func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range from {
+		p.peers[a] = take
+	}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		for _, a := range from {
+			delete(p.peers, a)
+		}
+	}
+}
+
+// What one message of several segments may hold: the kernel's UDP_MAX_SEGMENTS
+// was 64 first; fewer keep a burst inside a receiver's default buffer.
+const (
+	maxSegments     = 24
+	maxSegmentBytes = 40 << 10
+)
+
+// A udpSender sends batches to one player. A batch is one sendmmsg per socket:
+// packets of equal size in a row make one message that the kernel, or the
+// network card, cuts again (UDP_SEGMENT, udp(7), since Linux 4.18); where that
+// is not to be had, each packet is a message.
+type udpSender struct {
+	pair  *udpPair
+	want  rtp.Set
+	to    [4]*net.UDPAddr // by channel
+	src   []byte          // control message: our address that the player knows
+	gso   bool
+	pace  pacer
+	media []ipv4.Message // of one batch, reused
+	ctl   []ipv4.Message
+}
+
+// newUDPSender sends the media in want to ports of peer, from our address
+// local: a box with two networks must answer from the one that was asked.
+func newUDPSender(pair *udpPair, want rtp.Set, peer, local netip.Addr, ports [2][2]uint16, bitrate int) *udpSender {
+	s := &udpSender{pair: pair, want: want, gso: true, pace: newPacer(bitrate)}
+	for ch := range s.to {
+		s.to[ch] = net.UDPAddrFromAddrPort(netip.AddrPortFrom(peer, ports[ch/2][ch%2]))
+	}
+	switch {
+	case !local.IsValid() || local.IsLinkLocalUnicast(): // the peer's zone says it
+	case local.Is4():
+		s.src = (&ipv4.ControlMessage{Src: local.AsSlice()}).Marshal()
+	default:
+		s.src = (&ipv6.ControlMessage{Src: local.AsSlice()}).Marshal()
+	}
+	return s
+}
+
+// send sends b and returns its bytes. It takes as long as the pace demands,
+// but at once what is left when ctx ends.
+func (s *udpSender) send(ctx context.Context, b *rtp.Batch) (int, error) {
+	s.fill(b, 0)
+	if _, err := s.flush(ctx, s.pair.rtcp, s.ctl); err != nil {
+		return 0, err
+	}
+	sent, err := s.flush(ctx, s.pair.rtp, s.media)
+	if s.gso && refusesSegments(err) {
+		s.gso = false // a tunnel or a card that cannot: once and for all
+		s.fill(b, sent)
+		_, err = s.flush(ctx, s.pair.rtp, s.media)
+	}
+	return len(b.Bytes(s.want)), err
+}
+
+// fill makes the messages of b, without its first skip RTP packets.
+func (s *udpSender) fill(b *rtp.Batch, skip int) {
+	s.media, s.ctl = s.media[:0], s.ctl[:0]
+	segment, total, open := 0, 0, false // of the latest media message
+	for ch, packet := range b.Packets(s.want) {
+		switch {
+		case ch%2 == 1:
+			s.ctl = appendMessage(s.ctl, packet, s.to[ch], s.src)
+		case skip > 0:
+			skip--
+		case open && len(packet) <= segment && total+len(packet) <= maxSegmentBytes:
+			m := &s.media[len(s.media)-1]
+			m.Buffers = append(m.Buffers, packet)
+			total += len(packet)
+			open = len(packet) == segment && len(m.Buffers) < maxSegments
+		default:
+			s.media = appendMessage(s.media, packet, s.to[ch], s.src)
+			segment, total, open = len(packet), len(packet), s.gso
+		}
+	}
+	for i := range s.media {
+		if m := &s.media[i]; len(m.Buffers) > 1 {
+			m.OOB = appendSegmentSize(m.OOB, len(m.Buffers[0]))
+		}
+	}
+}
+
+// appendMessage appends a message of one packet. It reuses the buffer list
+// and control space of the message that stood in its place before.
+func appendMessage(ms []ipv4.Message, packet []byte, to *net.UDPAddr, src []byte) []ipv4.Message {
+	if len(ms) < cap(ms) {
+		ms = ms[:len(ms)+1]
+	} else {
+		ms = append(ms, ipv4.Message{})
+	}
+	m := &ms[len(ms)-1]
+	m.Buffers = append(m.Buffers[:0], packet)
+	m.OOB = append(m.OOB[:0], src...)
+	m.Addr = to
+	return ms
+}
+
+// appendSegmentSize appends the control message that has the kernel cut at
+// every size bytes.
+func appendSegmentSize(oob []byte, size int) []byte {
+	at := len(oob)
+	oob = append(oob, make([]byte, unix.CmsgSpace(2))...)
+	h := oob[at:]
+	// struct cmsghdr: length in the size of a pointer, then level and type.
+	if unix.SizeofPtr == 8 {
+		binary.NativeEndian.PutUint64(h, uint64(unix.CmsgLen(2)))
+	} else {
+		binary.NativeEndian.PutUint32(h, uint32(unix.CmsgLen(2)))
+	}
+	binary.NativeEndian.PutUint32(h[unix.SizeofPtr:], unix.IPPROTO_UDP)
+	binary.NativeEndian.PutUint32(h[unix.SizeofPtr+4:], unix.UDP_SEGMENT)
+	binary.NativeEndian.PutUint16(h[unix.CmsgLen(0):], uint16(size))
+	return oob
+}
+
+func refusesSegments(err error) bool {
+	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+// flush sends messages, no more at once than the pace allows, and returns how
+// many packets are gone.
+func (s *udpSender) flush(ctx context.Context, c *net.UDPConn, ms []ipv4.Message) (packets int, err error) {
+	pc := ipv4.NewPacketConn(c)
+	for len(ms) > 0 {
+		n, size := 1, messageSize(&ms[0])
+		for n < len(ms) && size+messageSize(&ms[n]) <= paceBurst {
+			size += messageSize(&ms[n])
+			n++
+		}
+		s.pace.take(ctx, size)
+		n, err := pc.WriteBatch(ms[:n], 0)
+		if err != nil {
+			return packets, fmt.Errorf("send udp to %v: %w", ms[0].Addr, err)
+		}
+		for i := range ms[:n] {
+			packets += len(ms[i].Buffers)
+		}
+		ms = ms[n:]
+	}
+	return packets, nil
+}
+
+func messageSize(m *ipv4.Message) int {
+	n := 0
+	for _, b := range m.Buffers {
+		n += len(b)
+	}
+	return n
+}
+
+// A pacer spreads bursts, so that a key picture or the cached group of
+// pictures that a session begins with does not overrun the player's receive
+// buffer, which by default holds some 90 packets on Linux.
+type pacer struct {
+	rate int64 // bytes per second
+	free time.Time
+}
+
+// newPacer allows 50 Mbit/s, or four times the nominal bit rate if that is more.
+func newPacer(bitrate int) pacer {
+	return pacer{rate: max(paceRate, 4*int64(bitrate)/8)}
+}
+
+// take waits until n more bytes may go out: at once while fewer than
+// paceBurst are ahead of the rate, and at the latest when ctx ends.
+func (p *pacer) take(ctx context.Context, n int) {
+	now := time.Now()
+	if p.free.Before(now) {
+		p.free = now
+	}
+	p.free = p.free.Add(time.Duration(int64(n) * int64(time.Second) / p.rate))
+	burst := time.Duration(paceBurst * int64(time.Second) / p.rate)
+	if ahead := p.free.Sub(now); ahead > burst {
+		wait(ctx, ahead-burst)
+	}
+}
