@@ -1,0 +1,446 @@
+package pion
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pion/mediadevices/pkg/driver"
+	"github.com/pion/mediadevices/pkg/frame"
+	"github.com/pion/mediadevices/pkg/prop"
+	"github.com/pion/mediadevices/pkg/wave"
+	"go.uber.org/goleak"
+
+	"encoderd.example/hw"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A fakeCamera gives one frame after the other, as fast as they are read.
+type fakeCamera struct {
+	id      string
+	modes   []hw.Mode
+	jpegs   [][]byte // of an MJPEG camera, then it waits
+	want    hw.Mode  // of the last Open
+	lent    atomic.Int32
+	streams atomic.Int32 // open
+}
+
+func (c *fakeCamera) ID() string                { return c.id }
+func (c *fakeCamera) Name() string              { return "Camera " + c.id }
+func (c *fakeCamera) Modes() ([]hw.Mode, error) { return c.modes, nil }
+
+func (c *fakeCamera) Open(ctx context.Context, want hw.Mode) (hw.CameraStream, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c.want = want
+	c.streams.Add(1)
+	return &fakeStream{camera: c, closed: make(chan struct{})}, nil
+}
+
+type fakeStream struct {
+	camera *fakeCamera
+	seq    uint32
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (s *fakeStream) Mode() hw.Mode         { return s.camera.modes[0] }
+func (s *fakeStream) Stats() hw.CameraStats { return hw.CameraStats{} }
+
+func (s *fakeStream) Close() error {
+	s.once.Do(func() { close(s.closed); s.camera.streams.Add(-1) })
+	return nil
+}
+
+func (s *fakeStream) Read(ctx context.Context) (*hw.Frame, error) {
+	m := s.Mode()
+	back := func(*hw.Frame) { s.camera.lent.Add(-1) }
+	var f *hw.Frame
+	switch {
+	case m.Pixel != hw.MJPEG && s.seq < 3:
+		var err error
+		if f, err = hw.NewMemoryFrame(m, back); err != nil {
+			return nil, err
+		}
+	case int(s.seq) < len(s.camera.jpegs):
+		f = hw.NewFrame(back)
+		f.Mode, f.Planes = m, []hw.Plane{{Data: s.camera.jpegs[s.seq], FD: -1}}
+	default: // waits for ever
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-s.closed:
+			return nil, os.ErrClosed
+		}
+	}
+	s.seq++
+	f.Seq = s.seq
+	s.camera.lent.Add(1)
+	return f.Lend(), nil
+}
+
+// A fakeMic gives 480 sample frames a block, then waits.
+type fakeMic struct{ id string }
+
+func (m fakeMic) ID() string                                 { return m.id }
+func (m fakeMic) Name() string                               { return "Mic " + m.id }
+func (m fakeMic) Open(context.Context) (hw.MicStream, error) { return &fakeSound{}, nil }
+
+type fakeSound struct{ blocks int }
+
+func (s *fakeSound) Read(ctx context.Context, pcm []int16) (int, time.Duration, error) {
+	if s.blocks++; s.blocks > 2 {
+		<-ctx.Done()
+		return 0, 0, context.Cause(ctx)
+	}
+	n := min(len(pcm)/hw.Channels, 300)
+	for i := range n * hw.Channels {
+		pcm[i] = int16(s.blocks)
+	}
+	return n, time.Second, nil
+}
+
+func (s *fakeSound) Stats() hw.MicStats { return hw.MicStats{} }
+func (s *fakeSound) Close() error       { return nil }
+
+var vga = hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48, FPS: hw.Rate{Num: 30, Den: 1}}
+
+// registry returns a registry that leaves nothing behind.
+func registry(t *testing.T) *Registry {
+	t.Helper()
+	r := NewRegistry()
+	t.Cleanup(func() {
+		if err := r.Sync(nil, nil); err != nil {
+			t.Error(err)
+		}
+		if left := r.manager.Query(func(driver.Driver) bool { return true }); len(left) > 0 {
+			t.Errorf("%d drivers are left", len(left))
+		}
+	})
+	return r
+}
+
+func plug(t *testing.T, r *Registry, mics []hw.Mic, cameras ...hw.Camera) {
+	t.Helper()
+	if err := r.Sync(cameras, mics); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// listedByLabel returns what any program built on mediadevices sees.
+func listedByLabel(kind driver.DeviceType) map[string]driver.Driver {
+	m := map[string]driver.Driver{}
+	for _, d := range driver.GetManager().Query(driver.FilterDeviceType(kind)) {
+		m[d.Info().Label] = d
+	}
+	return m
+}
+
+func TestMediadevicesListsWhatIsPluggedIn(t *testing.T) {
+	r := registry(t)
+	a, b, again := &fakeCamera{id: "a"}, &fakeCamera{id: "b"}, &fakeCamera{id: "a"}
+	mics := []hw.Mic{fakeMic{"m"}}
+	steps := []struct {
+		name string
+		mics []hw.Mic
+		cams []hw.Camera
+	}{
+		{"nothing", nil, nil},
+		{"two cameras and a microphone", mics, []hw.Camera{b, a}},
+		{"nothing new", mics, []hw.Camera{a, b}},
+		{"one leaves", mics, []hw.Camera{b}},
+		{"another comes into its socket", nil, []hw.Camera{again, b}},
+		{"all leave", nil, nil},
+	}
+	for _, s := range steps {
+		plug(t, r, s.mics, s.cams...)
+		got, drivers := r.Cameras(), listedByLabel(driver.Camera)
+		if len(got) != len(s.cams) || len(drivers) != len(s.cams) || len(r.Mics()) != len(s.mics) || len(listedByLabel(driver.Microphone)) != len(s.mics) {
+			t.Errorf("%s: cameras %v, microphones %v", s.name, drivers, r.Mics())
+		}
+		for i, c := range got {
+			if i > 0 && got[i-1].ID() >= c.ID() {
+				t.Errorf("%s: out of order", s.name)
+			}
+			if drivers[c.ID()].Info().Name != c.Name() {
+				t.Errorf("%s: %v", s.name, drivers[c.ID()].Info())
+			}
+		}
+	}
+}
+
+func TestANewDeviceInTheSameSocketIsFoundUnderItsOldDriver(t *testing.T) {
+	r := registry(t)
+	first, second := &fakeCamera{id: "a", modes: []hw.Mode{vga}}, &fakeCamera{id: "a", modes: []hw.Mode{vga}}
+	plug(t, r, nil, first)
+	d := listedByLabel(driver.Camera)["a"]
+	plug(t, r, nil, second)
+	if cams := r.Cameras(); len(cams) != 1 || cams[0] != hw.Camera(second) {
+		t.Errorf("listed %v", cams)
+	}
+	if err := d.Open(); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.(driver.VideoRecorder).VideoRecord(d.Properties()[0])
+	if err != nil || first.streams.Load() != 0 || second.streams.Load() != 1 {
+		t.Errorf("%v: %d streams of the old device, %d of the new one", err, first.streams.Load(), second.streams.Load())
+	}
+	if err := d.Close(); err != nil || second.streams.Load() != 0 {
+		t.Errorf("close: %v, %d streams left", err, second.streams.Load())
+	}
+	plug(t, r, nil)
+	if err := d.Open(); !errors.Is(err, hw.ErrGone) {
+		t.Errorf("once it is unplugged: %v", err)
+	}
+}
+
+func TestTwoRegistriesDoNotListTheSameTwice(t *testing.T) {
+	one, two := registry(t), registry(t)
+	c := &fakeCamera{id: "a"}
+	plug(t, one, nil, c)
+	plug(t, two, nil, c)
+	if n := len(one.Cameras()); n != 1 {
+		t.Errorf("%d cameras listed", n)
+	}
+	plug(t, one, nil)
+	if len(one.Cameras()) != 0 {
+		t.Error("still there")
+	}
+}
+
+// begin opens the camera and records from it, as mediadevices does.
+func begin(t *testing.T, c *fakeCamera, change func(*prop.Media)) (driver.Driver, func() (image.Image, func(), error)) {
+	t.Helper()
+	plug(t, registry(t), nil, c)
+	d := listedByLabel(driver.Camera)[c.id]
+	if err := d.Open(); err != nil {
+		t.Fatal(err)
+	}
+	p := d.Properties()[0]
+	if change != nil {
+		change(&p)
+	}
+	reader, err := d.(driver.VideoRecorder).VideoRecord(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return d, reader.Read
+}
+
+func TestPicturesAreTheDriversFramesAndGoBackToIt(t *testing.T) {
+	c := &fakeCamera{id: "a", modes: []hw.Mode{vga}}
+	_, read := begin(t, c, nil)
+	var held []func()
+	for i := range 3 {
+		img, release, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, ok := img.(Picture)
+		if !ok || p.Seq != uint32(i+1) || img.Bounds() != image.Rect(0, 0, 64, 48) || img.ColorModel() != color.YCbCrModel {
+			t.Errorf("picture %d is %T %v", i, img, img.Bounds())
+		}
+		held = append(held, release)
+	}
+	if c.lent.Load() != 3 {
+		t.Errorf("%d frames are lent, want 3", c.lent.Load())
+	}
+	for _, release := range held {
+		release()
+	}
+	if c.lent.Load() != 0 {
+		t.Errorf("%d frames did not come back", c.lent.Load())
+	}
+}
+
+func TestWishesReachTheDevice(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(*prop.Media)
+		want   hw.Mode
+	}{
+		{"an offered mode", nil, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48, FPS: hw.Rate{Num: 30000, Den: 1000}}},
+		{"no wish", func(p *prop.Media) { *p = prop.Media{} }, hw.Mode{}},
+		{"YUYV at an odd rate", func(p *prop.Media) { p.FrameFormat, p.FrameRate = frame.FormatYUYV, 29.97 }, hw.Mode{Pixel: hw.YUYV, Width: 64, Height: 48, FPS: hw.Rate{Num: 29970, Den: 1000}}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &fakeCamera{id: "a", modes: []hw.Mode{vga}}
+			begin(t, c, tt.change)
+			if c.want != tt.want {
+				t.Errorf("got %+v, want %+v", c.want, tt.want)
+			}
+		})
+	}
+}
+
+func TestPropertiesListTheModes(t *testing.T) {
+	c := &fakeCamera{id: "a", modes: []hw.Mode{vga, {Pixel: hw.MJPEG, Width: 1920, Height: 1080, FPS: hw.Rate{Num: 60, Den: 1}}}}
+	d, _ := begin(t, c, nil)
+	list := d.Properties()
+	if len(list) != 2 || list[0].FrameFormat != frame.FormatNV12 || list[1].FrameFormat != frame.FormatMJPEG || list[1].Width != 1920 || list[1].FrameRate != 60 {
+		t.Errorf("%+v", list)
+	}
+}
+
+func TestCloseEndsAReadThatWaits(t *testing.T) {
+	c := &fakeCamera{id: "a", modes: []hw.Mode{vga}}
+	d, read := begin(t, c, nil)
+	for range 3 {
+		_, release, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+	}
+	ended := make(chan error)
+	go func() {
+		_, _, err := read()
+		ended <- err
+	}()
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; err == nil {
+		t.Error("Read gave a picture after Close")
+	}
+	if c.streams.Load() != 0 || c.lent.Load() != 0 {
+		t.Errorf("%d streams and %d frames are left", c.streams.Load(), c.lent.Load())
+	}
+	if err := d.Open(); err != nil {
+		t.Errorf("open again: %v", err)
+	}
+}
+
+func TestADamagedJPEGIsPassedOver(t *testing.T) {
+	var good bytes.Buffer
+	if err := jpeg.Encode(&good, image.NewYCbCr(image.Rect(0, 0, 64, 48), image.YCbCrSubsampleRatio420), nil); err != nil {
+		t.Fatal(err)
+	}
+	mode := vga
+	mode.Pixel = hw.MJPEG
+	c := &fakeCamera{id: "a", modes: []hw.Mode{mode}, jpegs: [][]byte{good.Bytes()[:200], {}, good.Bytes()}}
+	_, read := begin(t, c, nil)
+	img, release, err := read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if _, ok := img.(*image.YCbCr); !ok || img.Bounds().Dx() != 64 || c.lent.Load() != 0 {
+		t.Errorf("%T %v, %d frames did not come back", img, img.Bounds(), c.lent.Load())
+	}
+}
+
+func TestSoundIsTheBoxsFormat(t *testing.T) {
+	plug(t, registry(t), []hw.Mic{fakeMic{"m"}})
+	d := listedByLabel(driver.Microphone)["m"]
+	if err := d.Open(); err != nil {
+		t.Fatal(err)
+	}
+	p := d.Properties()
+	if len(p) != 1 || p[0].SampleRate != hw.SampleRate || p[0].ChannelCount != hw.Channels || p[0].SampleSize != 2 {
+		t.Fatalf("%+v", p)
+	}
+	reader, err := d.(driver.AudioRecorder).AudioRecord(p[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		chunk, release, err := reader.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info := chunk.ChunkInfo(); info != (wave.ChunkInfo{Len: 300, Channels: 2, SamplingRate: hw.SampleRate}) || chunk.At(299, 1) != wave.Int16Sample(i+1) {
+			t.Errorf("chunk %d: %+v, %v", i, info, chunk.At(299, 1))
+		}
+		release()
+	}
+	ended := make(chan error)
+	go func() {
+		_, _, err := reader.Read()
+		ended <- err
+	}()
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	if <-ended == nil {
+		t.Error("Read gave sound after Close")
+	}
+}
+
+func TestAtFindsEverySampleInEveryLayout(t *testing.T) {
+	for _, pixel := range []hw.PixelFormat{hw.NV12, hw.I420, hw.I422, hw.YUYV} {
+		for _, size := range [][2]int{{8, 6}, {7, 5}} {
+			t.Run(fmt.Sprintf("%s %dx%d", pixel, size[0], size[1]), func(t *testing.T) {
+				m := hw.Mode{Pixel: pixel, Width: size[0], Height: size[1]}
+				f, err := hw.NewMemoryFrame(m, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := paint(f)
+				p := Picture{f}
+				for y := range m.Height {
+					for x := range m.Width {
+						if got := p.At(x, y); got != want(x, y) {
+							t.Fatalf("sample %d,%d is %v, want %v", x, y, got, want(x, y))
+						}
+					}
+				}
+				if p.At(-1, 0) != (color.YCbCr{}) || p.At(0, m.Height) != (color.YCbCr{}) {
+					t.Error("outside there is something")
+				}
+			})
+		}
+	}
+}
+
+// paint fills f by the definition of its layout (Linux user-space API, part I,
+// section 2), and returns what each sample has become.
+func paint(f *hw.Frame) func(x, y int) color.YCbCr {
+	luma := func(x, y int) uint8 { return uint8(16*y + x) }
+	cb := func(cx, cy int) uint8 { return uint8(100 + 16*cy + cx) }
+	cr := func(cx, cy int) uint8 { return uint8(200 + 16*cy + cx) }
+	lines := 2 // of luma for one of chroma
+	if f.Pixel == hw.I422 || f.Pixel == hw.YUYV {
+		lines = 1
+	}
+	put := func(plane, x, y int, v uint8) { f.Planes[plane].Data[y*f.Planes[plane].Stride+x] = v }
+	for y := range f.Height {
+		for x := range f.Width {
+			cx, cy := x/2, y/lines
+			switch f.Pixel {
+			case hw.NV12:
+				put(0, x, y, luma(x, y))
+				put(1, 2*cx, cy, cb(cx, cy))
+				put(1, 2*cx+1, cy, cr(cx, cy))
+			case hw.I420, hw.I422:
+				put(0, x, y, luma(x, y))
+				put(1, cx, cy, cb(cx, cy))
+				put(2, cx, cy, cr(cx, cy))
+			default: // YUYV: Y0 Cb Y1 Cr
+				put(0, 2*x, y, luma(x, y))
+				put(0, 4*cx+1, y, cb(cx, cy))
+				put(0, 4*cx+3, y, cr(cx, cy))
+			}
+		}
+	}
+	return func(x, y int) color.YCbCr {
+		return color.YCbCr{Y: luma(x, y), Cb: cb(x/2, y/lines), Cr: cr(x/2, y/lines)}
+	}
+}

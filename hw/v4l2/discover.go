@@ -1,0 +1,218 @@
+// Package v4l2 captures pictures from video nodes of Linux by raw ioctls.
+//
+// It has two floors. Below are [Sys], [Device] and [Queue]: the kernel's calls,
+// an open node with waits that can be ended, and a queue of mapped buffers;
+// encoders build upon the same. Above are [Finder] and [Camera], which speak
+// package hw.
+//
+// Memory: a frame's planes point into buffers that the driver owns and that
+// are mapped here. The last Release of a frame gives its buffer back to the
+// driver, from whichever goroutine; after the stream's Close it unmaps it.
+package v4l2
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/v4l2/uapi"
+	"encoderd.example/stream"
+)
+
+// Where the kernel and udev tell what is there.
+const (
+	classDir = "sys/class/video4linux"
+	linkDir  = "dev/v4l/by-path"
+	udevRuns = "run/udev/control"
+	udevData = "run/udev/data" // udev writes an entry once it has done with a device
+)
+
+// errNotReady says that a node has just come: its name is not yet final.
+var errNotReady = errors.New("try again in a second")
+
+// A Finder lists cameras.
+type Finder struct {
+	// Root is the file system with /sys and /dev, os.DirFS("/") on a box.
+	Root fs.FS
+	Log  *slog.Logger
+	// Sys is how devices are reached, Kernel{} on a box.
+	Sys Sys
+	// Clock reads CLOCK_MONOTONIC; stream.Monotonic if nil.
+	Clock func() time.Duration
+}
+
+// Cameras returns the capture nodes that are there now and deliver pictures
+// that this box can use, in the order of their numbers. Nodes that cannot be
+// asked, for instance because udev has not yet made their links and set their
+// permissions, make an error beside the list of the others: list again after a
+// moment. No node is kept open, and none that somebody else uses is disturbed.
+func (f Finder) Cameras() ([]hw.Camera, error) {
+	nodes, err := f.nodes()
+	if err != nil {
+		return nil, err
+	}
+	var cameras []hw.Camera
+	var errs []error
+	for _, n := range nodes {
+		c, err := f.camera(n)
+		switch {
+		case errors.Is(err, hw.ErrGone): // unplugged since
+		case err != nil:
+			errs = append(errs, err)
+		case c != nil:
+			cameras = append(cameras, c)
+		}
+	}
+	return cameras, errors.Join(errs...)
+}
+
+// A node is what sysfs and udev say of a video node.
+type node struct {
+	name  string // "video0"
+	place string // the parent device and the node's number below it
+	index string // that number
+	link  string // below /dev/v4l/by-path, or ""
+	ready bool   // udev has finished with it, or there is no udev
+}
+
+// nodes returns the video nodes, video2 before video10.
+func (f Finder) nodes() ([]node, error) {
+	entries, err := fs.ReadDir(f.Root, classDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // no video driver is loaded
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list video nodes: %w", err)
+	}
+	links, err := f.links()
+	if err != nil {
+		return nil, err
+	}
+	var nodes []node
+	places := map[string]int{}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "video") {
+			continue // subdevices, radios and teletext
+		}
+		n := f.node(e.Name(), links)
+		places[n.place]++
+		nodes = append(nodes, n)
+	}
+	for i := range nodes {
+		if places[nodes[i].place] > 1 {
+			nodes[i].link = "" // udev gave the same link to both: it points to either
+		}
+	}
+	slices.SortFunc(nodes, func(a, b node) int {
+		return cmp.Or(cmp.Compare(len(a.name), len(b.name)), cmp.Compare(a.name, b.name))
+	})
+	return nodes, nil
+}
+
+func (f Finder) node(name string, links map[string]string) node {
+	n := node{name: name, link: links[name], ready: true}
+	dir := path.Join(classDir, name)
+	if device, err := fs.ReadLink(f.Root, dir); err == nil {
+		n.place = path.Dir(path.Dir(device)) // …/vivid.0/video4linux/video0
+	}
+	n.index = f.attribute(dir, "index")
+	n.place += ":" + n.index
+	if _, err := fs.Stat(f.Root, udevRuns); err == nil {
+		_, err := fs.Stat(f.Root, path.Join(udevData, "c"+f.attribute(dir, "dev")))
+		n.ready = err == nil
+	}
+	return n
+}
+
+// attribute reads a line of sysfs; "" if the node has just gone.
+func (f Finder) attribute(dir, name string) string {
+	line, err := fs.ReadFile(f.Root, path.Join(dir, name))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(line))
+}
+
+// links returns the stable path of each node that udev has given one.
+func (f Finder) links() (map[string]string, error) {
+	entries, err := fs.ReadDir(f.Root, linkDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list links of video nodes: %w", err)
+	}
+	links := map[string]string{}
+	for _, e := range entries {
+		name := path.Join(linkDir, e.Name())
+		target, err := fs.ReadLink(f.Root, name)
+		if err != nil {
+			continue // udev is just replacing it
+		}
+		node := path.Base(target)
+		if _, taken := links[node]; !taken { // udev may make two: by name the first
+			links[node] = "/" + name
+		}
+	}
+	return links, nil
+}
+
+// camera returns the camera behind a node, or nil if it is none.
+func (f Finder) camera(n node) (_ hw.Camera, err error) {
+	if !n.ready {
+		return nil, fmt.Errorf("list /dev/%s: udev has not finished with it: %w", n.name, errNotReady)
+	}
+	d, err := OpenDevice(f.Sys, "/dev/"+n.name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	info, err := d.Info()
+	if err != nil {
+		return nil, err
+	}
+	typ, ok := captureType(info.Caps)
+	if !ok {
+		return nil, nil
+	}
+	if usable, err := listFormats(d, typ); err != nil || len(usable) == 0 {
+		return nil, err
+	}
+	c := &Camera{sys: f.Sys, log: f.Log, now: f.Clock, name: info.Card, path: d.Path(), typ: typ, input: -1}
+	c.id = "v4l2:" + cmp.Or(n.link, busName(info.BusInfo, n.index))
+	if c.now == nil {
+		c.now = stream.Monotonic
+	}
+	return c, nil
+}
+
+// captureType says how a node with these capabilities captures, if it does:
+// codecs and metadata nodes do not.
+func captureType(caps uint32) (typ uint32, ok bool) {
+	switch {
+	case caps&uapi.CapStreaming == 0, caps&(uapi.CapVideoM2M|uapi.CapVideoM2MMplane|uapi.CapMetaCapture) != 0:
+		return 0, false
+	case caps&uapi.CapVideoCapture != 0:
+		return uapi.BufTypeVideoCapture, true
+	case caps&uapi.CapVideoCaptureMplane != 0:
+		return uapi.BufTypeVideoCaptureMplane, true
+	default:
+		return 0, false
+	}
+}
+
+// busName names a node by its place on the bus. A device with several video
+// nodes numbers them.
+func busName(bus, index string) string {
+	if index == "" || index == "0" {
+		return bus
+	}
+	return bus + ":" + index
+}

@@ -1,0 +1,157 @@
+package v4l2_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"encoderd.example/hw/v4l2/fakevb2"
+	"encoderd.example/hw/v4l2/uapi"
+)
+
+// A row is one video node of a fixture.
+type row struct {
+	device string // its parent in sysfs
+	index  int
+	link   string // by-path
+	bus    string
+	caps   uint32
+	adapt  func(*fakevb2.Node)
+	fresh  bool // udev has not finished
+}
+
+const (
+	usb    = "pci0000:00/0000:00:14.0/usb1/1-1/1-1:1.0"
+	webBus = "usb-0000:00:14.0-1"
+	camCap = uapi.CapVideoCapture | uapi.CapStreaming
+)
+
+// box builds sysfs, /dev and the kernel for the nodes video0, video1 …, and
+// video10 for the one after the first ten.
+func box(udev bool, rows ...row) (*fakevb2.Kernel, fstest.MapFS) {
+	files := fstest.MapFS{}
+	link := func(name, target string) { files[name] = &fstest.MapFile{Mode: fs.ModeSymlink, Data: []byte(target)} }
+	file := func(name, text string) { files[name] = &fstest.MapFile{Data: []byte(text)} }
+	var nodes []*fakevb2.Node
+	for i, r := range rows {
+		name := fmt.Sprintf("video%d", i)
+		dir := "sys/devices/" + r.device + "/video4linux/" + name
+		file(dir+"/index", fmt.Sprintln(r.index))
+		file(dir+"/dev", fmt.Sprintf("81:%d\n", i))
+		link("sys/class/video4linux/"+name, "../../devices/"+r.device+"/video4linux/"+name)
+		if r.link != "" {
+			link("dev/v4l/by-path/"+r.link, "../../"+name)
+		}
+		if udev && !r.fresh {
+			file(fmt.Sprintf("run/udev/data/c81:%d", i), "")
+		}
+		n := webcam()
+		n.Path, n.BusInfo, n.Caps = "/dev/"+name, r.bus, r.caps
+		if r.adapt != nil {
+			r.adapt(n)
+		}
+		nodes = append(nodes, n)
+	}
+	if udev {
+		file("run/udev/control", "")
+	}
+	return fakevb2.New(nodes...), files
+}
+
+func TestCamerasAreFoundAndNamed(t *testing.T) {
+	locked := func(n *fakevb2.Node) { n.Locked = true }
+	bayer := func(n *fakevb2.Node) { n.Formats = n.Formats[2:] }
+	many := make([]row, 11)
+	for i := range many {
+		many[i] = row{device: fmt.Sprint("platform/csi", i), bus: fmt.Sprint("platform:csi", i), caps: camCap}
+	}
+	tests := []struct {
+		name  string
+		udev  bool
+		rows  []row
+		want  []string
+		trial string // an error that holds these words
+	}{
+		{"a webcam with its metadata node", true, []row{
+			{device: usb, link: "pci-usb-video-index0", bus: webBus, caps: camCap},
+			{device: usb, index: 1, link: "pci-usb-video-index1", bus: webBus, caps: uapi.CapMetaCapture | uapi.CapStreaming},
+		}, []string{"v4l2:/dev/v4l/by-path/pci-usb-video-index0"}, ""},
+		{"no udev: the place on the bus, and the number there", false, []row{
+			{device: usb, bus: webBus, caps: camCap},
+			{device: usb, index: 2, bus: webBus, caps: camCap},
+		}, []string{"v4l2:" + webBus, "v4l2:" + webBus + ":2"}, ""},
+		{"two that share a link are named by the bus, wherever it points", true, []row{
+			{device: "platform/vivid.0", bus: "platform:vivid-000", caps: camCap},
+			{device: "platform/vivid.0", link: "platform-vivid.0-video-index0", bus: "platform:vivid-001", caps: camCap},
+		}, []string{"v4l2:platform:vivid-000", "v4l2:platform:vivid-001"}, ""},
+		{"encoders, outputs and what cannot stream are no cameras", true, []row{
+			{device: "a", bus: "a", caps: uapi.CapVideoM2M | uapi.CapStreaming},
+			{device: "b", bus: "b", caps: uapi.CapVideoM2MMplane | uapi.CapStreaming},
+			{device: "c", bus: "c", caps: 2 | uapi.CapStreaming},
+			{device: "d", bus: "d", caps: uapi.CapVideoCapture},
+		}, nil, ""},
+		{"a sensor without a usable format is no camera", true, []row{{device: "a", bus: "a", caps: camCap, adapt: bayer}}, nil, ""},
+		{"one that may not be opened does not hide the others", true, []row{
+			{device: "a", bus: "a", caps: camCap, adapt: locked},
+			{device: "b", bus: "b", caps: camCap},
+		}, []string{"v4l2:b"}, "group"},
+		{"one that udev has not finished with waits for its name", true, []row{
+			{device: usb, bus: webBus, caps: camCap, fresh: true},
+			{device: "b", bus: "b", caps: camCap},
+		}, []string{"v4l2:b"}, "try again"},
+		{"video2 comes before video10", false, many, []string{
+			"v4l2:platform:csi0", "v4l2:platform:csi1", "v4l2:platform:csi2", "v4l2:platform:csi3", "v4l2:platform:csi4", "v4l2:platform:csi5",
+			"v4l2:platform:csi6", "v4l2:platform:csi7", "v4l2:platform:csi8", "v4l2:platform:csi9", "v4l2:platform:csi10",
+		}, ""},
+		{"no video driver at all", true, nil, nil, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			k, files := box(tt.udev, tt.rows...)
+			cameras, err := finder(k, files).Cameras()
+			if (err != nil) != (tt.trial != "") || err != nil && !strings.Contains(err.Error(), tt.trial) {
+				t.Errorf("got %v", err)
+			}
+			var ids []string
+			for _, c := range cameras {
+				ids = append(ids, c.ID())
+				if c.Name() != "Test Cam: Test Cam" {
+					t.Errorf("named %q", c.Name())
+				}
+			}
+			if diff := cmp.Diff(tt.want, ids); diff != "" {
+				t.Error(diff)
+			}
+			nothingLeft(t, k)
+		})
+	}
+}
+
+func TestANodeThatVanishesWhileListingIsNoError(t *testing.T) {
+	k, files := box(false, row{device: "a", bus: "a", caps: camCap})
+	k.Unplug()
+	cameras, err := finder(k, files).Cameras()
+	if len(cameras) != 0 || err != nil {
+		t.Errorf("%d cameras, %v", len(cameras), err)
+	}
+}
+
+// brokenFS fails where a disk error would.
+type brokenFS struct{ fs.FS }
+
+var errDisk = errors.New("disk error")
+
+func (brokenFS) Open(string) (fs.File, error) { return nil, errDisk }
+
+func TestAnUnreadableSysfsIsAnError(t *testing.T) {
+	f := finder(fakevb2.New(), nil)
+	f.Root = brokenFS{}
+	if _, err := f.Cameras(); !errors.Is(err, errDisk) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,157 @@
+package v4l2
+
+import (
+	"fmt"
+	"slices"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/v4l2/uapi"
+)
+
+// A format is one of the four-character codes that this box can use.
+type format struct {
+	code  hw.PixelFormat // what the driver calls it
+	pixel hw.PixelFormat // what we call it: the codes for split memory mean the same picture
+	split int            // memory planes, if more than one
+}
+
+// formats in order of preference: what encoders take first, then what must be
+// converted, then what must be decoded.
+var formats = []format{
+	{hw.NV12, hw.NV12, 1},
+	{hw.FourCC("NM12"), hw.NV12, 2},
+	{hw.I420, hw.I420, 1},
+	{hw.FourCC("YM12"), hw.I420, 3},
+	{hw.YUYV, hw.YUYV, 1},
+	{hw.I422, hw.I422, 1},
+	{hw.MJPEG, hw.MJPEG, 1},
+	{hw.FourCC("JPEG"), hw.MJPEG, 1},
+}
+
+func formatOf(code hw.PixelFormat) (format, bool) {
+	i := slices.IndexFunc(formats, func(f format) bool { return f.code == code })
+	if i < 0 {
+		return format{}, false
+	}
+	return formats[i], true
+}
+
+// rank orders picture formats by preference, best first.
+func rank(pixel hw.PixelFormat) int {
+	return slices.IndexFunc(formats, func(f format) bool { return f.pixel == pixel })
+}
+
+// A memPlane is what the driver grants for one memory plane.
+type memPlane struct {
+	stride, size int
+}
+
+// A plane says where one plane of the picture lies.
+type plane struct {
+	mem    int // index of the memory plane
+	offset int // in it
+	stride int
+	need   int // bytes from offset to the last pixel
+	size   int // the same with the last line's padding, as far as there is room
+}
+
+// layout places the planes of m in the memory that was granted for f (Linux
+// user-space API, part I, "Planar YUV formats": in contiguous memory plane
+// follows plane, and the stride of a chroma plane follows from that of luma).
+func layout(f format, m hw.Mode, mems []memPlane) ([]plane, error) {
+	if m.Pixel == hw.MJPEG {
+		return []plane{{need: 1, size: mems[0].size}}, nil
+	}
+	tight, _, err := m.Layout()
+	if err != nil {
+		return nil, err
+	}
+	stride := max(mems[0].stride, tight[0].Stride)
+	planes := make([]plane, len(tight))
+	end := 0
+	for i, t := range tight {
+		p := plane{offset: end, stride: stride}
+		if i > 0 && len(tight) == 3 {
+			p.stride = (stride + 1) / 2
+		}
+		if f.split > 1 {
+			p.mem, p.offset = i, 0
+			p.stride = max(mems[i].stride, t.Stride)
+		}
+		n := lines(m, i)
+		end = p.offset + p.stride*n
+		p.need = p.stride*(n-1) + t.Stride
+		p.size = min(p.stride*n, mems[p.mem].size-p.offset)
+		if p.size < p.need {
+			return nil, fmt.Errorf("%s: the driver grants buffers of %d bytes, too small for plane %d", m, mems[p.mem].size, i)
+		}
+		planes[i] = p
+	}
+	return planes, nil
+}
+
+// lines returns the height of a plane.
+func lines(m hw.Mode, plane int) int {
+	if plane > 0 && (m.Pixel == hw.NV12 || m.Pixel == hw.I420) {
+		return (m.Height + 1) / 2
+	}
+	return m.Height
+}
+
+// A grant is what the driver made of a wish.
+type grant struct {
+	code         hw.PixelFormat
+	width        int
+	height       int
+	field        uint32
+	colorspace   uint32
+	quantization uint32
+	mems         []memPlane
+}
+
+// wish writes the format that is wanted into f.
+func wish(f *uapi.Format, typ uint32, code hw.PixelFormat, width, height int) {
+	*f = uapi.Format{Type: typ}
+	if multiplanar(typ) {
+		p := f.PixMP()
+		p.PixelFormat, p.Width, p.Height, p.Field = uint32(code), uint32(width), uint32(height), uapi.FieldNone
+		return
+	}
+	p := f.Pix()
+	p.PixelFormat, p.Width, p.Height, p.Field = uint32(code), uint32(width), uint32(height), uapi.FieldNone
+}
+
+// granted reads what the driver wrote back.
+func granted(f *uapi.Format) (grant, error) {
+	if !multiplanar(f.Type) {
+		p := f.Pix()
+		return grant{
+			hw.PixelFormat(p.PixelFormat), int(p.Width), int(p.Height), p.Field, p.Colorspace, p.Quantization,
+			[]memPlane{{int(p.BytesPerLine), int(p.SizeImage)}},
+		}, nil
+	}
+	p := f.PixMP()
+	n := int(p.NumPlanes)
+	if n < 1 || n > uapi.MaxPlanes {
+		return grant{}, fmt.Errorf("the driver grants %d memory planes", n)
+	}
+	g := grant{hw.PixelFormat(p.PixelFormat), int(p.Width), int(p.Height), p.Field, p.Colorspace, uint32(p.Quantization), nil}
+	for _, m := range p.Planes[:n] {
+		g.mems = append(g.mems, memPlane{int(m.BytesPerLine), int(m.SizeImage)})
+	}
+	return g, nil
+}
+
+// fullRange says whether luma uses 0–255 (V4L2_MAP_QUANTIZATION_DEFAULT for
+// YCbCr). JPEG pictures are full range by JFIF, and drivers seldom say so.
+func (g grant) fullRange() bool {
+	switch g.quantization {
+	case uapi.QuantizationFull:
+		return true
+	case uapi.QuantizationLimit:
+		return false
+	default:
+		f, _ := formatOf(g.code)
+		return g.colorspace == uapi.ColorspaceJPEG || f.pixel == hw.MJPEG
+	}
+}

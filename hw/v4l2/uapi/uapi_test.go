@@ -1,0 +1,115 @@
+package uapi
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"unsafe"
+)
+
+// TestSizes compares with the kernel's structs as the C compiler lays them out
+// on 64-bit systems and on armv7 with 64-bit time.
+func TestSizes(t *testing.T) {
+	tests := []struct {
+		name         string
+		got          uintptr
+		bits64, arm7 uintptr
+	}{
+		{"v4l2_capability", unsafe.Sizeof(Capability{}), 104, 104},
+		{"v4l2_fmtdesc", unsafe.Sizeof(FmtDesc{}), 64, 64},
+		{"v4l2_format", unsafe.Sizeof(Format{}), 208, 204},
+		{"v4l2_format.fmt", unsafe.Offsetof(Format{}.fmt), 8, 4},
+		{"v4l2_pix_format", unsafe.Sizeof(PixFormat{}), 48, 48},
+		{"v4l2_pix_format_mplane", unsafe.Sizeof(PixFormatMplane{}), 192, 192},
+		{"v4l2_pix_format_mplane.num_planes", unsafe.Offsetof(PixFormatMplane{}.NumPlanes), 180, 180},
+		{"v4l2_plane_pix_format", unsafe.Sizeof(PlanePixFormat{}), 20, 20},
+		{"v4l2_requestbuffers", unsafe.Sizeof(RequestBuffers{}), 20, 20},
+		{"v4l2_buffer", unsafe.Sizeof(Buffer{}), 88, 80},
+		{"v4l2_buffer.timestamp", unsafe.Offsetof(Buffer{}.Timestamp), 24, 24},
+		{"v4l2_buffer.sequence", unsafe.Offsetof(Buffer{}.Sequence), 56, 56},
+		{"v4l2_buffer.m", unsafe.Offsetof(Buffer{}.M), 64, 64},
+		{"v4l2_buffer.length", unsafe.Offsetof(Buffer{}.Length), 72, 68},
+		{"v4l2_buffer.request_fd", unsafe.Offsetof(Buffer{}.RequestFD), 80, 76},
+		{"v4l2_plane", unsafe.Sizeof(Plane{}), 64, 60},
+		{"v4l2_plane.data_offset", unsafe.Offsetof(Plane{}.DataOffset), 16, 12},
+		{"v4l2_streamparm", unsafe.Sizeof(StreamParm{}), 204, 204},
+		{"v4l2_frmsizeenum", unsafe.Sizeof(FrmSizeEnum{}), 44, 44},
+		{"v4l2_frmivalenum", unsafe.Sizeof(FrmIvalEnum{}), 52, 52},
+		{"v4l2_control", unsafe.Sizeof(Control{}), 8, 8},
+		{"v4l2_queryctrl", unsafe.Sizeof(CtrlDesc{}), 68, 68},
+	}
+	for _, tt := range tests {
+		want := tt.bits64
+		if unsafe.Sizeof(uintptr(0)) == 4 {
+			want = tt.arm7
+		}
+		if tt.got != want {
+			t.Errorf("%s: %d, want %d", tt.name, tt.got, want)
+		}
+	}
+}
+
+// TestNumbers compares with the numbers that strace prints on 64-bit systems.
+func TestNumbers(t *testing.T) {
+	if unsafe.Sizeof(uintptr(0)) == 4 {
+		if QBuf != 0xc050560f || DQBuf != 0xc0505611 || SetFmt != 0xc0cc5605 {
+			t.Errorf("QBUF %#x, DQBUF %#x, S_FMT %#x are not the ABI with 64-bit time", QBuf, DQBuf, SetFmt)
+		}
+		return
+	}
+	tests := []struct {
+		name      string
+		got, want uintptr
+	}{
+		{"QUERYCAP", QueryCap, 0x80685600},
+		{"ENUM_FMT", EnumFmt, 0xc0405602},
+		{"G_FMT", GetFmt, 0xc0d05604},
+		{"S_FMT", SetFmt, 0xc0d05605},
+		{"REQBUFS", ReqBufs, 0xc0145608},
+		{"QUERYBUF", QueryBuf, 0xc0585609},
+		{"QBUF", QBuf, 0xc058560f},
+		{"DQBUF", DQBuf, 0xc0585611},
+		{"STREAMON", StreamOn, 0x40045612},
+		{"STREAMOFF", StreamOff, 0x40045613},
+		{"G_PARM", GetParm, 0xc0cc5615},
+		{"S_PARM", SetParm, 0xc0cc5616},
+		{"S_CTRL", SetCtrl, 0xc008561c},
+		{"QUERYCTRL", QueryCtrl, 0xc0445624},
+		{"S_INPUT", SetInput, 0xc0045627},
+		{"ENUM_FRAMESIZES", EnumFrameSizes, 0xc02c564a},
+		{"ENUM_FRAMEINTERVALS", EnumFrameIntervals, 0xc034564b},
+	}
+	for _, tt := range tests {
+		if tt.got != tt.want {
+			t.Errorf("%s: %#x, want %#x", tt.name, tt.got, tt.want)
+		}
+	}
+}
+
+// TestSizesOnARM runs the tests above as arm64 and armv7 programs.
+func TestSizesOnARM(t *testing.T) {
+	tests := []struct{ name, arch, qemu string }{
+		{"64 bit", "arm64", "qemu-aarch64-static"},
+		{"armv7", "arm", "qemu-arm-static"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			qemu, err := exec.LookPath(tt.qemu)
+			if err != nil {
+				t.Fatalf("%v: install qemu-user-static, make test does", err)
+			}
+			program := filepath.Join(t.TempDir(), "uapi.test")
+			build := exec.Command("go", "test", "-c", "-o", program, ".")
+			build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+tt.arch, "GOARM=7", "GOFLAGS=-mod=readonly")
+			if out, err := build.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			out, err := exec.Command(qemu, program, "-test.run", "^(TestSizes|TestNumbers)$", "-test.v").CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			t.Logf("%s", out)
+		})
+	}
+}
