@@ -1,0 +1,201 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"encoderd.example/daemon/supervise"
+)
+
+// An Action is something that people can order: by key, page, command line,
+// fleet. They all get it from this table.
+type Action struct {
+	Name string
+	// Args names what must be given, as NAME=VALUE.
+	Args []string
+	// Text is for people.
+	Text string
+	// available, if set, says whether this box has it.
+	available func(*Daemon) bool
+	do        func(*Daemon, map[string]string) error
+}
+
+// actions is the one list.
+func actions() []Action {
+	return []Action{
+		{Name: "stream.start", Text: "start all outputs", do: func(d *Daemon, _ map[string]string) error { return d.startAll(true) }},
+		{Name: "stream.stop", Text: "stop all outputs", do: func(d *Daemon, _ map[string]string) error { return d.startAll(false) }},
+		{Name: "stream.toggle", Text: "stop all outputs if one is on, else start them", do: func(d *Daemon, _ map[string]string) error { return d.startAll(!d.anyOn()) }},
+		{Name: "output.start", Args: []string{"name"}, Text: "start one output", do: func(d *Daemon, a map[string]string) error { return d.startOne(a["name"], true) }},
+		{Name: "output.stop", Args: []string{"name"}, Text: "stop one output", do: func(d *Daemon, a map[string]string) error { return d.startOne(a["name"], false) }},
+		{Name: "audio.mute", Text: "send silence", do: func(d *Daemon, _ map[string]string) error { return d.mute(func(bool) bool { return true }) }},
+		{Name: "audio.unmute", Text: "send sound", do: func(d *Daemon, _ map[string]string) error { return d.mute(func(bool) bool { return false }) }},
+		{Name: "audio.toggle", Text: "mute or unmute", do: func(d *Daemon, _ map[string]string) error { return d.mute(func(m bool) bool { return !m }) }},
+		{Name: "config.reload", Text: "read the config file again", do: func(d *Daemon, _ map[string]string) error { return d.reload() }},
+		{Name: "box.identify", Text: "blink all lamps for ten seconds", do: func(d *Daemon, _ map[string]string) error { return d.identifyBox() }},
+		{Name: "box.restart", Text: "restart the daemon; what is on air comes back", do: func(d *Daemon, _ map[string]string) error { d.Restart(); return nil }},
+		{
+			Name: "board.fault", Args: []string{"name", "on"}, Text: "break the software board on purpose, on=true or false",
+			available: func(d *Daemon) bool { return d.Board.Faults != nil },
+			do: func(d *Daemon, a map[string]string) error {
+				if a["on"] != "true" && a["on"] != "false" {
+					return fmt.Errorf("%w: on is true or false", ErrBadArgument)
+				}
+				if err := d.Board.Faults(a["name"], a["on"] == "true"); err != nil {
+					return fmt.Errorf("%w: %w", ErrBadArgument, err)
+				}
+				return nil
+			},
+		},
+	}
+}
+
+// Errors of Do.
+var (
+	ErrNoAction    = errors.New("no such action")
+	ErrBadArgument = errors.New("bad argument")
+)
+
+// Actions lists what this box can be ordered to do.
+func (d *Daemon) Actions() []Action {
+	return slices.DeleteFunc(actions(), func(a Action) bool { return a.available != nil && !a.available(d) })
+}
+
+// Do carries out an action; by says who ordered it, for the log. It returns
+// when the order is given, not when its effect is there: status tells that.
+func (d *Daemon) Do(_ context.Context, name string, args map[string]string, by string) error {
+	known := d.Actions()
+	i := slices.IndexFunc(known, func(a Action) bool { return a.Name == name })
+	if i < 0 {
+		return fmt.Errorf("%q: %w; this box knows %s", name, ErrNoAction, names(known))
+	}
+	a := known[i]
+	for _, want := range a.Args {
+		if args[want] == "" {
+			return fmt.Errorf("%w: %s needs %s=…", ErrBadArgument, name, want)
+		}
+	}
+	for given := range args {
+		if !slices.Contains(a.Args, given) {
+			return fmt.Errorf("%w: %s takes no %q", ErrBadArgument, name, given)
+		}
+	}
+	err := a.do(d, args)
+	d.Log.Info("action", "action", name, "by", by, "err", err)
+	return err
+}
+
+func names(list []Action) string {
+	var s []string
+	for _, a := range list {
+		s = append(s, a.Name)
+	}
+	return strings.Join(s, ", ")
+}
+
+// wish changes what is wanted, moves the box there, and remembers it. change
+// runs under the lock.
+func (d *Daemon) wish(change func(*Wanted)) error {
+	d.mu.Lock()
+	change(&d.wanted)
+	d.mu.Unlock()
+	d.change()
+	return d.remember()
+}
+
+// remember writes down what is wanted; of several at a time, the last to write
+// has the newest.
+func (d *Daemon) remember() error {
+	d.saving.Lock()
+	defer d.saving.Unlock()
+	d.mu.Lock()
+	w := d.wanted
+	w.Outputs = maps.Clone(w.Outputs)
+	d.mu.Unlock()
+	return w.save(d.State)
+}
+
+// startAll starts or stops every output.
+func (d *Daemon) startAll(on bool) error {
+	d.mu.Lock()
+	outputs := d.config.Outputs
+	d.mu.Unlock()
+	if len(outputs) == 0 {
+		return fmt.Errorf("%w: no output is configured; add an [[output]] to the config", ErrBadArgument)
+	}
+	return d.wish(func(w *Wanted) {
+		for _, o := range outputs {
+			w.set(o.Name, on, d.rests(o.Name))
+		}
+	})
+}
+
+func (d *Daemon) startOne(name string, on bool) error {
+	d.mu.Lock()
+	var known []string
+	for _, o := range d.config.Outputs {
+		known = append(known, o.Name)
+	}
+	d.mu.Unlock()
+	if !slices.Contains(known, name) {
+		return fmt.Errorf("%w: no output %q; there are: %s", ErrBadArgument, name, cmp.Or(strings.Join(known, ", "), "none"))
+	}
+	return d.wish(func(w *Wanted) { w.set(name, on, d.rests(name)) })
+}
+
+// set turns an output on or off. Turning one on that rests starts it again at
+// once; one that is on air does not notice.
+func (w Wanted) set(name string, on, rests bool) {
+	w.Outputs[name] = on
+	if on && rests {
+		w.Restarts[name]++
+	}
+}
+
+// rests reports whether an output waits for its next try or ended for good. The
+// caller holds mu.
+func (d *Daemon) rests(output string) bool {
+	s := d.services["push/"+output]
+	return s != nil && s.State != supervise.Starting && s.State != supervise.Live
+}
+
+func (d *Daemon) anyOn() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.ContainsFunc(d.config.Outputs, d.wanted.on)
+}
+
+func (d *Daemon) mute(change func(bool) bool) error {
+	d.mu.Lock()
+	d.wanted.Muted = change(d.wanted.Muted)
+	d.mixer.muted.Store(d.wanted.Muted)
+	d.mu.Unlock()
+	d.notes.kick()
+	return d.remember()
+}
+
+func (d *Daemon) reload() error {
+	c, err := d.Reload()
+	if err != nil {
+		return err
+	}
+	d.Apply(c)
+	return nil
+}
+
+// identifyTime is how long the lamps say "it is me".
+const identifyTime = 10 * time.Second
+
+func (d *Daemon) identifyBox() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.identify = time.Now().Add(identifyTime)
+	d.notes.kick()
+	return nil
+}

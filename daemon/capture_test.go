@@ -1,0 +1,261 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"image"
+	"image/jpeg"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"encoderd.example/daemon/status"
+	"encoderd.example/daemon/supervise"
+	"encoderd.example/hw"
+	"encoderd.example/hw/sim"
+)
+
+func TestTheCameraComesBackByItself(t *testing.T) {
+	tests := []struct {
+		name, fault string
+		away, soon  time.Duration // how long it is away, and within what it is back
+	}{
+		{"cable pulled for a moment", "camera-unplugged", time.Second, time.Second},
+		{"cable pulled for long", "camera-unplugged", 20 * time.Second, time.Second},
+		{"no signal for long", "camera-no-signal", 40 * time.Second, 2 * time.Second},
+		{"frozen", "camera-frozen", 10 * time.Second, time.Second},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inBox(t, small, nil, func(r *rig) {
+				time.Sleep(3 * time.Second)
+				r.fault(tt.fault, true)
+				time.Sleep(tt.away)
+				if b := r.until("slate", func(b status.Box) bool { return !b.Input.Signal }); !b.Has(status.NoPicture) {
+					t.Errorf("no fault in %+v", b.Faults)
+				}
+				r.fault(tt.fault, false)
+				began := time.Now()
+				r.until("picture", onDuty)
+				if d := time.Since(began); d > tt.soon+reportEvery {
+					t.Errorf("the picture took %v to come back", d)
+				}
+				if all := r.video.all(); len(all) != 1 {
+					t.Errorf("it cost %d encoders", len(all))
+				}
+			})
+		})
+	}
+}
+
+func TestABusyCameraIsTriedWithGrowingPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, small, func(b *hw.Board) {
+			if err := b.Faults("camera-busy", true); err != nil {
+				t.Fatal(err)
+			}
+		})
+		defer r.stop()
+		b := r.until("fault", func(b status.Box) bool {
+			return b.Has(status.NoPicture) && serviceIs(b, "camera", supervise.Backoff)
+		})
+		for _, f := range b.Faults {
+			if f.Code == status.NoPicture && !strings.Contains(f.Text, "camera sim-camera: ") {
+				t.Errorf("fault %q", f.Text)
+			}
+		}
+		r.fault("camera-busy", false)
+		r.until("picture", onDuty)
+	})
+}
+
+func TestABoxThatHearsOfNoDeviceStillLooks(t *testing.T) {
+	watches := atomic.Int32{}
+	change := func(b *hw.Board) {
+		b.Watch = func(context.Context, func()) error {
+			watches.Add(1)
+			return errors.New("no buffer space available")
+		}
+	}
+	inBox(t, small, change, func(r *rig) {
+		time.Sleep(16 * time.Second)
+		if all := r.video.all(); len(all) != 1 || watches.Load() < 3 {
+			t.Errorf("%d encoders, %d tries to listen", len(all), watches.Load())
+		}
+		if b, _ := r.Status(); !onDuty(b) || b.Input.Frames < 150 {
+			t.Errorf("the camera was taken down: %+v", b.Input)
+		}
+	})
+}
+
+// A jpegCamera gives the same pictures again and again and counts those that
+// did not come back.
+type jpegCamera struct {
+	pictures [][]byte
+	lent     atomic.Int32
+	seq      uint32
+	now      func() time.Duration
+}
+
+func (c *jpegCamera) ID() string                { return "jpeg" }
+func (c *jpegCamera) Name() string              { return "JPEG camera" }
+func (c *jpegCamera) Modes() ([]hw.Mode, error) { return []hw.Mode{c.Mode()}, nil }
+func (c *jpegCamera) Mode() hw.Mode {
+	return hw.Mode{Pixel: hw.MJPEG, Width: 64, Height: 48, FPS: hw.Rate{Num: 10, Den: 1}}
+}
+func (c *jpegCamera) Stats() hw.CameraStats { return hw.CameraStats{} }
+func (c *jpegCamera) Close() error          { return nil }
+func (c *jpegCamera) Open(context.Context, hw.Mode) (hw.CameraStream, error) {
+	return c, nil
+}
+
+func (c *jpegCamera) Read(ctx context.Context) (*hw.Frame, error) {
+	timer := time.NewTimer(100 * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	f := hw.NewFrame(func(*hw.Frame) { c.lent.Add(-1) })
+	f.Mode, f.Seq, f.Stamp = c.Mode(), c.seq, c.now()
+	f.Planes = []hw.Plane{{Data: c.pictures[int(c.seq)%len(c.pictures)], FD: -1}}
+	c.seq++
+	c.lent.Add(1)
+	return f.Lend(), nil
+}
+
+func coded(t *testing.T, ratio image.YCbCrSubsampleRatio) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, image.NewYCbCr(image.Rect(0, 0, 64, 48), ratio), nil); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestDamagedPicturesAreCountedAndPassedOver(t *testing.T) {
+	good := coded(t, image.YCbCrSubsampleRatio420)
+	c := &jpegCamera{pictures: [][]byte{good, good[:100], {}, good}}
+	inBox(t, small, func(b *hw.Board) {
+		c.now = bubbleClock()
+		b.Cameras = func() ([]hw.Camera, error) { return []hw.Camera{c}, nil }
+	}, func(r *rig) {
+		time.Sleep(8 * time.Second)
+		synctest.Wait()
+		if b, _ := r.Status(); b.Input.Damaged < 38 || b.Input.Damaged > 42 || b.Input.Format != "MJPG" || b.Renditions[0].Frames < 38 {
+			t.Errorf("%+v, %d frames coded", b.Input, b.Renditions[0].Frames)
+		}
+		if n := c.lent.Load(); n > 0 {
+			t.Errorf("%d frames did not go back to the camera", n)
+		}
+	})
+}
+
+// A countedCamera is the software board's camera with its frames counted.
+type countedCamera struct {
+	hw.Camera
+	lent *atomic.Int32
+}
+
+func (c countedCamera) Open(ctx context.Context, want hw.Mode) (hw.CameraStream, error) {
+	s, err := c.Camera.Open(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	return &countedStream{CameraStream: s, lent: c.lent}, nil
+}
+
+type countedStream struct {
+	hw.CameraStream
+	lent *atomic.Int32
+	last atomic.Bool
+}
+
+// Read gives one more frame when it is told to end, as a driver may.
+func (s *countedStream) Read(ctx context.Context) (*hw.Frame, error) {
+	f, err := s.CameraStream.Read(ctx)
+	if ctx.Err() != nil && s.last.CompareAndSwap(false, true) { // it was in the cable
+		var late *hw.Frame
+		if late, err = hw.NewMemoryFrame(s.Mode(), nil); err == nil {
+			f = late.Lend()
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.lent.Add(1)
+	mine := hw.NewFrame(func(*hw.Frame) { s.lent.Add(-1); f.Release() })
+	mine.Mode, mine.Planes, mine.Stamp, mine.Seq = f.Mode, f.Planes, f.Stamp, f.Seq
+	return mine.Lend(), nil
+}
+
+func TestEveryFrameGoesBackToTheCamera(t *testing.T) {
+	var lent atomic.Int32
+	counted := func(b *hw.Board) {
+		cameras := b.Cameras
+		b.Cameras = func() ([]hw.Camera, error) {
+			list, err := cameras()
+			for i, c := range list {
+				list[i] = countedCamera{c, &lent}
+			}
+			return list, err
+		}
+	}
+	for range 3 {
+		inBox(t, small, counted, func(r *rig) {
+			for _, fault := range []string{"camera-unplugged", "camera-no-signal", "camera-unplugged"} {
+				r.fault(fault, true)
+				time.Sleep(250 * time.Millisecond)
+				r.fault(fault, false)
+				r.until("picture", onDuty)
+			}
+			f, err := r.hub.shot(r.t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Release()
+			r.apply(strings.Replace(small, "fps = 10", "fps = 30", 1))
+			time.Sleep(333 * time.Millisecond)
+		})
+		if n := lent.Load(); n != 0 {
+			t.Fatalf("%d frames did not come back", n)
+		}
+	}
+}
+
+func TestKeysOrderAndLampsAnswer(t *testing.T) {
+	inBox(t, small+outputs, nil, func(r *rig) {
+		press := func(key string) {
+			if err := r.board.Panel.Press(key); err != nil {
+				t.Fatal(err)
+			}
+		}
+		press(sim.KeyMute)
+		r.until("silence", func(b status.Box) bool { return b.Sound.Muted })
+		press(sim.KeyMute)
+		r.until("sound", func(b status.Box) bool { return !b.Sound.Muted })
+		press(sim.KeyRecord) // has no meaning yet
+
+		press(sim.KeyStream)
+		r.until("try", func(b status.Box) bool { return b.Lamps["STREAM"].Pattern == "blink" })
+		for _, on := range []bool{true, false, true} {
+			if err := r.board.Panel.WaitLit(r.t.Context(), sim.LampStream, on); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.board.Panel.Hold(r.t.Context(), sim.KeyStream, 4*time.Second); err != nil {
+			t.Fatal(err)
+		}
+		r.until("rest", func(b status.Box) bool {
+			return b.State == status.Off && b.Lamps["STREAM"].Pattern == "off"
+		})
+		time.Sleep(time.Second)
+		if r.board.Panel.Lit(sim.LampStream) {
+			t.Error("the lamp stayed on")
+		}
+	})
+}

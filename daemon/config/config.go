@@ -1,0 +1,181 @@
+// Package config turns the box's TOML file into typed values and back.
+//
+//	file ─► TOML tree ─► migrate ─► decode ─► defaults ─► validate ─► Config
+//	                                   └── every fault at once, with its line ──► Faults
+//
+// A [Config] is plain data that its holder owns: copy it, compare its parts,
+// change a copy. Stream keys are of type [Secret] and live in [Secrets], a file
+// of their own; the config file refers to them as "secret:NAME".
+package config
+
+// Config is the whole configuration. Its parts, apart from the lists, compare
+// with ==.
+type Config struct {
+	// Version is the layout of the file; a file without one has version 1.
+	Version int `toml:"version"`
+
+	Box        Box         `toml:"box"`
+	Video      Video       `toml:"video"`
+	Audio      Audio       `toml:"audio"`
+	Renditions []Rendition `toml:"rendition"` // at least one
+	Outputs    []Output    `toml:"output,omitempty"`
+	Serve      Serve       `toml:"serve"`
+	Record     Record      `toml:"record"`
+}
+
+// Box is about the box as a whole.
+type Box struct {
+	Name string `toml:"name"` // for people, 1–64 characters
+}
+
+// Video is the picture that comes in.
+type Video struct {
+	// Source is "auto", "test" or "v4l2:" and a camera's stable name: a path
+	// below /dev/v4l/by-path or, where udev has none for it, its place on the bus.
+	Source string `toml:"source"`
+	Width  int    `toml:"width"`  // pixels, even
+	Height int    `toml:"height"` // pixels, even
+	FPS    Rate   `toml:"fps"`
+}
+
+// Audio is the sound that comes in, and how it is coded.
+type Audio struct {
+	// Source is "auto", "test", "none" or "alsa:" and the card's id.
+	Source  string  `toml:"source"`
+	Bitrate BitRate `toml:"bitrate"`
+	// Delay moves the sound later against the picture; negative is earlier.
+	Delay Span `toml:"delay"`
+}
+
+// A Rendition is one coding of the picture, with the sound.
+type Rendition struct {
+	Name    string  `toml:"name"`
+	Codec   string  `toml:"codec"`            // h264 | h265
+	Width   int     `toml:"width,omitempty"`  // pixels, even; the file may leave size and fps to [Video]
+	Height  int     `toml:"height,omitempty"` // pixels, even
+	FPS     Rate    `toml:"fps,omitempty"`
+	Bitrate BitRate `toml:"bitrate"`
+	GOP     Span    `toml:"gop"`     // from key picture to key picture
+	Encoder string  `toml:"encoder"` // auto | hardware | software
+	// Profile is "" (the encoder's best) or a name from the codec's standard.
+	Profile string `toml:"profile,omitempty"`
+	// Preset is "" (the encoder's default) or one of libx264's speed presets.
+	Preset string `toml:"preset,omitempty"`
+	// Threads is for software encoders; 0 leaves it to the encoder.
+	Threads int `toml:"threads,omitempty"`
+}
+
+// An Output is one destination.
+type Output struct {
+	Name      string  `toml:"name"`
+	URL       Address `toml:"url"`
+	Key       Secret  `toml:"key,omitempty"`
+	Rendition string  `toml:"rendition"`
+	Start     string  `toml:"start"` // button | boot
+	// Required says that the show is not well while this output is down.
+	Required bool `toml:"required"`
+}
+
+// Serve lists the listeners, each as HOST:PORT or :PORT; "" is off.
+type Serve struct {
+	Web    string `toml:"web"`
+	RTSP   string `toml:"rtsp"`
+	RTMP   string `toml:"rtmp"`
+	SRT    string `toml:"srt"`    // UDP
+	WebRTC string `toml:"webrtc"` // UDP and TCP
+	// Hosts are further names under which browsers may reach the web page,
+	// beside IP addresses, localhost, *.local and the box's host name.
+	Hosts []string `toml:"hosts,omitempty"`
+}
+
+// Record is about recordings.
+type Record struct {
+	Dir string `toml:"dir"` // relative to the state directory, or absolute
+}
+
+// The values of Output.Start.
+const (
+	OnButton = "button"
+	OnBoot   = "boot"
+)
+
+// currentVersion is the layout that this program writes.
+const currentVersion = 1
+
+// Default is what an empty file means, and the one place of all defaults.
+// Values not given in a rendition or output come from defaultRendition and
+// defaultOutput below.
+func Default() Config {
+	c := Config{
+		Version: currentVersion,
+		Box:     Box{Name: "Encoder"},
+		Video:   Video{Source: "auto", Width: 1920, Height: 1080, FPS: Rate{30, 1}},
+		Audio:   Audio{Source: "auto", Bitrate: 128_000},
+		Serve:   Serve{Web: ":8080", RTSP: ":8554"},
+		Record:  Record{Dir: "recordings"},
+	}
+	main := defaultRendition()
+	main.Name = "main"
+	main.inherit(c.Video)
+	c.Renditions = []Rendition{main}
+	return c
+}
+
+func defaultRendition() Rendition {
+	return Rendition{Codec: "h264", GOP: 2e9, Encoder: "auto"}
+}
+
+func defaultOutput() Output { return Output{Start: OnButton} }
+
+// inherit fills what the file left open: size and rate of the picture that
+// comes in, and a bit rate that fits both.
+func (r *Rendition) inherit(v Video) {
+	if r.Width == 0 && r.Height == 0 {
+		r.Width, r.Height = v.Width, v.Height
+	}
+	if r.FPS == (Rate{}) {
+		r.FPS = v.FPS
+	}
+	if r.Bitrate == 0 {
+		r.Bitrate = usualBitRate(r.Width*r.Height, r.FPS)
+	}
+}
+
+// usualBitRates are common choices for live H.264 at up to 30 pictures a
+// second, by pixels of a picture.
+var usualBitRates = []struct {
+	pixels int
+	rate   BitRate
+}{
+	{640 * 360, 800_000},
+	{960 * 540, 2_000_000},
+	{1280 * 720, 3_500_000},
+	{1920 * 1080, 6_000_000},
+	{2560 * 1440, 10_000_000},
+	{4096 * 2304, 20_000_000},
+}
+
+// usualBitRate allows half as much again above 30 pictures a second.
+func usualBitRate(pixels int, fps Rate) BitRate {
+	rate := usualBitRates[len(usualBitRates)-1].rate
+	for _, u := range usualBitRates {
+		if pixels <= u.pixels {
+			rate = u.rate
+			break
+		}
+	}
+	if fps.Float() > 30 {
+		rate += rate / 2
+	}
+	return rate
+}
+
+// Rendition returns the rendition of that name.
+func (c Config) Rendition(name string) (Rendition, bool) {
+	for _, r := range c.Renditions {
+		if r.Name == name {
+			return r, true
+		}
+	}
+	return Rendition{}, false
+}

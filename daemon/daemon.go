@@ -1,0 +1,301 @@
+// Package daemon joins config and board into running services and one status
+// value.
+//
+//	config + board + wanted ─► plan ─► supervise.Group.Apply
+//	keys, page, command line ─► Do(action) ─► wanted ─► plan …
+//	services ─► report ─► status.Cell ─► lamps, page, metrics
+//
+// Pictures go camera → hub → encoder → rendition, sound goes mic → mixer →
+// encoder → every rendition. Hub, mixer and renditions belong to the [Daemon]
+// and outlive the services around them: that is why a lost camera or a
+// restarted encoder ends no connection.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"encoderd.example/daemon/config"
+	"encoderd.example/daemon/status"
+	"encoderd.example/daemon/supervise"
+	"encoderd.example/hw"
+	"encoderd.example/hw/pion"
+	"encoderd.example/hw/soft"
+	"encoderd.example/stream"
+)
+
+// Options are what a daemon is made of.
+type Options struct {
+	Board hw.Board
+	// State is the directory for what outlives a restart.
+	State   string
+	Version string
+	Log     *slog.Logger
+	// Web runs the page's server at an address; the program hands it in,
+	// because siblings do not know each other.
+	Web func(ctx context.Context, addr string, c config.Config, d *Daemon, live func()) error
+	// Reload reads the config again, for the action that asks for it.
+	Reload func() (config.Config, error)
+	// Restart ends the program so that systemd starts it again.
+	Restart func()
+}
+
+// A Daemon is the running box. Its methods may be called from any goroutine.
+type Daemon struct {
+	Options
+	devices  *devices
+	hub      *hub
+	mixer    *mixer
+	audience stream.Audience
+	group    supervise.Group
+	cell     status.Cell[status.Box]
+	start    time.Time
+
+	// changed holds a token while config or wishes differ from what runs.
+	changed chan struct{}
+	saving  sync.Mutex // held while the wishes are written
+
+	mu         sync.Mutex
+	config     config.Config
+	wanted     Wanted
+	renditions map[string]*stream.Rendition
+	retired    []*stream.Rendition // to be closed once nobody writes to them
+	tracks     string              // what the renditions carry
+	services   map[string]*service
+	notes      notes
+	identify   time.Time // until when the lamps say "it is me"
+}
+
+// service is what the group last said about one service.
+type service struct {
+	supervise.Status
+	since    time.Time // of this state
+	progress uint64    // at the watchdog's last look
+	looked   bool
+}
+
+// New returns a daemon that runs nothing yet.
+func New(o Options) *Daemon {
+	wanted, err := loadWanted(o.State)
+	if err != nil {
+		o.Log.Warn("forgot what was on air", "err", err)
+	}
+	d := &Daemon{
+		Options:    o,
+		devices:    &devices{board: o.Board, registry: pion.NewRegistry(), log: o.Log},
+		hub:        newHub(),
+		mixer:      newMixer(),
+		start:      time.Now(),
+		changed:    make(chan struct{}, 1),
+		wanted:     wanted,
+		renditions: map[string]*stream.Rendition{},
+		services:   map[string]*service{},
+		notes:      newNotes(),
+	}
+	d.mixer.muted.Store(wanted.Muted)
+	d.group.Log = o.Log
+	d.group.Report = d.noteService
+	return d
+}
+
+// Run keeps the box as config and wishes have it until ctx ends; then it stops
+// the services in the reverse order of their start: web, outputs (which say
+// goodbye), encoders, capture, lamps. It moves services by itself, so that
+// whoever gives an order, even from within a service, never waits for one.
+func (d *Daemon) Run(ctx context.Context) error {
+	living, kill := context.WithCancel(context.WithoutCancel(ctx))
+	defer kill()
+	var report sync.WaitGroup
+	report.Go(func() { d.report(living) })
+	d.follow(ctx, living)
+	d.group.Apply(living, nil)
+	d.hub.drain() // the camera stops after the hub
+	kill()
+	report.Wait()
+	return nil
+}
+
+// follow moves the box at every change until ctx ends; services live in living.
+func (d *Daemon) follow(ctx, living context.Context) {
+	for {
+		select {
+		case <-d.changed:
+			d.move(living)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Apply makes c what Run moves the box to; only what differs restarts. It does
+// not wait for that, and may be called before Run.
+func (d *Daemon) Apply(c config.Config) {
+	d.mu.Lock()
+	d.config = c
+	d.mu.Unlock()
+	d.change()
+}
+
+// change tells Run that config or wishes are new.
+func (d *Daemon) change() {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
+// move makes the running services those that config and wishes ask for.
+func (d *Daemon) move(ctx context.Context) {
+	d.mu.Lock()
+	c, w := d.config, d.wanted
+	w.Outputs, w.Restarts = maps.Clone(w.Outputs), maps.Clone(w.Restarts)
+	d.mu.Unlock()
+	d.turnKnobs(c)
+	services := plan(c, d.Board, w)
+	for i := range services {
+		d.bind(&services[i])
+	}
+	d.group.Apply(ctx, services)
+	d.forget(services)
+}
+
+// forget drops what belongs to services that are not wanted any more. Now that
+// they have stopped, nothing is cut off in the middle.
+func (d *Daemon) forget(services []supervise.Service) {
+	names := map[string]bool{}
+	for _, s := range services {
+		names[s.Name] = true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for name, r := range d.renditions {
+		if !names["encode/"+name] {
+			d.retired = append(d.retired, r)
+			delete(d.renditions, name)
+		}
+	}
+	for _, r := range d.retired {
+		r.Close()
+	}
+	d.retired = nil
+	maps.DeleteFunc(d.services, func(name string, _ *service) bool { return !names[name] })
+	d.notes.keep(names)
+}
+
+// turnKnobs passes on what changes without a restart.
+func (d *Daemon) turnKnobs(c config.Config) {
+	d.mixer.delay.Store(int64(c.Audio.Delay))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range c.Renditions {
+		if n := d.notes.encoders[r.Name]; n != nil && n.encoder != nil {
+			d.turn(n, r)
+		}
+	}
+}
+
+// turn gives an encoder the bit rate that its rendition has now. The caller
+// holds mu.
+func (d *Daemon) turn(n *encoderNote, r config.Rendition) {
+	if n.target == int(r.Bitrate) {
+		return
+	}
+	if err := n.encoder.SetBitrate(int(r.Bitrate)); err != nil {
+		d.Log.Warn("bit rate stays", "rendition", r.Name, "err", err)
+		return
+	}
+	n.target = int(r.Bitrate)
+}
+
+// Rendition returns the rendition of that name, or nil.
+func (d *Daemon) Rendition(name string) *stream.Rendition {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.config.Rendition(name); !ok {
+		return nil
+	}
+	return d.renditions[name]
+}
+
+// rendition returns the place where an encoder publishes; it stays the same
+// for as long as it carries the same kinds of tracks.
+func (d *Daemon) rendition(c encodeConfig) *stream.Rendition {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.tracks != c.Tracks {
+		d.retired = slices.AppendSeq(d.retired, maps.Values(d.renditions))
+		clear(d.renditions)
+		d.tracks = c.Tracks
+	}
+	r := d.renditions[c.Rendition]
+	if r != nil {
+		r.Resize(ringSize(c))
+	} else {
+		codecs := []stream.Codec{c.Codec}
+		if c.Tracks == withSound {
+			codecs = append(codecs, stream.AAC)
+		}
+		r = stream.NewRendition(c.Rendition, ringSize(c), codecs...)
+		d.renditions[c.Rendition] = r
+	}
+	return r
+}
+
+// ringSize holds two groups of pictures and two seconds, with their sound.
+func ringSize(c encodeConfig) int {
+	const audioFrames = 100 // a second, of AAC and Opus together
+	fps := c.FPS.Float()
+	seconds := 2*float64(c.GOP)/fps + 2
+	return int(seconds * (fps + audioFrames))
+}
+
+// publishSound gives a unit of sound to every rendition.
+func (d *Daemon) publishSound(u *stream.Unit) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range d.renditions {
+		r.Publish(u)
+	}
+}
+
+// Status returns the state of the box and its version.
+func (d *Daemon) Status() (status.Box, uint64) { return d.cell.Get() }
+
+// Wait returns the state once it is newer than version seen.
+func (d *Daemon) Wait(ctx context.Context, seen uint64) (status.Box, uint64, error) {
+	return d.cell.Wait(ctx, seen)
+}
+
+// Audience is the list of local viewers.
+func (d *Daemon) Audience() *stream.Audience { return &d.audience }
+
+// Errors of Snapshot.
+var (
+	ErrNoRendition = errors.New("no such rendition")
+	ErrNoPicture   = errors.New("no picture yet")
+)
+
+const (
+	snapshotWidth   = 640
+	snapshotQuality = 75
+)
+
+// Snapshot returns the picture that goes into a rendition now, as JPEG, at
+// most 640 pixels wide.
+func (d *Daemon) Snapshot(ctx context.Context, name string) ([]byte, error) {
+	if d.Rendition(name) == nil {
+		return nil, fmt.Errorf("%q: %w", name, ErrNoRendition)
+	}
+	f, err := d.hub.shot(ctx)
+	if err != nil {
+		return nil, ErrNoPicture
+	}
+	defer f.Release()
+	return soft.EncodeJPEG(f, min(f.Width, snapshotWidth), snapshotQuality)
+}

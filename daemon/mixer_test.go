@@ -1,0 +1,262 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"encoderd.example/hw"
+	"encoderd.example/stream"
+)
+
+// A tape is a sound encoder that keeps what it gets and checks that it follows
+// without a gap, in samples and in stamps.
+type tape struct {
+	t      *testing.T
+	begin  time.Duration // stamp of the first sample since Reset
+	frames int64         // since Reset
+	loud   int64         // sample frames that are not silent
+	resets int
+	err    error
+}
+
+func (e *tape) Encode(pcm []int16, stamp time.Duration, emit func(*stream.Unit)) error {
+	if e.err != nil {
+		return e.err
+	}
+	if e.frames == 0 {
+		e.begin = stamp
+	}
+	if off := stamp - e.end(); off.Abs() > time.Nanosecond {
+		e.t.Errorf("sample %d is stamped %v off its place", e.frames, off)
+	}
+	e.frames += int64(len(pcm) / hw.Channels)
+	for _, v := range pcm {
+		if v != 0 {
+			e.loud++
+		}
+	}
+	emit(&stream.Unit{PTS: stamp})
+	return nil
+}
+
+// end is the instant at which what was coded ends.
+func (e *tape) end() time.Duration {
+	return e.begin + time.Duration(e.frames)*time.Second/hw.SampleRate
+}
+
+func (e *tape) Track() *stream.Track { return nil }
+func (e *tape) Reset()               { e.frames = 0; e.resets++ }
+func (e *tape) Close() error         { return nil }
+
+// A tone is a sound card that is always in time and loud.
+type tone struct {
+	now  func() time.Duration
+	next time.Duration
+}
+
+var errPulled = errors.New("pulled out")
+
+func (s *tone) Read(ctx context.Context, pcm []int16) (int, time.Duration, error) {
+	const block = 20 * time.Millisecond
+	if s.next == 0 {
+		s.next = s.now()
+	}
+	stamp := s.next
+	s.next += block
+	timer := time.NewTimer(s.next - s.now())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return 0, 0, errPulled
+	}
+	n := hw.SampleRate / 50
+	for i := range n * hw.Channels {
+		pcm[i] = 1000
+	}
+	return n, stamp, nil
+}
+
+func (s *tone) Stats() hw.MicStats { return hw.MicStats{} }
+func (s *tone) Close() error       { return nil }
+
+// A desktop is a mixer under test.
+type desktop struct {
+	*mixer
+	t    *testing.T
+	tape *tape
+}
+
+func newDesktop(t *testing.T) *desktop {
+	t.Helper()
+	d := &desktop{mixer: newMixer(), t: t, tape: &tape{t: t}}
+	d.now = bubbleClock()
+	return d
+}
+
+// during runs the mixer's encoding side while f goes on.
+func (d *desktop) during(f func()) {
+	d.t.Helper()
+	ctx, cancel := context.WithCancel(d.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- d.run(ctx, d.tape, func(*stream.Unit) {}) }()
+	f()
+	synctest.Wait()
+	cancel()
+	if err := <-ended; err != nil {
+		d.t.Error(err)
+	}
+}
+
+// plugged has a card plugged in for a while.
+func (d *desktop) plugged(long time.Duration) {
+	d.t.Helper()
+	ctx, cancel := context.WithTimeout(d.t.Context(), long)
+	defer cancel()
+	err := d.record(ctx, &tone{now: d.now}, func() {})
+	if err != nil && !errors.Is(err, errPulled) {
+		d.t.Error(err)
+	}
+}
+
+// buffers fails the test if one has got lost.
+func (d *desktop) buffers() {
+	d.t.Helper()
+	if have := len(d.free) + len(d.blocks); have != cap(d.free) {
+		d.t.Errorf("%d buffers of %d are left", have, cap(d.free))
+	}
+}
+
+func TestMixer(t *testing.T) {
+	tests := []struct {
+		name string
+		run  func(*desktop)
+	}{
+		{"without a card there is silence in real time", mixesSilence},
+		{"sound takes its place in silence, twice", mixesCard},
+		{"muted means silence", mixesMuted},
+		{"a new encoder goes on where the old one ended", goesOn},
+		{"a delay moves the sound without a second one for an instant", delays},
+		{"sound of long ago is not made up for", forgetsOldBlocks},
+		{"a machine that stood still begins anew", beginsAnew},
+		{"the encoder's error comes out", failsWithEncoder},
+		{"the card's side ends when nobody codes", endsRecording},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDesktop(t)
+				tt.run(d)
+				d.buffers()
+			})
+		})
+	}
+}
+
+// seconds fails the test unless about so much was coded.
+func (d *desktop) seconds(what string, frames int64, want time.Duration) {
+	d.t.Helper()
+	if got := time.Duration(frames) * time.Second / hw.SampleRate; (got - want).Abs() > 50*time.Millisecond {
+		d.t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+func mixesSilence(d *desktop) {
+	d.during(func() { time.Sleep(10 * time.Second) })
+	d.seconds("coded", d.tape.frames, 10*time.Second-soundWait)
+	if d.tape.loud != 0 || d.signal() || d.levels().peak > -100 {
+		d.t.Errorf("%d samples are loud, signal %v, peak %v", d.tape.loud, d.signal(), d.levels().peak)
+	}
+}
+
+func mixesCard(d *desktop) {
+	d.during(func() {
+		for range 2 {
+			time.Sleep(3 * time.Second)
+			d.plugged(5 * time.Second)
+			if !d.signal() {
+				d.t.Error("sound is not noticed")
+			}
+		}
+		time.Sleep(2 * time.Second)
+	})
+	d.seconds("coded", d.tape.frames, 18*time.Second-soundWait)
+	d.seconds("of it loud", d.tape.loud/hw.Channels, 10*time.Second)
+	if d.signal() {
+		d.t.Error("that the card has gone is not noticed")
+	}
+}
+
+func mixesMuted(d *desktop) {
+	d.muted.Store(true)
+	d.during(func() { d.plugged(5 * time.Second) })
+	d.seconds("coded", d.tape.frames, 5*time.Second)
+	if d.tape.loud != 0 {
+		d.t.Errorf("%d samples are loud", d.tape.loud)
+	}
+}
+
+func goesOn(d *desktop) {
+	card := make(chan struct{})
+	go func() { defer close(card); d.plugged(20 * time.Second) }()
+	d.during(func() { time.Sleep(5 * time.Second) })
+	end := d.tape.end()
+	d.tape.Reset()
+	d.during(func() { time.Sleep(5 * time.Second) })
+	if gap := d.tape.begin - end; gap < 0 || gap > 50*time.Millisecond {
+		d.t.Errorf("the new one begins %v after the old one ended", gap)
+	}
+	<-card
+}
+
+func delays(d *desktop) {
+	d.during(func() {
+		for _, delay := range []time.Duration{100 * time.Millisecond, -100 * time.Millisecond, 0} {
+			d.plugged(3 * time.Second)
+			d.delay.Store(int64(delay))
+		}
+		d.plugged(time.Second)
+	})
+	d.seconds("coded", d.tape.frames, 10*time.Second)
+}
+
+func forgetsOldBlocks(d *desktop) {
+	d.plugged(time.Second) // nobody codes
+	time.Sleep(maxGap / 2)
+	d.during(func() { d.plugged(5 * time.Second) })
+	d.seconds("coded", d.tape.frames, 5*time.Second)
+}
+
+func beginsAnew(d *desktop) {
+	var slept atomic.Int64
+	clock := d.now
+	d.now = func() time.Duration { return clock() + time.Duration(slept.Load()) }
+	d.during(func() {
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		slept.Store(int64(time.Hour))
+		time.Sleep(5 * time.Second)
+	})
+	d.seconds("coded since", d.tape.frames, 5*time.Second)
+	if d.tape.resets != 1 {
+		d.t.Errorf("the encoder was told %d times to begin anew", d.tape.resets)
+	}
+}
+
+func failsWithEncoder(d *desktop) {
+	d.tape.err = errors.New("out of memory")
+	if err := d.run(d.t.Context(), d.tape, func(*stream.Unit) {}); !errors.Is(err, d.tape.err) {
+		d.t.Errorf("got %v", err)
+	}
+}
+
+func endsRecording(d *desktop) {
+	d.plugged(time.Minute) // ends with its context, though all buffers are full
+	if len(d.blocks) != cap(d.blocks) {
+		d.t.Errorf("%d blocks wait", len(d.blocks))
+	}
+}

@@ -1,0 +1,273 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/sim/picture"
+	"encoderd.example/stream"
+)
+
+// A hub stands between the camera and the encoders:
+//
+//	camera ─ deliver ─►┐
+//	                   ├─► pass ─► each encoder at its own rate
+//	slate  ─ timer ───►┘
+//
+// It outlives all of them. While frames come in it forwards them; when they
+// stop, the slate takes their place, so that encoders never starve and no
+// connection ends because of a cable.
+type hub struct {
+	now    func() time.Duration // reads the clock of stamps
+	frames chan *hw.Frame
+	gone   chan struct{} // the camera said that it is gone
+	shots  chan chan<- *hw.Frame
+
+	passed atomic.Uint64 // progress: frames handed to encoders
+	slates atomic.Uint64
+	missed atomic.Uint64 // frames that found the hub busy
+
+	mu     sync.Mutex
+	sinks  []*sink
+	signal bool
+}
+
+// A sink is one encoder's place at the hub.
+type sink struct {
+	encoder hw.Encoder
+	pace    pacer
+}
+
+func newHub() *hub {
+	return &hub{
+		now:    stream.Monotonic,
+		frames: make(chan *hw.Frame, 2),
+		gone:   make(chan struct{}, 1),
+		shots:  make(chan chan<- *hw.Frame),
+	}
+}
+
+// deliver hands over a camera's frame and never waits. The hub takes over the
+// caller's reference.
+func (h *hub) deliver(f *hw.Frame) {
+	select {
+	case h.frames <- f:
+	default:
+		h.missed.Add(1)
+		f.Release()
+	}
+}
+
+// lost says that the camera is gone, so the slate need not wait for frames to
+// stay away.
+func (h *hub) lost() {
+	select {
+	case h.gone <- struct{}{}:
+	default:
+	}
+}
+
+// attach adds an encoder that takes up to rate frames a second.
+func (h *hub) attach(e hw.Encoder, rate hw.Rate) (detach func()) {
+	s := &sink{encoder: e, pace: pacer{period: rate.Period()}}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.sinks = append(h.sinks, s)
+	return sync.OnceFunc(func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for i, o := range h.sinks {
+			if o == s {
+				h.sinks = append(h.sinks[:i:i], h.sinks[i+1:]...)
+				return
+			}
+		}
+	})
+}
+
+// live reports whether a camera's picture is on.
+func (h *hub) live() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.signal
+}
+
+// errNoFrame says that no frame passed in time for a snapshot.
+var errNoFrame = errors.New("no picture yet")
+
+// shot returns the next frame that passes; the caller releases it.
+func (h *hub) shot(ctx context.Context) (*hw.Frame, error) {
+	got := make(chan *hw.Frame, 1)
+	select {
+	case h.shots <- got:
+		return <-got, nil
+	case <-ctx.Done():
+		return nil, errNoFrame
+	}
+}
+
+// patience is how long frames may stay away before the slate comes: two
+// frames, measured at the rate at which they came, because a camera in the
+// dark halves its rate, plus what a busy machine may delay.
+func patience(period time.Duration) time.Duration {
+	return 2*period + 100*time.Millisecond
+}
+
+// run forwards frames until ctx ends.
+func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
+	slate, err := picture.NewSlate(hw.Mode{Pixel: hw.I420, Width: c.Width, Height: c.Height, FPS: c.FPS}, "NO SIGNAL", c.Box)
+	if err != nil {
+		return err
+	}
+	v := &view{hub: h, period: c.FPS.Period(), measured: c.FPS.Period()}
+	defer h.drain()
+	timer := time.NewTimer(0) // a box without a camera shows the slate at once
+	defer timer.Stop()
+	live()
+	for {
+		select {
+		case f := <-h.frames:
+			v.camera(f)
+			timer.Reset(patience(v.measured))
+		case <-h.gone:
+			timer.Reset(0)
+		case <-timer.C:
+			timer.Reset(v.slate(slate))
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (h *hub) drain() {
+	h.setSignal(false)
+	for {
+		select {
+		case f := <-h.frames:
+			f.Release()
+		default:
+			return
+		}
+	}
+}
+
+func (h *hub) setSignal(on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.signal = on
+}
+
+// A view is what run knows between frames.
+type view struct {
+	hub      *hub
+	period   time.Duration // as configured
+	measured time.Duration // between camera frames, smoothed
+	last     time.Duration // stamp of the last frame that passed
+	cam      time.Duration // stamp of the last camera frame
+	onSlate  bool
+	next     time.Time // of the next slate frame
+}
+
+// camera passes a camera's frame on and releases it.
+func (v *view) camera(f *hw.Frame) {
+	defer f.Release()
+	if d := f.Stamp - v.cam; v.cam > 0 && d > 0 && d < time.Second {
+		v.measured += (d - v.measured) / 16
+	}
+	v.cam = f.Stamp
+	if v.onSlate {
+		v.onSlate = false
+		v.hub.setSignal(true)
+		v.hub.cut()
+	}
+	v.hub.setSignal(true)
+	v.pass(f)
+}
+
+// slate passes a slate and returns the time until the next.
+func (v *view) slate(s *picture.Slate) time.Duration {
+	if !v.onSlate {
+		v.onSlate, v.next = true, time.Now()
+		v.measured = v.period
+		v.hub.setSignal(false)
+		v.hub.cut()
+	}
+	if f := s.Frame(v.hub.now()); f != nil {
+		v.pass(f)
+		v.hub.slates.Add(1)
+		f.Release()
+	}
+	// Absolute deadlines keep the rate; a machine that slept starts anew.
+	v.next = v.next.Add(v.period)
+	if time.Until(v.next) < -time.Second {
+		v.next = time.Now()
+	}
+	return max(time.Until(v.next), 0)
+}
+
+// pass hands f to the encoders if its stamp rises.
+func (v *view) pass(f *hw.Frame) {
+	if f.Stamp <= v.last {
+		v.hub.missed.Add(1)
+		return
+	}
+	v.last = f.Stamp
+	v.hub.fanOut(f, v.measured)
+	select {
+	case got := <-v.hub.shots:
+		got <- f.Retain()
+	default:
+	}
+}
+
+// fanOut hands f to every encoder that is due. Only a source that is clearly
+// faster than a rendition is thinned out: where both have one rate, a frame
+// that comes early is jitter, not one too many.
+func (h *hub) fanOut(f *hw.Frame, interval time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.sinks {
+		if interval > s.pace.period*5/6 || s.pace.due(f.Stamp) {
+			_ = s.encoder.Submit(f) // a drop is counted by the encoder
+		}
+	}
+	h.passed.Add(1)
+}
+
+// cut asks for key frames where the picture changes altogether, and starts the
+// pace anew: slates do not stand on the camera's grid, and no frame shall be
+// thinned out for that.
+func (h *hub) cut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.sinks {
+		s.encoder.ForceKey()
+		s.pace.next = 0
+	}
+}
+
+// A pacer thins frames out to a rate.
+type pacer struct {
+	period time.Duration
+	next   time.Duration
+}
+
+// due reports whether the frame of that stamp is wanted. Jitter of a quarter
+// of a period is forgiven.
+func (p *pacer) due(stamp time.Duration) bool {
+	if p.period == 0 {
+		return true
+	}
+	if stamp < p.next-p.period/4 && stamp > p.next-2*p.period {
+		return false
+	}
+	p.next += p.period
+	if stamp >= p.next || stamp <= p.next-2*p.period {
+		p.next = stamp + p.period
+	}
+	return true
+}

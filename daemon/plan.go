@@ -1,0 +1,200 @@
+package daemon
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"encoderd.example/daemon/config"
+	"encoderd.example/daemon/supervise"
+	"encoderd.example/hw"
+	"encoderd.example/stream"
+)
+
+// Wanted is what people asked for by key, page or command, beyond the config.
+// It outlives power cuts: what was on air comes back on air.
+type Wanted struct {
+	// Outputs says which outputs that start by button are on. Those that start
+	// at boot are on unless they stand here with false.
+	Outputs map[string]bool `json:"outputs"`
+	Muted   bool            `json:"muted"`
+	// Restarts counts starts of each output, so that one that ended for good
+	// runs again.
+	Restarts map[string]int `json:"-"`
+}
+
+// on reports whether an output is wanted.
+func (w Wanted) on(o config.Output) bool {
+	if on, told := w.Outputs[o.Name]; told {
+		return on
+	}
+	return o.Start == config.OnBoot
+}
+
+// The configs of the services: each holds exactly what its service depends on,
+// because a difference restarts it. What can change while a service runs (bit
+// rate, delay, mute) is not in here; see [Daemon.turnKnobs].
+type (
+	deviceConfig struct{ Board string }
+	cameraConfig struct {
+		Source        string
+		Width, Height int
+		FPS           hw.Rate
+	}
+	pictureConfig struct {
+		Box           string
+		Width, Height int
+		FPS           hw.Rate
+	}
+	micConfig    struct{ Source string }
+	soundConfig  struct{ Bitrate int }
+	encodeConfig struct {
+		Rendition string
+		Choice    string // auto, hardware, software
+		Tracks    string
+		hw.EncoderConfig
+	}
+	pushConfig struct {
+		Output, Rendition, Tracks string
+		URL                       config.Address
+		Key                       config.Secret
+		Restart                   int
+	}
+	rtspConfig  struct{ Addr, Tracks string }
+	webConfig   struct{ Addr, Hosts string }
+	panelConfig struct{ Board string }
+)
+
+// plan says which services a config wants on a board, in start order; they stop
+// in reverse, so that the lamps go out last. It is pure, and the only place
+// that knows what depends on what. The services have no Run yet; see
+// [Daemon.bind].
+//
+// Hardly anything needs another service: the slate stands in for a camera,
+// silence for a microphone, and renditions stay while encoders come and go.
+func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
+	p := planner{config: c, fps: hw.Rate(c.Video.FPS)}
+	if b.Panel != nil {
+		p.add("panel", panelConfig{b.Name})
+	}
+	p.add("devices", deviceConfig{b.Name})
+	p.add("camera", cameraConfig{c.Video.Source, c.Video.Width, c.Video.Height, p.fps}, "devices")
+	p.add("picture", pictureConfig{c.Box.Name, c.Video.Width, c.Video.Height, p.fps})
+	if p.sound() {
+		p.add("mic", micConfig{c.Audio.Source}, "devices")
+		p.add("sound", soundConfig{int(c.Audio.Bitrate)})
+	}
+	for _, r := range c.Renditions {
+		p.add("encode/"+r.Name, p.encode(r))
+	}
+	if c.Serve.RTSP != "" {
+		p.add("rtsp", rtspConfig{c.Serve.RTSP, p.tracks()})
+	}
+	for _, o := range c.Outputs {
+		if w.on(o) {
+			p.add("push/"+o.Name, pushConfig{o.Name, o.Rendition, p.tracks(), o.URL, o.Key, w.Restarts[o.Name]})
+		}
+	}
+	if c.Serve.Web != "" {
+		p.add("web", webConfig{c.Serve.Web, strings.Join(c.Serve.Hosts, " ")})
+	}
+	return p.services
+}
+
+type planner struct {
+	config   config.Config
+	fps      hw.Rate
+	services []supervise.Service
+}
+
+func (p *planner) add(name string, conf any, needs ...string) {
+	p.services = append(p.services, supervise.Service{Name: name, Needs: needs, Config: conf})
+}
+
+func (p *planner) sound() bool { return p.config.Audio.Source != "none" }
+
+// What every rendition carries.
+const (
+	withSound = "h264+aac"
+	onlyVideo = "h264"
+)
+
+func (p *planner) tracks() string {
+	if p.sound() {
+		return withSound
+	}
+	return onlyVideo
+}
+
+func (p *planner) encode(r config.Rendition) encodeConfig {
+	fps := p.fps
+	if r.FPS != (config.Rate{}) {
+		fps = hw.Rate(r.FPS)
+	}
+	gop := max(int(fps.Float()*time.Duration(r.GOP).Seconds()+0.5), 1)
+	return encodeConfig{
+		Rendition: r.Name, Choice: r.Encoder, Tracks: p.tracks(),
+		EncoderConfig: hw.EncoderConfig{
+			Codec: stream.H264, Width: r.Width, Height: r.Height, FPS: fps,
+			GOP: gop, Profile: r.Profile, Preset: r.Preset, Threads: r.Threads,
+		},
+	}
+}
+
+// A ServicePlan is one line of a plan for people and programs; it holds no
+// secrets.
+type ServicePlan struct {
+	Name  string   `json:"name"`
+	Does  string   `json:"does"`
+	Needs []string `json:"needs"`
+}
+
+// Plan says what a config would run on a board, with everything on air.
+func Plan(c config.Config, b hw.Board) []ServicePlan {
+	all := Wanted{Outputs: map[string]bool{}}
+	for _, o := range c.Outputs {
+		all.Outputs[o.Name] = true
+	}
+	var list []ServicePlan
+	for _, s := range plan(c, b, all) {
+		list = append(list, ServicePlan{s.Name, line(s.Config), append([]string{}, s.Needs...)})
+	}
+	return list
+}
+
+// Describe returns the plan as text, one service a line.
+func Describe(c config.Config, b hw.Board) string {
+	var s strings.Builder
+	for _, v := range Plan(c, b) {
+		fmt.Fprintf(&s, "  %-16s %s\n", v.Name, v.Does)
+	}
+	return s.String()
+}
+
+// line says what a service will do.
+func line(conf any) string {
+	switch c := conf.(type) {
+	case deviceConfig:
+		return "watch what is plugged into board " + c.Board
+	case cameraConfig:
+		return fmt.Sprintf("capture %s at %dx%d, %.4g fps", c.Source, c.Width, c.Height, c.FPS.Float())
+	case pictureConfig:
+		return fmt.Sprintf("slate when nothing comes in, %dx%d", c.Width, c.Height)
+	case micConfig:
+		return "capture sound from " + c.Source
+	case soundConfig:
+		return fmt.Sprintf("aac %d kbit/s", c.Bitrate/1000)
+	case encodeConfig:
+		return fmt.Sprintf("%s %dx%d %.4g fps, key frame every %d, encoder %s", c.Codec, c.Width, c.Height, c.FPS.Float(), c.GOP, c.Choice)
+	case pushConfig:
+		return fmt.Sprintf("push %s to %s", c.Rendition, c.URL)
+	case rtspConfig:
+		return "serve RTSP on " + c.Addr
+	case panelConfig:
+		return "keys and lamps of board " + c.Board
+	case webConfig:
+		return "serve the page on " + c.Addr
+	default:
+		return fmt.Sprintf("%T", conf)
+	}
+}

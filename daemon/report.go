@@ -1,0 +1,411 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"encoderd.example/daemon/config"
+	"encoderd.example/daemon/panel"
+	"encoderd.example/daemon/status"
+	"encoderd.example/daemon/supervise"
+	"encoderd.example/hw"
+	"encoderd.example/stream"
+)
+
+// reportEvery is how often measured values are taken anew; changes of state
+// are told at once.
+const reportEvery = 500 * time.Millisecond
+
+// report keeps the status true until ctx ends.
+func (d *Daemon) report(ctx context.Context) {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		box := d.box(time.Now())
+		d.cell.Update(func(b *status.Box) {
+			box.Faults = keepSince(b.Faults, box.Faults)
+			*b = box
+		})
+		select {
+		case <-tick.C:
+		case <-d.notes.kicked:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// keepSince gives each fault the time at which it first stood.
+func keepSince(before, now []status.Fault) []status.Fault {
+	for i, f := range now {
+		j := slices.IndexFunc(before, func(b status.Fault) bool { return b.Code == f.Code && b.Text == f.Text })
+		if j >= 0 {
+			now[i].Since = before[j].Since
+		}
+	}
+	return now
+}
+
+// box puts the status together.
+func (d *Daemon) box(now time.Time) status.Box {
+	temperature, storage := temperature(), disk(d.State)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	b := status.Box{
+		Name: d.config.Box.Name, Board: d.Board.Name, Version: d.Version, Since: d.start,
+		Input: d.inputNow(now), Sound: d.soundNow(),
+		Tally:        status.Tally{State: status.Off, Sources: []string{}},
+		TemperatureC: temperature, Storage: storage,
+		Renditions: []status.Rendition{}, Outputs: []status.Output{}, Readers: []status.Reader{},
+		Faults: []status.Fault{}, Services: []status.Service{},
+	}
+	for _, r := range d.config.Renditions {
+		b.Renditions = append(b.Renditions, d.renditionNow(r, now))
+	}
+	for _, o := range d.config.Outputs {
+		b.Outputs = append(b.Outputs, d.outputNow(o, now))
+	}
+	for _, v := range d.audience.Viewers() {
+		b.Readers = append(b.Readers, status.Reader{
+			Protocol: v.Protocol, Rendition: v.Rendition, Peer: v.Peer, Since: v.Since,
+			Bytes: v.Bytes.Load(), Lost: v.Lost.Load(),
+		})
+	}
+	if d.config.Audio.Source != "none" && b.Sound.Signal {
+		b.AVOffsetMS = float64(d.mixer.levels().late) / float64(time.Millisecond)
+	}
+	b.Services = d.servicesNow()
+	b.Faults = d.faults(b, now)
+	b.State = state(b)
+	b.Lamps = panel.Lamps(b, now.Before(d.identify))
+	return b
+}
+
+func (d *Daemon) inputNow(now time.Time) status.Input {
+	in := status.Input{
+		Source: d.config.Video.Source, Signal: d.hub.live(),
+		Missed: d.hub.missed.Load(), Damaged: d.notes.badPictures, Slate: d.hub.slates.Load(),
+	}
+	if s := d.notes.cameraStream; s != nil {
+		in.ID, in.Name = d.notes.camera.ID(), d.notes.camera.Name()
+		m, st := s.Mode(), s.Stats()
+		in.Width, in.Height, in.Format = m.Width, m.Height, m.Pixel.String()
+		in.Frames, in.Missed, in.Damaged = st.Frames, in.Missed+st.Missed, in.Damaged+st.Damaged
+		in.FPS = round(d.notes.frameRate.measure(now, st.Frames))
+	}
+	return in
+}
+
+func (d *Daemon) soundNow() status.Sound {
+	s := status.Sound{Source: d.config.Audio.Source, Muted: d.wanted.Muted, PeakDBFS: -120}
+	if s.Source == "none" {
+		return s
+	}
+	l := d.mixer.levels()
+	s.Signal, s.PeakDBFS, s.DriftPPM = d.mixer.signal(), round(l.peak), round(l.drift)
+	if m := d.notes.micStream; m != nil {
+		s.ID, s.Name, s.Xruns = d.notes.mic.ID(), d.notes.mic.Name(), m.Stats().Xruns
+	}
+	return s
+}
+
+func (d *Daemon) renditionNow(r config.Rendition, now time.Time) status.Rendition {
+	st := status.Rendition{
+		Name: r.Name, Codec: r.Codec, Width: r.Width, Height: r.Height,
+		Target: int(r.Bitrate), State: status.Starting,
+	}
+	if s := d.services["encode/"+r.Name]; s != nil {
+		st.State, st.Error = serviceState(s.Status), text(s.Err)
+	}
+	if n := d.notes.encoders[r.Name]; n != nil {
+		st.Encoder = n.driver.Name
+		es := n.stats()
+		st.Frames, st.Dropped, st.CopiedBytes = n.frames.Load(), es.Dropped+es.Swallowed, es.CopiedBytes
+		st.FPS = round(n.frameRate.measure(now, n.frames.Load()))
+		st.Bitrate = int(8 * n.byteRate.measure(now, n.bytes.Load()))
+	}
+	return st
+}
+
+func (d *Daemon) outputNow(o config.Output, now time.Time) status.Output {
+	st := status.Output{Name: o.Name, URL: o.URL.String(), Rendition: o.Rendition, Required: o.Required, State: status.Off}
+	s := d.services["push/"+o.Name]
+	if s == nil {
+		return st
+	}
+	st.State, st.Error, st.Attempt = serviceState(s.Status), text(s.Err), s.Attempt
+	st.RetryAt = retryAt(s.Status)
+	n := d.notes.outputs[o.Name]
+	if s.State != supervise.Live || n == nil {
+		return st
+	}
+	st.LagMS = round(float64(n.report.Lag) / float64(time.Millisecond))
+	st.Bitrate = int(8 * n.byteRate.measure(now, n.report.Sent))
+	st.Sent, st.Lost = n.report.Sent, n.report.Lost
+	st.State = status.Unconfirmed
+	if n.report.State == stream.PushConfirmed {
+		since := n.since
+		st.State, st.Since = status.Live, &since
+	}
+	return st
+}
+
+func (d *Daemon) servicesNow() []status.Service {
+	list := []status.Service{}
+	for name, s := range d.services {
+		v := status.Service{
+			Name: name, State: string(s.State), Error: text(s.Err), Attempt: s.Attempt, RetryAt: retryAt(s.Status),
+		}
+		list = append(list, v)
+	}
+	for _, name := range d.group.Stuck() {
+		list = append(list, status.Service{Name: name, State: string(supervise.Stuck)})
+	}
+	slices.SortFunc(list, func(a, b status.Service) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// retryAt is when a service that waits will try again: a time of its own, for
+// the report is read while the service goes on.
+func retryAt(s supervise.Status) *time.Time {
+	if s.State != supervise.Backoff {
+		return nil
+	}
+	return &s.Retry
+}
+
+// serviceState translates the supervisor's word.
+func serviceState(s supervise.Status) string {
+	switch s.State {
+	case supervise.Live:
+		return status.Live
+	case supervise.Starting:
+		return status.Starting
+	case supervise.Backoff:
+		return status.Backoff
+	case supervise.Failed, supervise.Stuck:
+		return status.Failed
+	default:
+		return status.Off
+	}
+}
+
+// settle is how long a camera or card has after a start before its absence is
+// a fault.
+const settle = 3 * time.Second
+
+// faults says what is wrong, in words.
+func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
+	f := faultList{now: now, list: []status.Fault{}}
+	if now.Sub(d.start) > settle {
+		if !b.Input.Signal {
+			f.add(status.NoPicture, d.why("camera", "source "+b.Input.Source+" gives nothing"))
+		}
+		if b.Sound.Source != "none" && !b.Sound.Signal {
+			f.add(status.NoSound, d.why("sound", d.why("mic", "source "+b.Sound.Source+" gives nothing")))
+		}
+	}
+	for _, r := range b.Renditions {
+		f.rendition(r, d.services["encode/"+r.Name])
+	}
+	for _, o := range b.Outputs {
+		f.output(o)
+	}
+	for _, s := range b.Services {
+		f.service(s)
+	}
+	const low, hot = 0.05, 85
+	if b.Storage.TotalBytes > 0 && float64(b.Storage.FreeBytes) < low*float64(b.Storage.TotalBytes) {
+		f.add(status.StorageLow, "")
+	}
+	if b.TemperatureC > hot {
+		f.add(status.TooHot, "")
+	}
+	return f.list
+}
+
+// why returns a service's error, or else another reason.
+func (d *Daemon) why(service, reason string) string {
+	if s := d.services[service]; s != nil && s.Err != nil {
+		return text(s.Err)
+	}
+	return reason
+}
+
+type faultList struct {
+	now  time.Time
+	list []status.Fault
+}
+
+func (f *faultList) add(code status.FaultCode, detail string) {
+	f.list = append(f.list, status.NewFault(code, detail, f.now))
+}
+
+func (f *faultList) rendition(r status.Rendition, s *service) {
+	switch {
+	case s == nil || s.Err == nil:
+	case errors.Is(s.Err, hw.ErrMissing):
+		f.add(status.EncoderMissing, r.Name+": "+r.Error)
+	case r.State == status.Backoff || r.State == status.Failed:
+		f.add(status.EncoderFailed, r.Name+": "+r.Error)
+	}
+}
+
+func (f *faultList) output(o status.Output) {
+	switch o.State {
+	case status.Backoff:
+		f.add(status.OutputRetrying, o.Name+": "+o.Error)
+	case status.Failed:
+		f.add(status.OutputRefused, o.Name+": "+o.Error)
+	}
+}
+
+func (f *faultList) service(s status.Service) {
+	switch {
+	case s.State == string(supervise.Stuck):
+		f.add(status.ServiceStuck, s.Name)
+	case (s.Name == "rtsp" || s.Name == "web") && s.Error != "":
+		f.add(status.ServerFailed, s.Name+": "+s.Error)
+	}
+}
+
+// state is the one word for the box.
+//
+//	fault     an encoder is down, a required output failed for good, or something hangs
+//	degraded  on air, but viewers miss something
+//	starting  something wanted is not there yet
+//	live      every wanted output is confirmed; without outputs: somebody watches
+//	off       nothing is wanted
+func state(b status.Box) string {
+	wanted, up, bad, worst := 0, 0, 0, 0
+	for _, o := range b.Outputs {
+		switch o.State {
+		case status.Off:
+			continue
+		case status.Live:
+			up++
+		case status.Backoff, status.Failed:
+			bad++
+			if o.Required && o.State == status.Failed {
+				worst++
+			}
+		}
+		wanted++
+	}
+	starting := slices.ContainsFunc(b.Renditions, func(r status.Rendition) bool { return r.State == status.Starting })
+	switch {
+	case worst > 0, b.Has(status.EncoderFailed), b.Has(status.EncoderMissing), b.Has(status.ServiceStuck):
+		return status.Broken
+	case starting:
+		return status.Starting
+	case wanted == 0 && len(b.Readers) == 0:
+		return status.Off
+	case bad > 0, b.Has(status.NoPicture), b.Has(status.NoSound):
+		return status.Degraded
+	case up < wanted:
+		return status.Starting
+	default:
+		return status.Live
+	}
+}
+
+// Alive reports whether every media service that is live made progress since
+// the last call; it is what feeds the watchdog. Services that are known to be
+// broken do not count: they are faults, which people see.
+func (d *Daemon) Alive() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	alive := true
+	for _, name := range d.group.Stuck() {
+		d.Log.Error("does not stop", "service", name)
+		alive = false
+	}
+	for name, s := range d.services {
+		if !d.moved(name, s) {
+			d.Log.Error("no progress", "service", name, "state", string(s.State))
+			alive = false
+		}
+	}
+	return alive
+}
+
+// startTime is how long a media service may take to come up.
+const startTime = 20 * time.Second
+
+func (d *Daemon) moved(name string, s *service) bool {
+	if s.State == supervise.Stuck {
+		return false
+	}
+	progress, media := d.progress(name)
+	if !media {
+		return true
+	}
+	switch s.State {
+	case supervise.Live:
+		moved := !s.looked || progress != s.progress
+		s.progress, s.looked = progress, true
+		return moved
+	case supervise.Starting:
+		return time.Since(s.since) < startTime
+	default:
+		return true
+	}
+}
+
+// progress returns the counter of a media service.
+func (d *Daemon) progress(name string) (n uint64, media bool) {
+	switch {
+	case name == "picture":
+		return d.hub.passed.Load(), true
+	case name == "sound":
+		return d.mixer.coded.Load(), true
+	case len(name) > len("encode/") && name[:len("encode/")] == "encode/":
+		if n := d.notes.encoders[name[len("encode/"):]]; n != nil {
+			return n.frames.Load(), true
+		}
+		return 0, true
+	default:
+		return 0, false
+	}
+}
+
+// Settled reports whether every encoder and server has come up or is known to
+// be broken: the moment at which systemd is told that the box is ready.
+func (d *Daemon) Settled() bool {
+	b, version := d.cell.Get()
+	if version == 0 {
+		return false
+	}
+	for _, r := range b.Renditions {
+		if r.State == status.Starting || r.State == status.Off {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(b.Services, func(s status.Service) bool {
+		return (s.Name == "rtsp" || s.Name == "web" || s.Name == "picture") && s.State == string(supervise.Starting)
+	})
+}
+
+func disk(dir string) status.Storage {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return status.Storage{}
+	}
+	size := uint64(st.Bsize)
+	return status.Storage{TotalBytes: st.Blocks * size, FreeBytes: st.Bavail * size}
+}
+
+func round(v float64) float64 { return math.Round(v*10) / 10 }
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

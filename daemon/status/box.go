@@ -1,0 +1,139 @@
+package status
+
+import "time"
+
+// The states of the box and of its outputs, as pages and API spell them.
+const (
+	Off         = "off"
+	Starting    = "starting"
+	Live        = "live"
+	Degraded    = "degraded"
+	Broken      = "fault"
+	Unconfirmed = "unconfirmed"
+	Backoff     = "backoff"
+	Failed      = "failed"
+)
+
+// Box is the state of the whole box. Lights, pages, metrics and reports are
+// pure functions of it. It holds no secrets.
+type Box struct {
+	// State is off (nothing wanted on air), starting, live, degraded or fault.
+	State   string    `json:"state"`
+	Name    string    `json:"name"`
+	Board   string    `json:"board"`
+	Version string    `json:"version"`
+	Since   time.Time `json:"since"` // start of the daemon
+
+	Input      Input           `json:"input"`
+	Sound      Sound           `json:"sound"`
+	Renditions []Rendition     `json:"renditions"`
+	Outputs    []Output        `json:"outputs"`
+	Readers    []Reader        `json:"readers"`
+	AVOffsetMS float64         `json:"av_offset_ms"` // + means that the sound is late
+	Lamps      map[string]Lamp `json:"lamps"`
+	Tally      Tally           `json:"tally"`
+	Faults     []Fault         `json:"faults"`
+	Services   []Service       `json:"services"`
+
+	TemperatureC float64 `json:"temperature_c"` // 0 = unknown
+	Storage      Storage `json:"storage"`
+}
+
+// Input is the picture coming in.
+type Input struct {
+	Source  string  `json:"source"` // as configured
+	ID      string  `json:"id"`     // stable name of the camera in use, or ""
+	Name    string  `json:"name"`
+	Signal  bool    `json:"signal"` // false while the slate is shown
+	Width   int     `json:"width"`
+	Height  int     `json:"height"`
+	FPS     float64 `json:"fps"` // measured
+	Format  string  `json:"format"`
+	Frames  uint64  `json:"frames"`
+	Missed  uint64  `json:"missed"`
+	Damaged uint64  `json:"damaged"`
+	Slate   uint64  `json:"slate_frames"`
+}
+
+// Sound is the sound coming in.
+type Sound struct {
+	Source   string  `json:"source"`
+	ID       string  `json:"id"`
+	Name     string  `json:"name"`
+	Signal   bool    `json:"signal"` // false while silence is filled in
+	Muted    bool    `json:"muted"`
+	PeakDBFS float64 `json:"peak_dbfs"`
+	DriftPPM float64 `json:"drift_ppm"` // of the card against CLOCK_MONOTONIC
+	Xruns    uint64  `json:"xruns"`
+}
+
+// Rendition is one coding of the picture.
+type Rendition struct {
+	Name        string  `json:"name"`
+	Codec       string  `json:"codec"`
+	Encoder     string  `json:"encoder"`
+	Width       int     `json:"width"`
+	Height      int     `json:"height"`
+	FPS         float64 `json:"fps"`     // measured
+	Bitrate     int     `json:"bitrate"` // measured, bit/s
+	Target      int     `json:"target_bitrate"`
+	Frames      uint64  `json:"frames"`
+	Dropped     uint64  `json:"dropped"`
+	CopiedBytes uint64  `json:"copied_bytes"`
+	State       string  `json:"state"` // off, starting, live, backoff, failed
+	Error       string  `json:"error,omitempty"`
+}
+
+// Output is one destination.
+type Output struct {
+	Name      string     `json:"name"`
+	URL       string     `json:"url"` // without key, user, password and query
+	Rendition string     `json:"rendition"`
+	State     string     `json:"state"` // off, starting, unconfirmed, live, backoff, failed
+	Required  bool       `json:"required"`
+	Error     string     `json:"error,omitempty"`
+	Attempt   int        `json:"attempt,omitempty"`
+	RetryAt   *time.Time `json:"retry_at,omitempty"`
+	LagMS     float64    `json:"lag_ms"`
+	Bitrate   int        `json:"bitrate"` // measured, bit/s
+	Sent      uint64     `json:"sent_bytes"`
+	Lost      uint64     `json:"lost"`
+	Since     *time.Time `json:"since,omitempty"` // on air since
+}
+
+// Reader is one local viewer.
+type Reader struct {
+	Protocol  string    `json:"protocol"`
+	Rendition string    `json:"rendition"`
+	Peer      string    `json:"peer"`
+	Since     time.Time `json:"since"`
+	Bytes     uint64    `json:"bytes"`
+	Lost      uint64    `json:"lost"`
+}
+
+// Lamp is what a lamp shows and why.
+type Lamp struct {
+	Pattern string `json:"pattern"`
+	Reason  string `json:"reason"`
+}
+
+// Tally is what the switchers say about us.
+type Tally struct {
+	State   string   `json:"state"` // off, preview, program, unknown
+	Sources []string `json:"sources"`
+}
+
+// Service is one line of the supervisor.
+type Service struct {
+	Name    string     `json:"name"`
+	State   string     `json:"state"`
+	Error   string     `json:"error,omitempty"`
+	Attempt int        `json:"attempt,omitempty"`
+	RetryAt *time.Time `json:"retry_at,omitempty"`
+}
+
+// Storage is the disk that holds the state directory.
+type Storage struct {
+	TotalBytes uint64 `json:"total_bytes"`
+	FreeBytes  uint64 `json:"free_bytes"`
+}

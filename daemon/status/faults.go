@@ -1,0 +1,71 @@
+package status
+
+import (
+	"slices"
+	"time"
+)
+
+// A FaultCode names a kind of trouble. Codes are stable: fleets alarm on them.
+type FaultCode string
+
+// The kinds of trouble. Each has one row in [FaultTable].
+const (
+	NoPicture      FaultCode = "no-picture"
+	NoSound        FaultCode = "no-sound"
+	EncoderFailed  FaultCode = "encoder-failed"
+	EncoderMissing FaultCode = "encoder-missing"
+	OutputRetrying FaultCode = "output-retrying"
+	OutputRefused  FaultCode = "output-refused"
+	ServerFailed   FaultCode = "server-failed"
+	ServiceStuck   FaultCode = "service-stuck"
+	StorageLow     FaultCode = "storage-low"
+	TooHot         FaultCode = "too-hot"
+)
+
+// A FaultText is what people read: what happened and what to do next.
+type FaultText struct {
+	Title string
+	Do    string
+	// Severe faults mean that viewers miss picture or sound.
+	Severe bool
+}
+
+// FaultTable is the one list of faults; pages, lamps, metrics and the manual
+// follow from it.
+var FaultTable = map[FaultCode]FaultText{
+	NoPicture:      {"No picture comes in", "Check the camera's cable and power. Viewers see the no-signal picture; the camera's picture returns by itself.", true},
+	NoSound:        {"No sound comes in", "Check the sound cable and the chosen card. Viewers hear silence; the sound returns by itself.", true},
+	EncoderFailed:  {"The encoder stopped", "It is started again by itself. If this stays, choose encoder = \"software\" or a smaller picture.", true},
+	EncoderMissing: {"No usable encoder", "Install libx264 (Debian: libx264-164) or choose a rendition that the hardware can encode.", true},
+	OutputRetrying: {"A destination cannot be reached", "Check the network and the address. The box keeps trying.", true},
+	OutputRefused:  {"A destination refuses the stream", "Check the stream key at the platform, enter it again, then start the output.", true},
+	ServerFailed:   {"A local server cannot start", "Another program may use the port. Choose another one under [serve].", false},
+	ServiceStuck:   {"A part of the box hangs", "The box restarts itself within seconds. If it happens again, send the diagnostics.", true},
+	StorageLow:     {"Storage is almost full", "Remove recordings or use a larger medium.", false},
+	TooHot:         {"The box is too hot", "Give it air, or choose a smaller picture.", false},
+}
+
+// Fault is one trouble that stands now.
+type Fault struct {
+	Code  FaultCode `json:"code"`
+	Title string    `json:"title"`
+	// Text says what exactly, and what to do next.
+	Text  string    `json:"text"`
+	Since time.Time `json:"since"`
+}
+
+// NewFault builds a fault from its table row. detail, if not empty, says what
+// exactly; it must hold no secret.
+func NewFault(code FaultCode, detail string, since time.Time) Fault {
+	row := FaultTable[code]
+	text := row.Do
+	if detail != "" {
+		text = detail + ". " + row.Do
+	}
+	return Fault{Code: code, Title: row.Title, Text: text, Since: since}
+}
+
+// Has reports whether a fault of that kind stands.
+func (b Box) Has(code FaultCode) bool {
+	return slices.ContainsFunc(b.Faults, func(f Fault) bool { return f.Code == code })
+}

@@ -1,0 +1,48 @@
+package daemon
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"github.com/google/renameio/v2"
+)
+
+// wantedFile is in the state directory.
+const wantedFile = "wanted.json"
+
+// loadWanted reads what was on air before the power went. Whatever the error,
+// the result is usable.
+func loadWanted(dir string) (Wanted, error) {
+	w := Wanted{Outputs: map[string]bool{}, Restarts: map[string]int{}}
+	b, err := os.ReadFile(filepath.Join(dir, wantedFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return w, nil
+	}
+	if err != nil {
+		return w, fmt.Errorf("read what was on air: %w", err)
+	}
+	var read Wanted
+	if err := json.Unmarshal(b, &read); err != nil {
+		return w, fmt.Errorf("read what was on air from %s: %w", wantedFile, err)
+	}
+	maps.Copy(w.Outputs, read.Outputs)
+	w.Muted = read.Muted
+	return w, nil
+}
+
+// save writes w so that a power cut leaves the old file or the new one.
+func (w Wanted) save(dir string) error {
+	b, err := json.Marshal(w)
+	if err != nil {
+		return fmt.Errorf("remember what is on air: %w", err)
+	}
+	if err := renameio.WriteFile(filepath.Join(dir, wantedFile), b, 0o600); err != nil {
+		return fmt.Errorf("remember what is on air: %w", err)
+	}
+	return nil
+}
