@@ -1,0 +1,341 @@
+// The page is a function of the box's latest state, told by server-sent events.
+//
+//   /api/v1/events ──► last ──► render() ──► text of the elements
+//                       ▲ once a second too: timers count
+//
+// Nothing is shown as the present once the box has been silent for SILENCE.
+
+const SILENCE = 12_000; // ms; the box says "alive" every 5 s
+const RETRY = 2_000; // ms
+
+const WORDS = {
+  off: ['○', 'Ready'],
+  starting: ['◌', 'Connecting'],
+  live: ['●', 'ON AIR'],
+  degraded: ['▲', 'DEGRADED'],
+  fault: ['✕', 'FAILED'],
+};
+const OUTPUT_WORDS = {
+  off: ['off', 'Off'],
+  starting: ['wait', 'Connecting'],
+  unconfirmed: ['wait', 'Sending, not yet confirmed'],
+  live: ['air', 'On air'],
+  backoff: ['bad', 'Waiting to try again'],
+  failed: ['bad', 'Stopped'],
+};
+const RENDITION_WORDS = {
+  off: ['off', 'Off'],
+  starting: ['wait', 'Starting'],
+  live: ['good', 'Running'],
+  backoff: ['bad', 'Waiting to try again'],
+  failed: ['bad', 'Stopped'],
+};
+const TALLY_WORDS = {
+  program: 'On program', preview: 'On preview', off: 'Off', unknown: 'Unknown',
+};
+
+const page = {
+  last: null, // the latest state
+  heard: 0, // when the box was heard last, by performance.now()
+  skew: 0, // the box's clock minus the browser's, ms
+  source: null,
+  opened: 0, // when source was opened
+  waiting: null, // since when the box has been asked and has not answered
+};
+
+const $ = (id) => document.getElementById(id);
+
+// --- Words and numbers ---
+
+function two(n) { return String(n).padStart(2, '0'); }
+
+function clock(ms) {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  return `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
+}
+
+function bits(n) {
+  if (!n) return '–';
+  return n < 1e6 ? `${Math.round(n / 1e3)} kbit/s` : `${(n / 1e6).toFixed(2)} Mbit/s`;
+}
+
+function bytes(n) {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB'];
+  let i = 0;
+  for (; n >= 1000 && i < units.length - 1; i++) n /= 1000;
+  return `${i ? n.toFixed(1) : n} ${units[i]}`;
+}
+
+function rate(fps) { return fps ? `${Number(fps.toFixed(2))} fps` : ''; }
+function size(o) { return o.width && o.height ? `${o.width} × ${o.height}` : ''; }
+function parts(...list) { return list.filter(Boolean).join(', ') || '–'; }
+function ago(time) { return clock(now() - Date.parse(time)); }
+function now() { return Date.now() + page.skew; }
+
+// --- Elements: touched only when their content differs, so that screen
+// readers hear changes and nothing else ---
+
+function text(el, value) {
+  if (el.textContent !== value) el.textContent = value;
+}
+
+function attribute(el, name, value) {
+  if (value === undefined) el.removeAttribute(name);
+  else if (el.getAttribute(name) !== value) el.setAttribute(name, value);
+}
+
+// children makes el have n children, built by make.
+function children(el, n, make) {
+  while (el.children.length > n) el.lastElementChild.remove();
+  while (el.children.length < n) el.append(make());
+}
+
+// table fills a table. A cell is a text, or {text, note, tone, wide}.
+function table(id, rows) {
+  const labels = [...$(id).querySelectorAll('th')].map((th) => th.textContent);
+  const body = $(id).tBodies[0];
+  children(body, rows.length, () => {
+    const tr = document.createElement('tr');
+    for (const label of labels) {
+      const td = document.createElement('td');
+      td.dataset.label = label;
+      td.append(document.createElement('span'), document.createElement('small'));
+      tr.append(td);
+    }
+    return tr;
+  });
+  rows.forEach((row, i) => row.forEach((cell, j) => fill(body.rows[i].cells[j], cell)));
+  $(id).hidden = rows.length === 0;
+  $(`no-${id}`).hidden = rows.length > 0;
+}
+
+function fill(td, cell) {
+  const c = typeof cell === 'object' ? cell : { text: cell };
+  text(td.firstChild, c.text);
+  text(td.lastChild, c.note ?? '');
+  td.lastChild.hidden = !c.note;
+  attribute(td, 'data-tone', c.tone);
+  td.classList.toggle('wide', Boolean(c.wide));
+}
+
+// --- The parts of the page ---
+
+function render() {
+  if (document.hidden) return;
+  const silent = performance.now() - page.heard > SILENCE;
+  const stale = !page.last || silent || page.source?.readyState !== EventSource.OPEN;
+  document.body.classList.toggle('stale', stale && Boolean(page.last));
+  renderLink(stale);
+  if (!page.last) return;
+  renderState(page.last, stale);
+  renderFaults(page.last.faults);
+  renderInputs(page.last);
+  table('outputs', page.last.outputs.map(outputRow));
+  table('renditions', page.last.renditions.map(renditionRow));
+  table('readers', page.last.readers.map(readerRow));
+  table('lamps', Object.entries(page.last.lamps).sort().map(([name, l]) => [name, l.pattern, { text: l.reason, wide: true }]));
+  renderBox(page.last);
+}
+
+function renderLink(stale) {
+  // Under two seconds it is a hiccup, or the page has just been opened.
+  const lost = stale && page.waiting !== null && performance.now() - page.waiting > 2000;
+  $('lost').hidden = !lost;
+  text($('lost'), !lost ? '' : page.last
+    ? 'Connection to the box is lost. What stands below is old. Trying again… Check the network and the power of the box.'
+    : 'The box does not answer. Trying again… Check the network and the power of the box.');
+}
+
+function renderState(box, stale) {
+  const [symbol, word] = WORDS[box.state] ?? ['?', box.state];
+  const age = Math.round((performance.now() - page.heard) / 1000);
+  text($('name'), box.name || 'Encoder');
+  attribute($('state'), 'data-state', stale ? 'unknown' : box.state);
+  text($('symbol'), stale ? '?' : symbol);
+  text($('word'), stale ? 'No connection' : word);
+  const title = stale ? 'No connection' : `${symbol} ${word}`;
+  document.title = `${title} – ${box.name || 'Encoder'}`;
+
+  const since = box.outputs.filter((o) => o.state === 'live' && o.since).map((o) => Date.parse(o.since));
+  $('timer').hidden = since.length === 0 && !stale;
+  $('timer').firstElementChild.hidden = stale;
+  text($('onair'), stale ? `last heard ${age} s ago` : clock(now() - Math.min(...since)));
+}
+
+function renderFaults(faults) {
+  $('faults').hidden = faults.length === 0;
+  children($('fault-list'), faults.length, () => {
+    const li = document.createElement('li');
+    li.append(document.createElement('strong'), ' ', document.createElement('time'), document.createElement('p'));
+    return li;
+  });
+  faults.forEach((f, i) => {
+    const [title, time, what] = $('fault-list').children[i].children;
+    text(title, f.title);
+    text(time, `for ${ago(f.since)}`);
+    attribute(time, 'datetime', f.since);
+    text(what, f.text);
+  });
+}
+
+function renderInputs(box) {
+  const { input, sound } = box;
+  text($('video-signal'), input.signal ? '✓ Signal' : '▲ No signal: viewers see the no-signal picture');
+  text($('video-format'), parts(size(input), rate(input.fps), input.format));
+  text($('video-name'), parts(input.name || input.id, input.source && `(${input.source})`).replace(', (', ' ('));
+  text($('video-lost'), `${input.missed} missed, ${input.damaged} damaged`);
+  text($('sound-signal'), soundWord(sound));
+  renderLevel(sound);
+  text($('av-offset'), offsetWord(box.av_offset_ms));
+  text($('tally'), TALLY_WORDS[box.tally.state] ?? parts(box.tally.state));
+}
+
+function soundWord(sound) {
+  if (sound.source === 'none') return 'None, as configured';
+  if (sound.muted) return '▲ Muted: viewers hear silence';
+  return sound.signal ? `✓ ${sound.name || 'Sound'}` : '▲ No sound: viewers hear silence';
+}
+
+function offsetWord(ms) {
+  if (Math.abs(ms) < 0.5) return 'In step';
+  return `${Math.abs(ms).toFixed(1)} ms ${ms > 0 ? 'late' : 'early'}`;
+}
+
+function renderLevel(sound) {
+  const heard = sound.signal && !sound.muted;
+  const db = heard ? Math.min(0, Math.max(-60, sound.peak_dbfs)) : -60;
+  const level = $('level');
+  level.style.width = `${((db + 60) / 60) * 100}%`;
+  level.dataset.zone = db >= -9 ? 'top' : db >= -18 ? 'high' : 'low';
+  const word = db > -60 ? `${db.toFixed(1)} dBFS` : 'silent';
+  text($('level-text'), word);
+  attribute($('meter'), 'aria-valuenow', db.toFixed(0));
+  attribute($('meter'), 'aria-valuetext', word);
+}
+
+function outputRow(o) {
+  const [tone, word] = OUTPUT_WORDS[o.state] ?? ['off', o.state];
+  const wait = o.retry_at ? Math.ceil((Date.parse(o.retry_at) - now()) / 1000) : 0;
+  const state = o.state !== 'backoff' ? word
+    : wait > 0 ? `Trying again in ${wait} s` : 'Trying again now';
+  const attempt = o.state === 'backoff' && o.attempt ? `Attempt ${o.attempt}: ` : '';
+  return [
+    { text: o.name, note: parts(o.url, o.required ? 'required' : ''), wide: true },
+    { text: state, tone, note: attempt + (o.error ?? '') || `Carries ${o.rendition}`, wide: true },
+    bits(o.bitrate),
+    o.state === 'live' ? `${Math.round(o.lag_ms)} ms` : '–',
+    String(o.lost),
+  ];
+}
+
+function renditionRow(r) {
+  const [tone, word] = RENDITION_WORDS[r.state] ?? ['off', r.state];
+  return [
+    { text: r.name, wide: true },
+    { text: word, tone, note: r.error, wide: true },
+    { text: parts(size(r)), note: rate(r.fps) },
+    { text: parts(r.codec), note: r.encoder },
+    { text: bits(r.bitrate), note: r.target_bitrate ? `of ${bits(r.target_bitrate)}` : '' },
+    { text: String(r.dropped), note: `of ${r.frames}` },
+  ];
+}
+
+function readerRow(r) {
+  return [{ text: r.peer, wide: true }, r.protocol, r.rendition, ago(r.since), bytes(r.bytes), String(r.lost)];
+}
+
+function renderBox(box) {
+  const { total_bytes: total, free_bytes: free } = box.storage;
+  text($('box'), parts(
+    box.board, box.version && `encoderd ${box.version}`, Date.parse(box.since) > 0 && `running for ${ago(box.since)}`,
+    box.temperature_c ? `${box.temperature_c.toFixed(0)} °C` : '', total ? `${bytes(free)} of ${bytes(total)} free` : '',
+  ));
+}
+
+// --- The link to the box; a hidden tab has none and costs the box nothing ---
+
+function connect() {
+  page.source?.close();
+  const source = new EventSource('/api/v1/events');
+  page.source = source;
+  page.opened = performance.now();
+  page.waiting ??= page.opened;
+  source.addEventListener('status', (e) => {
+    hear();
+    page.last = JSON.parse(e.data);
+    render();
+  });
+  source.addEventListener('alive', (e) => {
+    hear();
+    page.skew = Date.parse(JSON.parse(e.data).now) - Date.now();
+    render();
+  });
+  source.addEventListener('error', () => {
+    page.waiting ??= performance.now();
+    render();
+  });
+}
+
+function hear() {
+  page.heard = performance.now();
+  page.waiting = null;
+}
+
+// watchLink opens the link again where the browser has given up or hangs.
+function watchLink() {
+  if (document.hidden) return;
+  const silent = performance.now() - Math.max(page.heard, page.opened) > SILENCE;
+  if (!page.source || page.source.readyState === EventSource.CLOSED || silent) connect();
+}
+
+// --- The picture: the next one is asked for a second after the last came ---
+
+async function picture() {
+  const rendition = page.last?.renditions[0];
+  if (document.hidden || !rendition) return;
+  const image = $('preview');
+  try {
+    const answer = await fetch(`/live/${encodeURIComponent(rendition.name)}.jpg`, { cache: 'no-store', signal: AbortSignal.timeout(5000) });
+    if (!answer.ok) {
+      noPicture((await answer.json()).detail);
+      return;
+    }
+    const old = image.src;
+    image.src = URL.createObjectURL(await answer.blob());
+    if (old) URL.revokeObjectURL(old);
+    attribute(image, 'alt', `What goes out as ${rendition.name}`);
+    text($('preview-note'), `What goes out as “${rendition.name}”, once a second`);
+  } catch {
+    noPicture('the box does not answer');
+  }
+}
+
+function noPicture(why) {
+  const image = $('preview');
+  if (image.src) URL.revokeObjectURL(image.src);
+  image.removeAttribute('src');
+  attribute(image, 'alt', 'No picture');
+  text($('preview-note'), `No picture: ${why}`);
+}
+
+async function pictures() {
+  for (;;) {
+    await picture();
+    await new Promise((next) => setTimeout(next, 1000));
+  }
+}
+
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden) {
+    connect();
+    render();
+    return;
+  }
+  page.source?.close();
+  page.waiting = null;
+  document.title = page.last?.name || 'Encoder'; // a state here would grow old
+});
+setInterval(render, 1000);
+setInterval(watchLink, RETRY);
+if (!document.hidden) connect();
+pictures();
