@@ -1,0 +1,272 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/csv"
+	"math"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"encoderd.example/daemon/status"
+	"encoderd.example/hw"
+	"encoderd.example/hw/sim/picture"
+	"encoderd.example/stream"
+	"encoderd.example/stream/streamtest/peer"
+)
+
+// A viewer is ffmpeg, which keeps what it is served as it comes.
+type viewer struct {
+	*peer.Process
+	file string
+}
+
+// view starts a viewer of a rendition; it stops by itself after some time, or
+// when it is killed.
+func (p *process) view(rendition, transport string, args ...string) viewer {
+	p.tb.Helper()
+	v := viewer{file: filepath.Join(p.tb.TempDir(), rendition+".nut")}
+	all := []string{"-v", "warning", "-rtsp_transport", transport, "-i", "rtsp://" + p.rtsp + "/" + rendition}
+	all = append(append(all, args...), "-map", "0", "-c", "copy", "-flush_packets", "1", "-f", "nut", "-y", v.file)
+	v.Process = peer.Start(p.tb, "ffmpeg", all...)
+	return v
+}
+
+// media is what came out of the box, decoded by ffmpeg.
+type media struct {
+	pictures []shot
+	pcm      []int16
+	sound    []time.Duration // times of the packets of sound, of 1024 samples each
+}
+
+// A shot is one picture with what is burnt in.
+type shot struct {
+	at   time.Duration
+	code picture.Code
+	ok   bool // a test picture, not the slate
+}
+
+// The time base of sound.
+const (
+	packetSamples = 1024
+	sampleRate    = hw.SampleRate
+)
+
+// decode reads a file of w x h pictures.
+func decode(tb testing.TB, file string, w, h int) media {
+	tb.Helper()
+	var m media
+	times := timesOf(tb, file, "v:0", "frame=best_effort_timestamp_time")
+	luma := peer.Output(tb, "ffmpeg", "-v", "error", "-i", file, "-map", "0:v:0",
+		"-fps_mode", "passthrough", "-pix_fmt", "gray", "-f", "rawvideo", "-")
+	if len(luma) != len(times)*w*h || len(times) == 0 {
+		tb.Fatalf("%s holds %.1f pictures of %dx%d, and %d times", file, float64(len(luma))/float64(w*h), w, h, len(times))
+	}
+	for i, at := range times {
+		s := shot{at: at}
+		s.code, s.ok = picture.Read(luma[i*w*h:(i+1)*w*h], w, w, h)
+		m.pictures = append(m.pictures, s)
+	}
+	raw := peer.Output(tb, "ffmpeg", "-v", "error", "-i", file, "-map", "0:a:0",
+		"-f", "s16le", "-ac", "2", "-ar", strconv.Itoa(sampleRate), "-")
+	m.pcm = make([]int16, len(raw)/2)
+	for i := range m.pcm {
+		m.pcm[i] = int16(binary.LittleEndian.Uint16(raw[2*i:]))
+	}
+	m.sound = timesOf(tb, file, "a:0", "packet=pts_time")
+	if want := len(m.sound) * packetSamples * hw.Channels; len(m.pcm) != want || want == 0 {
+		tb.Fatalf("%s holds %d packets of sound and %d samples, want %d", file, len(m.sound), len(m.pcm), want)
+	}
+	return m
+}
+
+// timesOf asks ffprobe for one time of each entry of a stream. The first one
+// may be unknown to it.
+func timesOf(tb testing.TB, file, which, entry string) []time.Duration {
+	tb.Helper()
+	out := peer.Output(tb, "ffprobe", "-v", "error", "-select_streams", which, "-show_entries", entry, "-of", "csv=p=0", file)
+	r := csv.NewReader(bytes.NewReader(out))
+	r.FieldsPerRecord = -1
+	lines, err := r.ReadAll()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var times []time.Duration
+	for _, line := range lines {
+		s, _ := strconv.ParseFloat(line[0], 64)
+		times = append(times, time.Duration(math.Round(s*1e9)))
+	}
+	return times
+}
+
+// slates counts the pictures that carry no code.
+func (m media) slates() (n uint64) {
+	for _, s := range m.pictures {
+		if !s.ok {
+			n++
+		}
+	}
+	return n
+}
+
+// lost returns how many pictures are missing between the first and the last.
+// None may come twice or out of order.
+func (m media) lost(tb testing.TB) (n uint64) {
+	tb.Helper()
+	var before *shot
+	for i := range m.pictures {
+		s := &m.pictures[i]
+		if !s.ok {
+			continue
+		}
+		if before != nil {
+			if s.code.Counter <= before.code.Counter {
+				tb.Errorf("picture %d follows %d", s.code.Counter, before.code.Counter)
+			} else {
+				n += uint64(s.code.Counter - before.code.Counter - 1)
+			}
+		}
+		before = s
+	}
+	return n
+}
+
+// rises wants no picture twice or out of order, by the burnt-in clock: a
+// camera that was unplugged counts from zero again.
+func (m media) rises(tb testing.TB) {
+	tb.Helper()
+	var last time.Duration
+	near := stream.Monotonic()
+	for i, s := range m.pictures {
+		if !s.ok {
+			continue
+		}
+		at := s.code.Clock(near)
+		if at <= last {
+			tb.Errorf("picture %d is of %v, the one before of %v", i, at, last)
+		}
+		last = at
+	}
+}
+
+// whole wants everything that the box took in between two moments to be in m,
+// once and in order. What a busy machine made it leave out, it must have
+// counted.
+func (m media) whole(tb testing.TB, before, after status.Box) {
+	tb.Helper()
+	lost, slates := m.lost(tb), m.slates()
+	counted, shown := dropped(after)-dropped(before), after.Input.Slate-before.Input.Slate
+	tb.Logf("%d pictures, %d missing (the box counts %d), %d slates (the box counts %d); %d packets of sound",
+		len(m.pictures), lost, counted, slates, shown, len(m.sound))
+	if lost > counted {
+		tb.Errorf("%d pictures are missing, but only %d were counted as dropped", lost, counted)
+	}
+	if slates > shown {
+		tb.Errorf("%d pictures carry no code, but only %d slates were shown", slates, shown)
+	}
+	if most := uint64(len(m.pictures) / 10); counted+shown > most {
+		tb.Errorf("the box left out %d pictures and showed %d slates: the machine is too busy to tell more", counted, shown)
+	}
+	m.steady(tb)
+}
+
+// steady wants sound without gaps.
+func (m media) steady(tb testing.TB) {
+	tb.Helper()
+	const frame = packetSamples * time.Second / sampleRate
+	for i := 1; i < len(m.sound); i++ {
+		if d := m.sound[i] - m.sound[i-1]; (d - frame).Abs() > 2*time.Millisecond {
+			tb.Errorf("sound packet %d comes %v after the one before, want %v", i, d, frame)
+		}
+	}
+}
+
+// longest returns the longest time without a new picture.
+func (m media) longest() (d time.Duration) {
+	for i := 2; i < len(m.pictures); i++ { // of the first, ffmpeg may not know the time
+		d = max(d, m.pictures[i].at-m.pictures[i-1].at)
+	}
+	return d
+}
+
+// offsets returns for each beep how much later than its picture it is.
+func (m media) offsets() []time.Duration {
+	near := stream.Monotonic()
+	var shifts []time.Duration // from the burnt-in clock to the file's
+	for _, s := range m.pictures {
+		if s.ok {
+			shifts = append(shifts, s.at-s.code.Clock(near))
+		}
+	}
+	if len(shifts) == 0 {
+		return nil
+	}
+	shift := median(shifts)
+	var offsets []time.Duration
+	for _, onset := range picture.FindBeeps(m.pcm) {
+		at := m.sound[onset/packetSamples] + time.Duration(onset%packetSamples)*time.Second/sampleRate
+		// Beeps begin at whole seconds of the clock.
+		d := (at - shift) % time.Second
+		if d < -time.Second/2 {
+			d += time.Second
+		}
+		if d > time.Second/2 {
+			d -= time.Second
+		}
+		offsets = append(offsets, d)
+	}
+	return offsets
+}
+
+// inStep wants sound and picture together, within what nobody notices.
+func (m media) inStep(tb testing.TB, beeps int) {
+	tb.Helper()
+	const most = 40 * time.Millisecond
+	o := m.offsets()
+	if len(o) < beeps {
+		tb.Fatalf("%d beeps, want %d", len(o), beeps)
+	}
+	mid := median(o)
+	tb.Logf("sound minus picture: median %v of %d beeps, from %v to %v", mid.Round(10*time.Microsecond), len(o),
+		slices.Min(o).Round(10*time.Microsecond), slices.Max(o).Round(10*time.Microsecond))
+	if mid.Abs() >= most {
+		tb.Errorf("sound is %v off the picture, want less than %v", mid, most)
+	}
+}
+
+func median(d []time.Duration) time.Duration {
+	s := slices.Sorted(slices.Values(d))
+	return s[len(s)/2]
+}
+
+// dropped is what the box says it left out on the way to a rendition.
+func dropped(b status.Box) uint64 { return b.Input.Missed + b.Renditions[0].Dropped }
+
+// flashes wants the flash in the pictures to agree with the burnt-in clock.
+func (m media) flashes(tb testing.TB) {
+	tb.Helper()
+	n := 0
+	for _, s := range m.pictures {
+		at := s.code.Clock(stream.Monotonic())
+		if want := picture.Flashing(at); s.ok && s.code.Flash != want {
+			tb.Errorf("picture %d of clock %v: flash is %t", s.code.Counter, at, s.code.Flash)
+		}
+		if s.code.Flash {
+			n++
+		}
+	}
+	if n == 0 {
+		tb.Error("no picture has a flash")
+	}
+}
+
+// probeLive asks ffprobe what an address serves.
+func probeLive(tb testing.TB, url, transport string) string {
+	tb.Helper()
+	out := peer.Output(tb, "ffprobe", "-v", "error", "-rtsp_transport", transport,
+		"-show_entries", "stream=codec_type,codec_name,width,height,sample_rate,channels", "-of", "csv=p=0:nk=0", url)
+	return string(out)
+}

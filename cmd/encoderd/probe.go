@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/gpio"
+	"encoderd.example/hw/pion"
+	"encoderd.example/hw/serial"
+)
+
+// A survey is what probe found.
+type survey struct {
+	Board    string         `json:"board"`
+	Title    string         `json:"title"`
+	Cameras  []cameraFound  `json:"cameras"`
+	Mics     []deviceFound  `json:"sound_cards"`
+	Encoders []encoderFound `json:"encoders"`
+	Sound    []encoderFound `json:"sound_encoders"`
+	Panel    *panelFound    `json:"panel"`
+	GPIO     []gpio.Chip    `json:"gpio"`
+	Serial   []serial.Port  `json:"serial"`
+	Errors   []string       `json:"errors"`
+}
+
+type deviceFound struct {
+	ID   string `json:"id"`
+	Name string `json:"name"`
+}
+
+type cameraFound struct {
+	deviceFound
+	Modes []string `json:"modes"`
+	Error string   `json:"error,omitempty"`
+}
+
+type encoderFound struct {
+	Name     string   `json:"name"`
+	Hardware bool     `json:"hardware"`
+	Codecs   []string `json:"codecs"`
+	Error    string   `json:"error,omitempty"`
+}
+
+type panelFound struct {
+	Keys  []string `json:"keys"`
+	Lamps []string `json:"lamps"`
+}
+
+// probe lists what the box has.
+func (p program) probe(_ context.Context, args []string) error {
+	o, rest, err := p.parse("probe", args, func(fs *flag.FlagSet, o *options) {
+		boardFlag(fs, o)
+		jsonFlag(fs, o)
+	})
+	if err = errors.Join(err, noMore(rest)); err != nil {
+		return err
+	}
+	board, err := findBoard(o.board, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return err
+	}
+	s := look(board)
+	s.lookAtPorts()
+	if o.json {
+		return p.printJSON(s)
+	}
+	p.tellSurvey(s)
+	return nil
+}
+
+// look asks every driver; one that fails does not hide the others.
+func look(b hw.Board) survey {
+	s := survey{Board: b.Name, Title: b.Title, Cameras: []cameraFound{}, Mics: []deviceFound{}, Errors: []string{}}
+	cameras, err := b.Cameras()
+	mics, err2 := b.Mics()
+	registry := pion.NewRegistry()
+	for _, err := range []error{err, err2, registry.Sync(cameras, mics)} {
+		if err != nil {
+			s.Errors = append(s.Errors, err.Error())
+		}
+	}
+	for _, c := range registry.Cameras() {
+		s.Cameras = append(s.Cameras, lookAtCamera(c))
+	}
+	for _, m := range registry.Mics() {
+		s.Mics = append(s.Mics, deviceFound{m.ID(), m.Name()})
+	}
+	for _, d := range b.Encoders {
+		s.Encoders = append(s.Encoders, tryEncoder(d))
+	}
+	for _, d := range b.AudioEncoders {
+		s.Sound = append(s.Sound, trySound(d))
+	}
+	if b.Panel != nil {
+		s.Panel = &panelFound{b.Panel.Keys(), b.Panel.Lamps()}
+	}
+	return s
+}
+
+// lookAtPorts lists what panels and switchers can be wired to.
+func (s *survey) lookAtPorts() {
+	chips, err := gpio.List()
+	ports, err2 := serial.List()
+	s.GPIO, s.Serial = append([]gpio.Chip{}, chips...), append([]serial.Port{}, ports...)
+	for _, err := range []error{err, err2} {
+		if err != nil {
+			s.Errors = append(s.Errors, err.Error())
+		}
+	}
+}
+
+func lookAtCamera(c hw.Camera) cameraFound {
+	f := cameraFound{deviceFound: deviceFound{c.ID(), c.Name()}, Modes: []string{}}
+	modes, err := c.Modes()
+	if err != nil {
+		f.Error = err.Error()
+	}
+	for _, m := range modes {
+		f.Modes = append(f.Modes, m.String())
+	}
+	return f
+}
+
+// tryEncoder opens an encoder for a moment: a library that is not installed
+// shows here and not at the show.
+func tryEncoder(d hw.EncoderDriver) encoderFound {
+	f := encoderFound{Name: d.Name, Hardware: d.Hardware, Codecs: []string{}}
+	for _, c := range d.Codecs {
+		f.Codecs = append(f.Codecs, c.String())
+	}
+	e, err := d.Open(hw.EncoderConfig{
+		Codec: d.Codecs[0], Width: 640, Height: 360, FPS: hw.Rate{Num: 30, Den: 1}, GOP: 60, Bitrate: 1_000_000,
+	})
+	if err == nil {
+		err = e.Close()
+	}
+	if err != nil {
+		f.Error = err.Error()
+	}
+	return f
+}
+
+func trySound(d hw.AudioEncoderDriver) encoderFound {
+	f := encoderFound{Name: d.Name, Codecs: []string{d.Codec.String()}}
+	e, err := d.Open(0)
+	if err == nil {
+		err = e.Close()
+	}
+	if err != nil {
+		f.Error = err.Error()
+	}
+	return f
+}
+
+// modesShown is enough for people; --json has all.
+const modesShown = 6
+
+func (p program) tellSurvey(s survey) {
+	w := p.stdout
+	fmt.Fprintf(w, "board    %s (%s)\n", s.Board, s.Title)
+	for _, c := range s.Cameras {
+		fmt.Fprintf(w, "camera   %s  %s %s\n", c.ID, c.Name, c.Error)
+		for _, m := range c.Modes[:min(len(c.Modes), modesShown)] {
+			fmt.Fprintf(w, "           %s\n", m)
+		}
+		if more := len(c.Modes) - modesShown; more > 0 {
+			fmt.Fprintf(w, "           and %d more, see --json\n", more)
+		}
+	}
+	for _, m := range s.Mics {
+		fmt.Fprintf(w, "sound    %s  %s\n", m.ID, m.Name)
+	}
+	for _, e := range append(s.Encoders, s.Sound...) {
+		state := "ready"
+		if e.Error != "" {
+			state = e.Error
+		}
+		fmt.Fprintf(w, "encoder  %s  %v: %s\n", e.Name, e.Codecs, state)
+	}
+	if s.Panel != nil {
+		fmt.Fprintf(w, "panel    keys %v, lamps %v\n", s.Panel.Keys, s.Panel.Lamps)
+	}
+	for _, c := range s.GPIO {
+		fmt.Fprintf(w, "gpio     %s  %s, %d lines\n", c.Name, c.Label, len(c.Lines))
+	}
+	for _, port := range s.Serial {
+		fmt.Fprintf(w, "serial   %s  %s\n", port.Path, port.USB)
+	}
+	for _, e := range s.Errors {
+		fmt.Fprintf(w, "error    %s\n", e)
+	}
+}
