@@ -46,6 +46,7 @@ const (
 	YUYV  PixelFormat = 'Y' | 'U'<<8 | 'Y'<<16 | 'V'<<24 // packed 4:2:2
 	I422  PixelFormat = '4' | '2'<<8 | '2'<<16 | 'P'<<24 // Y, Cb, Cr planes, chroma at half width
 	MJPEG PixelFormat = 'M' | 'J'<<8 | 'P'<<16 | 'G'<<24 // one JPEG picture a frame
+	H264  PixelFormat = 'H' | '2'<<8 | '6'<<16 | '4'<<24 // one access unit a frame, with start codes
 )
 
 // String returns the four letters.
@@ -166,6 +167,10 @@ type EncoderConfig struct {
 	Profile       string // "" = high
 	Preset        string // of software encoders, "" = their default
 	Threads       int    // of software encoders, 0 = their default
+	// Input is the layout of the pictures that will mostly be submitted, as
+	// [Importer].Layout returned it; the zero Layout leaves it to the encoder.
+	// Pictures of other layouts are copied, converted and scaled.
+	Input Layout
 }
 
 // An Encoder codes pictures. Submit and Next may be called from different
@@ -208,6 +213,18 @@ type EncoderDriver struct {
 	// Open fails with an error that wraps ErrMissing if the library or device
 	// is not there.
 	Open func(EncoderConfig) (Encoder, error)
+	// Importer is nil for software.
+	Importer Importer
+	// Budget is how many macroblocks (16×16 pixels) a second all encoders of
+	// this driver code together; zero if it is not known.
+	Budget int
+}
+
+// Macroblocks returns what a picture of that size costs of an encoder's budget
+// each second.
+func (c EncoderConfig) Macroblocks() int {
+	perPicture := ((c.Width + 15) / 16) * ((c.Height + 15) / 16)
+	return int(float64(perPicture)*c.FPS.Float() + 0.5)
 }
 
 // An AudioEncoder codes sound. It is for one goroutine.
@@ -270,7 +287,10 @@ type Board struct {
 	// TestCamera and TestMic are what the source "test" means.
 	TestCamera Camera
 	TestMic    Mic
-	// Encoders in order of preference.
+	// FindEncoders lists the hardware encoders that are there now, best first;
+	// nil if the board has none. They come before Encoders.
+	FindEncoders func() ([]EncoderDriver, error)
+	// Encoders are those that need no hardware, in order of preference.
 	Encoders      []EncoderDriver
 	AudioEncoders []AudioEncoderDriver
 	Panel         Panel // nil if there is none
