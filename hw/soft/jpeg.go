@@ -9,7 +9,7 @@ import (
 	"sync"
 
 	"encoderd.example/hw"
-	"encoderd.example/hw/soft/yuv"
+	"encoderd.example/hw/yuv"
 )
 
 // Bounds of a JPEG from a camera: a picture of DCI 4K, and what it can weigh.

@@ -7,7 +7,7 @@ import (
 	"image/jpeg"
 
 	"encoderd.example/hw"
-	"encoderd.example/hw/soft/yuv"
+	"encoderd.example/hw/yuv"
 )
 
 // EncodeJPEG returns f, of any mode, as a JPEG of the given width in pixels

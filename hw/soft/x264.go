@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"encoderd.example/hw"
-	"encoderd.example/hw/soft/yuv"
+	"encoderd.example/hw/yuv"
 	"encoderd.example/stream"
 	"encoderd.example/stream/h264"
 )

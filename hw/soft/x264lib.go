@@ -12,7 +12,7 @@ import (
 	"github.com/ebitengine/purego"
 
 	"encoderd.example/hw"
-	"encoderd.example/hw/soft/yuv"
+	"encoderd.example/hw/yuv"
 	"encoderd.example/stream"
 )
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"encoderd.example/hw"
-	"encoderd.example/hw/soft/yuv"
+	"encoderd.example/hw/yuv"
 )
 
 var pixNames = map[hw.PixelFormat]string{hw.NV12: "nv12", hw.I420: "yuv420p", hw.YUYV: "yuyv422", hw.I422: "yuv422p"}
