@@ -150,6 +150,35 @@ type MicStream interface {
 	Close() error
 }
 
+// A RatedMicStream is a capture whose card can be wrong about its rate: that of
+// an HDMI input is set to one rate, and delivers what the source sends.
+type RatedMicStream interface {
+	MicStream
+	// TrueRate says how many sample frames a second really come, as a
+	// [SoundCamera] knows; zero says nothing. It may be called from any
+	// goroutine, again and again: only a rate other than the one told before
+	// counts, from the next Read on.
+	TrueRate(hz int)
+}
+
+// A PickingMicStream is a capture from a card with more inputs than two.
+type PickingMicStream interface {
+	MicStream
+	// Pick says which of the card's input channels, counted from 1, are heard
+	// left and right from the next Read on; at first they are 1 and 2, and with
+	// a card of one channel both are that one. It fails with ErrUnsupported if
+	// the card has no such channel; then only Close may follow. It is for the
+	// goroutine of Read.
+	Pick(left, right int) error
+}
+
+// An Attached device is a part of a larger one, as a microphone in a camera.
+type Attached interface {
+	// Parent is the folder below /sys/devices of the USB device that it is a
+	// part of, or "". Parts of one device have the same.
+	Parent() string
+}
+
 // MicStats counts since Open.
 type MicStats struct {
 	Frames uint64 // sample frames read
