@@ -183,3 +183,29 @@ func TestTheMachineTellsItsShareOfWork(t *testing.T) {
 		t.Error(s)
 	}
 }
+
+func TestFFmpegsProgressIsReadToItsLastWholeLine(t *testing.T) {
+	for _, tt := range []struct {
+		progress string
+		want     int
+	}{
+		{"", 0},
+		{"frame=1\nfps=0\nprogress=continue\n", 1},
+		{"frame=1\nfps=0\nframe=  42\nfps=30\n", 42},
+	} {
+		if got := lastFrame(tt.progress); got != tt.want {
+			t.Errorf("%q: %d, want %d", tt.progress, got, tt.want)
+		}
+	}
+}
+
+func TestPicturesOfAFileAreFound(t *testing.T) {
+	yuyv := &fileCamera{mode: hw.Mode{Pixel: hw.YUYV, Width: 4, Height: 2}}
+	if got := yuyv.split(make([]byte, 40)); len(got) != 2 || got[1] != (place{16, 16}) {
+		t.Errorf("raw pictures: %v", got)
+	}
+	jpeg := &fileCamera{mode: hw.Mode{Pixel: hw.MJPEG}}
+	if got := jpeg.split([]byte("\xff\xd8abc\xff\xd9\xff\xd8d\xff\xd9\xff\xd8cut")); len(got) != 2 || got[1] != (place{7, 5}) {
+		t.Errorf("JPEG pictures: %v", got)
+	}
+}

@@ -18,11 +18,12 @@ import (
 //
 //	bench child read URL COUNT     RTSP readers; the first one looks closely
 //	bench child drain ADDR COUNT   connections that read and forget
+//	bench child capture JOB        our pipeline on a camera that plays a file
 //	bench child floor FILE         a server that writes the units in FILE, which
 //	                               are lengths and times, to all who connect
 //
 // A child prints a line once it is under way, and ends when its standard input
-// does; "read" then prints what it saw, as JSON.
+// does; "read" and "capture" then print what they saw, as JSON.
 const childWord = "child"
 
 var errChild = errors.New("wrong use of a child process")
@@ -39,6 +40,8 @@ func child(args []string, in io.Reader, out io.Writer) error {
 	switch {
 	case args[0] == "floor":
 		return floor(ctx, args[1], out)
+	case args[0] == "capture":
+		return capture(ctx, args[1], out)
 	case len(args) != 3:
 		return errChild
 	}

@@ -2,6 +2,8 @@
 // inside one run: absolute times say more about the machine than about us.
 //
 //	push     encode and push 720p30 by RTMP, beside ffmpeg: CPU and memory
+//	capture  YUYV and MJPEG pictures of a camera to coded units, beside ffmpeg:
+//	         CPU, bytes copied, time from stamp to publication
 //	latency  capture of a picture to its last packet at an RTSP reader
 //	allocs   allocations for each unit published, with 0, 1 and 20 readers
 //	serve    CPU for each RTSP reader, beside a bare program that writes the
@@ -66,6 +68,7 @@ type part struct {
 // parts in the order in which they run.
 var parts = []part{
 	{"push", (*bench).push},
+	{"capture", (*bench).capture},
 	{"latency", (*bench).latency},
 	{"allocs", (*bench).allocs},
 	{"serve", (*bench).serve},
@@ -77,7 +80,7 @@ var errMissed = errors.New("a target was missed")
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	b := &bench{out: out}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
-	only := flags.String("only", "", "parts to run, with commas: push, latency, allocs, serve; all by default")
+	only := flags.String("only", "", "parts to run, with commas: push, capture, latency, allocs, serve; all by default")
 	file := flags.String("json", "", "write the table to this file as well")
 	strict := flags.Bool("strict", false, "fail if a target is missed")
 	flags.StringVar(&b.encoderd, "encoderd", "build/encoderd", "the program to measure")
@@ -113,7 +116,7 @@ func (b *bench) runParts(ctx context.Context, only string) error {
 	chosen := strings.FieldsFunc(only, func(r rune) bool { return r == ',' })
 	for _, name := range chosen {
 		if !slices.ContainsFunc(parts, func(p part) bool { return p.name == name }) {
-			return fmt.Errorf("there is no part %q; there are push, latency, allocs and serve", name)
+			return fmt.Errorf("there is no part %q; there are push, capture, latency, allocs and serve", name)
 		}
 	}
 	before, err := readMachine()

@@ -46,7 +46,7 @@ func (b *bench) makeMaterial(ctx context.Context) (material, error) {
 			return m, fmt.Errorf("render the test picture: %w", err)
 		}
 		args := append(m.pictureArgs(), "-t", strconv.Itoa(2*seconds))
-		_, state, err := output(ctx, "ffmpeg", append(append([]string{"-v", "error", "-nostdin"}, args...), append(videoArgs(), "-f", "null", "-")...)...)
+		_, state, err := output(ctx, "ffmpeg", append(append([]string{"-v", "error", "-nostdin"}, args...), append(videoArgs(kbps), "-f", "null", "-")...)...)
 		if err != nil {
 			return m, err
 		}

@@ -91,7 +91,7 @@ func (b *bench) contenders(ctx context.Context, m material) []*contender {
 
 // videoArgs are the settings of hw/soft for libx264, in ffmpeg's words: one
 // thread, key frames by the group only, the rate held over any second.
-func videoArgs() []string {
+func videoArgs(kbps int) []string {
 	rate := strconv.Itoa(kbps) + "k"
 	return []string{
 		"-c:v", "libx264", "-preset", "veryfast", "-tune", "zerolatency", "-profile:v", "high", "-threads", "1",
@@ -102,7 +102,7 @@ func videoArgs() []string {
 
 func pushArgs(in []string, url string) []string {
 	args := append([]string{"-v", "error", "-nostdin"}, in...)
-	args = append(append(args, "-map", "0:v", "-map", "1:a"), videoArgs()...)
+	args = append(append(args, "-map", "0:v", "-map", "1:a"), videoArgs(kbps)...)
 	return append(args, "-c:a", "aac", "-b:a", strconv.Itoa(soundKbps)+"k", "-f", "flv", url)
 }
 
