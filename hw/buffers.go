@@ -115,8 +115,10 @@ type BufferSource struct {
 	Driver string // "uvcvideo", "vivid"
 	Layout Layout // as granted; zero for coded pictures
 	Mode   Mode
-	// Exports says that the source makes buffers that other devices can read.
+	// Exports says that the source makes buffers that other devices can read;
+	// if not, Private says why, in words for people.
 	Exports bool
+	Private string
 	// Imports says that the source writes into dma-bufs of others.
 	Imports bool
 }
@@ -130,6 +132,16 @@ type SharingCamera interface {
 	// way turns out to be impossible the stream goes on with copies, and its
 	// Plan says why.
 	OpenShared(ctx context.Context, want Mode, decide func(BufferSource) BufferPlan) (SharedStream, error)
+}
+
+// A PreferringCamera chooses its mode with what comes after it in mind.
+type PreferringCamera interface {
+	Camera
+	// Preferring returns the same camera that, among modes that serve a wish
+	// equally well, opens one of these pixel formats, the first ones rather,
+	// so that nothing must be converted. None means no preference. H264 is
+	// never chosen by preference, only if it is wished.
+	Preferring(takes []PixelFormat) Camera
 }
 
 // A SharedStream is a capture whose frames carry dma-bufs.
