@@ -15,6 +15,7 @@
 package boxtest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -78,20 +79,20 @@ type box struct {
 // The settings of the daemon that tests choose; the rest is small enough for
 // an emulated processor.
 type settings struct {
-	fps    int    // 15 if 0
-	camera string // "auto" if ""
-	push   string // address of an RTMP server on the host, "" for none
+	fps     int    // 15 if 0
+	camera  string // "auto" if ""
+	encoder string // "software" if ""
+	bitrate string // "500k" if ""
+	push    string // address of an RTMP server on the host, "" for none
 }
 
 const width, height = 320, 180
 
 func (s settings) toml() string {
-	if s.fps == 0 {
-		s.fps = 15
-	}
-	if s.camera == "" {
-		s.camera = "auto"
-	}
+	s.fps = cmp.Or(s.fps, 15)
+	s.camera = cmp.Or(s.camera, "auto")
+	s.encoder = cmp.Or(s.encoder, "software")
+	s.bitrate = cmp.Or(s.bitrate, "500k")
 	doc := fmt.Sprintf(`[box]
 name = "Virtual board"
 [video]
@@ -103,11 +104,12 @@ fps = %d
 source = "alsa:Loopback,1"
 [[rendition]]
 name = "main"
-bitrate = "500k"
+bitrate = %q
 gop = "2s"
 preset = "ultrafast"
 threads = 1
-`, s.camera, width, height, s.fps)
+encoder = %q
+`, s.camera, width, height, s.fps, s.bitrate, s.encoder)
 	if s.push != "" {
 		// 10.0.2.2 is what the guest calls its host.
 		doc += fmt.Sprintf("[[output]]\nname = \"push\"\nurl = \"rtmp://%s/live\"\nkey = \"hall\"\nrendition = \"main\"\n",
