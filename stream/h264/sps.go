@@ -42,12 +42,7 @@ func ParseSPS(nal []byte) (SPS, error) {
 		Primaries: 2, Transfer: 2, Matrix: 2, Reorder: -1,
 	}
 	r := &bits{data: unescape(nal[4:])}
-	s.ID = r.ue()
-	if highProfile(s.Profile) {
-		s.readHigh(r)
-	}
-	s.readOrder(r)
-	s.readSize(r)
+	s.readCoding(r)
 	if r.flag() {
 		s.readVUI(r)
 	}
@@ -55,6 +50,16 @@ func ParseSPS(nal []byte) (SPS, error) {
 		return SPS{}, r.err
 	}
 	return s, s.crop()
+}
+
+// readCoding reads everything before the VUI.
+func (s *SPS) readCoding(r *bits) {
+	s.ID = r.ue()
+	if highProfile(s.Profile) {
+		s.readHigh(r)
+	}
+	s.readOrder(r)
+	s.readSize(r)
 }
 
 func (s *SPS) readHigh(r *bits) {
@@ -184,6 +189,22 @@ var sampleAspects = [17][2]int{
 const extendedSAR = 255
 
 func (s *SPS) readVUI(r *bits) {
+	s.readAspect(r)
+	if r.flag() {
+		s.readSignal(r)
+	}
+	skipChromaSites(r)
+	if r.flag() {
+		s.readTiming(r)
+	}
+	skipBuffering(r)
+	if r.flag() {
+		s.readRestriction(r)
+	}
+}
+
+// readAspect reads the sample aspect ratio and the overscan information.
+func (s *SPS) readAspect(r *bits) {
 	if r.flag() {
 		switch idc := r.u(8); {
 		case idc == extendedSAR:
@@ -195,24 +216,35 @@ func (s *SPS) readVUI(r *bits) {
 	if r.flag() {
 		r.u(1) // overscan_appropriate_flag
 	}
+}
+
+// readSignal reads the video signal type and returns video_format.
+func (s *SPS) readSignal(r *bits) (format uint32) {
+	format = r.u(3)
+	s.FullRange = r.flag()
 	if r.flag() {
-		r.u(3) // video_format
-		s.FullRange = r.flag()
-		if r.flag() {
-			s.Primaries, s.Transfer, s.Matrix = byte(r.u(8)), byte(r.u(8)), byte(r.u(8))
-		}
+		s.Primaries, s.Transfer, s.Matrix = byte(r.u(8)), byte(r.u(8)), byte(r.u(8))
 	}
+	return format
+}
+
+func skipChromaSites(r *bits) {
 	if r.flag() {
 		r.ue()
 		r.ue() // chroma sample locations
 	}
-	if r.flag() {
-		units, scale := r.u(32), r.u(32)
-		r.u(1) // fixed_frame_rate_flag
-		if units > 0 {
-			s.FPS = float64(scale) / float64(units) / 2
-		}
+}
+
+func (s *SPS) readTiming(r *bits) {
+	units, scale := r.u(32), r.u(32)
+	r.u(1) // fixed_frame_rate_flag
+	if units > 0 {
+		s.FPS = float64(scale) / float64(units) / 2
 	}
+}
+
+// skipBuffering passes over the reference decoder's parameters.
+func skipBuffering(r *bits) {
 	nal := r.flag()
 	if nal {
 		skipHRD(r)
@@ -225,9 +257,6 @@ func (s *SPS) readVUI(r *bits) {
 		r.u(1) // low_delay_hrd_flag
 	}
 	r.u(1) // pic_struct_present_flag
-	if r.flag() {
-		s.readRestriction(r)
-	}
 }
 
 func (s *SPS) readRestriction(r *bits) {
