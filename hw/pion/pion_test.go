@@ -114,6 +114,8 @@ func (s *fakeSound) Read(ctx context.Context, pcm []int16) (int, time.Duration, 
 func (s *fakeSound) Stats() hw.MicStats { return hw.MicStats{} }
 func (s *fakeSound) Close() error       { return nil }
 
+var black = color.YCbCr{Cb: 128, Cr: 128}
+
 var vga = hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48, FPS: hw.Rate{Num: 30, Den: 1}}
 
 // registry returns a registry that leaves nothing behind.
@@ -252,10 +254,11 @@ func TestPicturesAreTheDriversFramesAndGoBackToIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, ok := img.(Picture)
-		if !ok || p.Seq != uint32(i+1) || img.Bounds() != image.Rect(0, 0, 64, 48) || img.ColorModel() != color.YCbCrModel {
-			t.Errorf("picture %d is %T %v", i, img, img.Bounds())
+		f := img.(interface{ Frame() *hw.Frame }).Frame()
+		if f.Seq != uint32(i+1) || img.Bounds() != image.Rect(0, 0, 64, 48) || img.ColorModel() != color.YCbCrModel {
+			t.Errorf("picture %d is %T %v, frame %d", i, img, img.Bounds(), f.Seq)
 		}
+		f.Release()
 		held = append(held, release)
 	}
 	if c.lent.Load() != 3 {
@@ -394,7 +397,7 @@ func TestAtFindsEverySampleInEveryLayout(t *testing.T) {
 					t.Fatal(err)
 				}
 				want := paint(f)
-				p := Picture{f}
+				p := &Picture{mode: m, frame: f}
 				for y := range m.Height {
 					for x := range m.Width {
 						if got := p.At(x, y); got != want(x, y) {
@@ -402,7 +405,7 @@ func TestAtFindsEverySampleInEveryLayout(t *testing.T) {
 						}
 					}
 				}
-				if p.At(-1, 0) != (color.YCbCr{}) || p.At(0, m.Height) != (color.YCbCr{}) {
+				if p.At(-1, 0) != black || p.At(0, m.Height) != black {
 					t.Error("outside there is something")
 				}
 			})

@@ -1,13 +1,14 @@
 package pion
 
 import (
-	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"image"
-	"image/color"
-	"image/jpeg"
+	"io/fs"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/pion/mediadevices/pkg/driver"
 	"github.com/pion/mediadevices/pkg/frame"
@@ -78,15 +79,21 @@ func (c *camera) Open() error {
 // Close ends the recording.
 func (c *camera) Close() error { return c.rec.end() }
 
-// formats pairs our layouts with mediadevices' names.
+// formats pairs the layouts that can be images with mediadevices' names, which
+// are four-character codes, too.
 var formats = map[hw.PixelFormat]frame.Format{
 	hw.I420: frame.FormatI420, hw.NV12: frame.FormatNV12, hw.YUYV: frame.FormatYUYV, hw.MJPEG: frame.FormatMJPEG,
+	hw.I422: frame.Format(hw.I422.String()),
 }
 
-// Properties lists the modes of the opened camera.
+// Properties lists the modes of the opened camera; coded pictures are no
+// images.
 func (c *camera) Properties() []prop.Media {
 	var list []prop.Media
 	for _, m := range c.modes {
+		if _, ok := formats[m.Pixel]; !ok {
+			continue
+		}
 		list = append(list, prop.Media{Video: prop.Video{
 			Width: m.Width, Height: m.Height, FrameRate: float32(m.FPS.Float()), FrameFormat: formats[m.Pixel],
 		}})
@@ -95,12 +102,35 @@ func (c *camera) Properties() []prop.Media {
 }
 
 // VideoRecord starts capture. Each picture that the reader returns is a
-// [Picture] or, from an MJPEG mode, an *image.YCbCr.
+// [*Picture] or, from an MJPEG mode, an *image.YCbCr. The reader fails with
+// [io.EOF], and [hw.ErrGone] if that is the reason, once the recording is over.
 func (c *camera) VideoRecord(p prop.Media) (video.Reader, error) {
 	dev, err := c.dev()
 	if err != nil {
 		return nil, err
 	}
+	var read video.ReaderFunc
+	err = c.rec.begin(func(ctx context.Context) (func() error, error) {
+		s, err := open(ctx, dev, wish(p))
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := formats[s.Mode().Pixel]; !ok {
+			return nil, errors.Join(fmt.Errorf("record %s from %s: %w", s.Mode(), dev.ID(), hw.ErrUnsupported), s.Close())
+		}
+		out := &lending{}
+		next := func() (*hw.Frame, error) { return s.Read(ctx) }
+		read = func() (image.Image, func(), error) { return out.read(next) }
+		return func() error {
+			_ = out.end(fs.ErrClosed) // the reason is for Read
+			return s.Close()
+		}, nil
+	})
+	return read, err
+}
+
+// wish returns what p asks of a camera.
+func wish(p prop.Media) hw.Mode {
 	want := hw.Mode{Width: p.Width, Height: p.Height}
 	if p.FrameRate > 0 {
 		want.FPS = hw.Rate{Num: int(math.Round(float64(p.FrameRate) * 1000)), Den: 1000}
@@ -110,68 +140,22 @@ func (c *camera) VideoRecord(p prop.Media) (video.Reader, error) {
 			want.Pixel = pixel
 		}
 	}
-	var read video.ReaderFunc
-	err = c.rec.begin(func(ctx context.Context) (func() error, error) {
-		s, err := dev.Open(ctx, want)
-		if err != nil {
-			return nil, err
+	return want
+}
+
+// open starts capture, so that an encoder can read the camera's memory where
+// the camera can share it.
+func open(ctx context.Context, dev hw.Camera, want hw.Mode) (hw.CameraStream, error) {
+	c, ok := dev.(hw.SharingCamera)
+	if !ok {
+		return dev.Open(ctx, want)
+	}
+	return c.OpenShared(ctx, want, func(src hw.BufferSource) hw.BufferPlan {
+		if !src.Exports {
+			return hw.BufferPlan{Way: hw.Copy, Reason: "the camera cannot share its memory"}
 		}
-		read = func() (image.Image, func(), error) { return next(ctx, s) }
-		return s.Close, nil
+		return hw.BufferPlan{Way: hw.Export, Reason: "whoever takes the pictures can read the camera's memory"}
 	})
-	return read, err
-}
-
-// next returns the next picture that is whole: one that came damaged over the
-// cable is no reason to end.
-func next(ctx context.Context, s hw.CameraStream) (image.Image, func(), error) {
-	for {
-		f, err := s.Read(ctx)
-		if err != nil {
-			return nil, nil, err
-		}
-		if f.Pixel != hw.MJPEG {
-			return Picture{f}, f.Release, nil
-		}
-		img, err := jpeg.Decode(bytes.NewReader(f.Planes[0].Data))
-		f.Release()
-		if err == nil {
-			return img, func() {}, nil
-		}
-	}
-}
-
-// A Picture lets a raw frame ride through mediadevices as an image: no pixel
-// is copied, and whoever knows [hw.Frame] takes the frame out again. It is
-// valid until the reader's release function is called.
-type Picture struct{ *hw.Frame }
-
-// ColorModel returns the model of the colours that At gives.
-func (Picture) ColorModel() color.Model { return color.YCbCrModel }
-
-// Bounds returns the picture's size.
-func (p Picture) Bounds() image.Rectangle { return image.Rect(0, 0, p.Width, p.Height) }
-
-// At returns one sample as it stands in the frame: video range is not
-// stretched.
-func (p Picture) At(x, y int) color.Color {
-	if !image.Pt(x, y).In(p.Bounds()) {
-		return color.YCbCr{}
-	}
-	at := func(plane, x, y int) uint8 { return p.Planes[plane].Data[y*p.Planes[plane].Stride+x] }
-	switch p.Pixel {
-	case hw.NV12:
-		return color.YCbCr{Y: at(0, x, y), Cb: at(1, x&^1, y/2), Cr: at(1, x|1, y/2)}
-	case hw.I420:
-		return color.YCbCr{Y: at(0, x, y), Cb: at(1, x/2, y/2), Cr: at(2, x/2, y/2)}
-	case hw.I422:
-		return color.YCbCr{Y: at(0, x, y), Cb: at(1, x/2, y), Cr: at(2, x/2, y)}
-	case hw.YUYV:
-		pair := x / 2 * 4
-		return color.YCbCr{Y: at(0, 2*x, y), Cb: at(0, pair+1, y), Cr: at(0, pair+3, y)}
-	default:
-		return color.YCbCr{}
-	}
 }
 
 // A mic is a mediadevices driver over an hw.Mic.
@@ -199,7 +183,7 @@ func (m *mic) Properties() []prop.Media {
 	}}}
 }
 
-// AudioRecord starts capture.
+// AudioRecord starts capture. The reader fails as that of VideoRecord does.
 func (m *mic) AudioRecord(prop.Media) (audio.Reader, error) {
 	dev, err := m.dev()
 	if err != nil {
@@ -211,16 +195,65 @@ func (m *mic) AudioRecord(prop.Media) (audio.Reader, error) {
 		if err != nil {
 			return nil, err
 		}
-		read = func() (wave.Audio, func(), error) {
-			chunk := wave.NewInt16Interleaved(wave.ChunkInfo{Len: period, Channels: hw.Channels, SamplingRate: hw.SampleRate})
-			n, _, err := s.Read(ctx, chunk.Data)
-			if err != nil {
-				return nil, nil, err
-			}
-			chunk.Data, chunk.Size.Len = chunk.Data[:n*hw.Channels], n
-			return chunk, func() {}, nil
-		}
+		h := &hearing{}
+		next := func(pcm []int16) (int, time.Duration, error) { return s.Read(ctx, pcm) }
+		read = func() (wave.Audio, func(), error) { return h.read(next) }
 		return s.Close, nil
 	})
 	return read, err
+}
+
+// Sound that an overrun lost comes as silence, so that it stays in step with
+// the picture: chunks have no stamps. Less than leastGap is a card's jitter;
+// after more than mostGap it begins anew.
+const (
+	leastGap = 5 * time.Millisecond
+	mostGap  = time.Second
+)
+
+// A hearing is the sound of one recording. It is for one goroutine.
+type hearing struct {
+	begun bool
+	due   time.Duration // stamp of the sample after the last one read
+	held  *wave.Int16Interleaved
+	gap   int // sample frames of silence before held
+	err   error
+}
+
+// read returns the next chunk. After an error it returns the same again.
+func (h *hearing) read(next func([]int16) (int, time.Duration, error)) (wave.Audio, func(), error) {
+	if h.held == nil && h.err == nil {
+		h.err = h.hear(next)
+	}
+	if h.err != nil {
+		return nil, nil, h.err
+	}
+	c := h.held
+	if n := min(h.gap, period); n > 0 {
+		h.gap -= n
+		c = chunk(n)
+	} else {
+		h.held = nil
+	}
+	return c, func() {}, nil
+}
+
+// hear reads one chunk and sees how much was lost before it.
+func (h *hearing) hear(next func([]int16) (int, time.Duration, error)) error {
+	c := chunk(period)
+	n, stamp, err := next(c.Data)
+	if err != nil {
+		return ended(err)
+	}
+	if lost := stamp - h.due; h.begun && lost >= leastGap && lost <= mostGap {
+		h.gap = int(lost * hw.SampleRate / time.Second)
+	}
+	c.Data, c.Size.Len = c.Data[:n*hw.Channels], n
+	h.begun, h.due, h.held = true, stamp+time.Duration(n)*time.Second/hw.SampleRate, c
+	return nil
+}
+
+// chunk returns n sample frames of silence.
+func chunk(n int) *wave.Int16Interleaved {
+	return wave.NewInt16Interleaved(wave.ChunkInfo{Len: n, Channels: hw.Channels, SamplingRate: hw.SampleRate})
 }
