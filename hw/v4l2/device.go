@@ -135,6 +135,82 @@ func (d *Device) Info() (Info, error) {
 	return Info{Driver: text(c.Driver[:]), Card: text(c.Card[:]), BusInfo: text(c.BusInfo[:]), Caps: caps}, nil
 }
 
+// An InputInfo says what an input of a node is and how it fares.
+type InputInfo struct {
+	Index        int
+	Name         string
+	Type         uint32 // uapi.InputType…
+	Status       uint32 // uapi.InStatus…; only that of the selected input is true
+	Capabilities uint32 // uapi.InCap…
+}
+
+// HasTimings says that it is a digital input such as HDMI.
+func (i InputInfo) HasTimings() bool { return i.Capabilities&uapi.InCapDVTimings != 0 }
+
+// HasSignal says that nothing speaks against a signal. It is worth something on
+// the selected input only, and there drivers differ: a picture is the proof.
+func (i InputInfo) HasSignal() bool {
+	const bad = uapi.InStatusNoPower | uapi.InStatusNoSignal | uapi.InStatusNoSync | uapi.InStatusNoHLock | uapi.InStatusNoVLock | uapi.InStatusNoCarrier
+	return i.Status&bad == 0
+}
+
+// EnumInput describes one input. The error wraps [unix.EINVAL] if there is no
+// such input, and [unix.ENOTTY] if the node has none.
+func (d *Device) EnumInput(index int) (InputInfo, error) {
+	in := uapi.Input{Index: uint32(index)}
+	if err := Ioctl(d, "describe an input of", uapi.EnumInput, &in); err != nil {
+		return InputInfo{}, err
+	}
+	return InputInfo{index, text(in.Name[:]), in.Type, in.Status, in.Capabilities}, nil
+}
+
+// maxInputs bounds the lists of drivers.
+const maxInputs = 32
+
+// Inputs lists the inputs of the node.
+func (d *Device) Inputs() ([]InputInfo, error) {
+	var list []InputInfo
+	for i := range maxInputs {
+		in, err := d.EnumInput(i)
+		more, err := entry(err)
+		if err != nil || !more {
+			return list, err
+		}
+		list = append(list, in)
+	}
+	return list, nil
+}
+
+// Input returns the number of the input that is selected.
+func (d *Device) Input() (int, error) {
+	var n int32
+	err := Ioctl(d, "ask for the input of", uapi.GetInput, &n)
+	return int(n), err
+}
+
+// SetInput selects an input. It may reset format, rate and timings.
+func (d *Device) SetInput(index int) error {
+	n := int32(index)
+	return Ioctl(d, "select the input of", uapi.SetInput, &n)
+}
+
+// EncoderStop has an encoder finish what it has and mark the last buffer. The
+// error wraps [hw.ErrBusy] while it already does so, and [unix.ENOTTY] if it
+// knows no such order.
+func (d *Device) EncoderStop() error {
+	return Ioctl(d, "drain", uapi.EncoderCmd, &uapi.EncoderCommand{Command: uapi.EncoderStop})
+}
+
+// SetOutputRate tells an encoder how fast pictures will come on its output
+// queue, whose buffer type is typ, and returns what it made of that.
+func (d *Device) SetOutputRate(typ uint32, r hw.Rate) (hw.Rate, error) {
+	p := uapi.StreamParm{Type: typ, TimePerFrame: uapi.Fract{Num: uint32(r.Den), Den: uint32(r.Num)}}
+	if err := Ioctl(d, "set the frame rate of", uapi.SetParm, &p); err != nil {
+		return hw.Rate{}, err
+	}
+	return rateOf(p.TimePerFrame), nil
+}
+
 // text cuts a C string at its end.
 func text(b []byte) string {
 	b, _, _ = bytes.Cut(b, []byte{0})

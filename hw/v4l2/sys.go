@@ -28,6 +28,8 @@ type Sys interface {
 	Munmap(mem []byte) error
 	// Poll waits without limit until a descriptor is ready and fills Revents.
 	Poll(fds []unix.PollFd) error
+	// Size returns how many bytes a dma-buf has.
+	Size(fd int) (int64, error)
 	Close(fd int) error
 }
 
@@ -82,6 +84,9 @@ func (Kernel) Poll(fds []unix.PollFd) error {
 	_, err := unix.Ppoll(fds, nil, nil)
 	return err
 }
+
+// Size implements [Sys].
+func (Kernel) Size(fd int) (int64, error) { return unix.Seek(fd, 0, unix.SEEK_END) }
 
 // Close implements [Sys].
 func (Kernel) Close(fd int) error { return unix.Close(fd) }

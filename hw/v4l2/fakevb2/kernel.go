@@ -266,6 +266,23 @@ func (k *Kernel) Close(fd int) error {
 	return err
 }
 
+// Size returns how many bytes a dma-buf has.
+func (k *Kernel) Size(fd int) (int64, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.call("lseek"); err != nil {
+		return 0, err
+	}
+	b, ok := k.fds[fd].(*dmabuf)
+	if !ok {
+		return 0, unix.EBADF
+	}
+	return int64(len(b.mem)), nil
+}
+
+// A dmabuf is memory that a descriptor stands for.
+type dmabuf struct{ mem []byte }
+
 // letGo is the kernel's release of a file: after its close, and not before its
 // last mapping has gone.
 func (f *file) letGo() {

@@ -30,22 +30,45 @@ const (
 	ReqBufs            = both | unsafe.Sizeof(RequestBuffers{})<<16 | 8
 	QueryBuf           = both | unsafe.Sizeof(Buffer{})<<16 | 9
 	QBuf               = both | unsafe.Sizeof(Buffer{})<<16 | 15
+	ExpBuf             = both | unsafe.Sizeof(ExportBuffer{})<<16 | 16
 	DQBuf              = both | unsafe.Sizeof(Buffer{})<<16 | 17
 	StreamOn           = write | unsafe.Sizeof(int32(0))<<16 | 18
 	StreamOff          = write | unsafe.Sizeof(int32(0))<<16 | 19
 	GetParm            = both | unsafe.Sizeof(StreamParm{})<<16 | 21
 	SetParm            = both | unsafe.Sizeof(StreamParm{})<<16 | 22
+	EnumInput          = both | unsafe.Sizeof(Input{})<<16 | 26
+	GetCtrl            = both | unsafe.Sizeof(Control{})<<16 | 27
 	SetCtrl            = both | unsafe.Sizeof(Control{})<<16 | 28
 	QueryCtrl          = both | unsafe.Sizeof(CtrlDesc{})<<16 | 36
+	QueryMenu          = both | unsafe.Sizeof(MenuEntry{})<<16 | 37
+	GetInput           = read | unsafe.Sizeof(int32(0))<<16 | 38
 	SetInput           = both | unsafe.Sizeof(int32(0))<<16 | 39
+	GetEDID            = both | unsafe.Sizeof(EDID{})<<16 | 40
+	SetEDID            = both | unsafe.Sizeof(EDID{})<<16 | 41
+	TryFmt             = both | unsafe.Sizeof(Format{})<<16 | 64
+	GetExtCtrls        = both | unsafe.Sizeof(ExtControls{})<<16 | 71
+	SetExtCtrls        = both | unsafe.Sizeof(ExtControls{})<<16 | 72
 	EnumFrameSizes     = both | unsafe.Sizeof(FrmSizeEnum{})<<16 | 74
 	EnumFrameIntervals = both | unsafe.Sizeof(FrmIvalEnum{})<<16 | 75
+	EncoderCmd         = both | unsafe.Sizeof(EncoderCommand{})<<16 | 77
+	SetDVTimings       = both | unsafe.Sizeof(DVTimings{})<<16 | 87
+	GetDVTimings       = both | unsafe.Sizeof(DVTimings{})<<16 | 88
+	DQEvent            = read | unsafe.Sizeof(Event{})<<16 | 89
+	SubscribeEvent     = write | unsafe.Sizeof(EventSubscription{})<<16 | 90
+	UnsubscribeEvent   = write | unsafe.Sizeof(EventSubscription{})<<16 | 91
+	GetSelection       = both | unsafe.Sizeof(Selection{})<<16 | 94
+	SetSelection       = both | unsafe.Sizeof(Selection{})<<16 | 95
+	EnumDVTimings      = both | unsafe.Sizeof(DVTimingsEntry{})<<16 | 98
+	QueryDVTimings     = read | unsafe.Sizeof(DVTimings{})<<16 | 99
+	QueryExtCtrl       = both | unsafe.Sizeof(ExtCtrlDesc{})<<16 | 103
 )
 
 // Capability bits (V4L2_CAP_).
 const (
 	CapVideoCapture       = 0x00000001
+	CapVideoOutput        = 0x00000002
 	CapVideoCaptureMplane = 0x00001000
+	CapVideoOutputMplane  = 0x00002000
 	CapVideoM2MMplane     = 0x00004000
 	CapVideoM2M           = 0x00008000
 	CapMetaCapture        = 0x00800000
@@ -72,16 +95,34 @@ const (
 	BufFlagMapped             = 0x00000001
 	BufFlagQueued             = 0x00000002
 	BufFlagDone               = 0x00000004
+	BufFlagKeyFrame           = 0x00000008
+	BufFlagPFrame             = 0x00000010
+	BufFlagBFrame             = 0x00000020
 	BufFlagError              = 0x00000040
 	BufFlagTimestampMask      = 0x0000e000
 	BufFlagTimestampMonotonic = 0x00002000
+	BufFlagTimestampCopy      = 0x00004000
 	BufFlagLast               = 0x00100000
+)
+
+// Flags of formats (V4L2_FMT_FLAG_, in FmtDesc.Flags).
+const (
+	FmtFlagCompressed = 0x0001
+	FmtFlagEmulated   = 0x0002
+)
+
+// Capabilities of a queue (V4L2_BUF_CAP_, in RequestBuffers.Capabilities).
+const (
+	BufCapMMAP         = 0x01
+	BufCapDMABUF       = 0x04
+	BufCapOrphanedBufs = 0x10
 )
 
 // Fields and quantization (enum v4l2_field, enum v4l2_quantization).
 const (
-	FieldNone      = 1
-	FieldAlternate = 7
+	FieldNone       = 1
+	FieldInterlaced = 4
+	FieldAlternate  = 7
 
 	ColorspaceJPEG    = 7
 	QuantizationFull  = 1
@@ -94,12 +135,6 @@ const (
 	Discrete   = 1
 	Continuous = 2
 	Stepwise   = 3
-)
-
-// Control types (enum v4l2_ctrl_type) and the flag that walks all controls.
-const (
-	CtrlTypeButton   = 4
-	CtrlFlagNextCtrl = 0x80000000
 )
 
 // A Capability is struct v4l2_capability.
@@ -220,10 +255,34 @@ type Plane struct {
 	_          [11]uint32
 }
 
+// An ExportBuffer is struct v4l2_exportbuffer.
+type ExportBuffer struct {
+	Type  uint32
+	Index uint32
+	Plane uint32
+	Flags uint32 // O_CLOEXEC and the access mode
+	FD    int32
+	_     [11]uint32
+}
+
+// Commands of an encoder (V4L2_ENC_CMD_).
+const (
+	EncoderStart = 0
+	EncoderStop  = 1
+)
+
+// An EncoderCommand is struct v4l2_encoder_cmd.
+type EncoderCommand struct {
+	Command uint32
+	Flags   uint32
+	_       [8]uint32
+}
+
 // A Fract is struct v4l2_fract.
 type Fract struct{ Num, Den uint32 }
 
-// A StreamParm is struct v4l2_streamparm with its capture member.
+// A StreamParm is struct v4l2_streamparm with its capture member; the output
+// member has the same fields at the same places.
 type StreamParm struct {
 	Type         uint32
 	Capability   uint32
@@ -263,25 +322,6 @@ type FrmIvalEnum struct {
 	_             [2]uint32
 }
 
-// A Control is struct v4l2_control.
-type Control struct {
-	ID    uint32
-	Value int32
-}
-
-// A CtrlDesc is struct v4l2_queryctrl.
-type CtrlDesc struct {
-	ID      uint32
-	Type    uint32
-	Name    [32]byte
-	Minimum int32
-	Maximum int32
-	Step    int32
-	Default int32
-	Flags   uint32
-	_       [2]uint32
-}
-
 // The sizes that differ between 32 and 64 bits, checked by the compiler: a
 // wrong one makes an index of the array negative or out of range.
 const is64 = ^uintptr(0) >> 63
@@ -291,4 +331,14 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(Buffer{}.Timestamp)-24]
 	_ = [1]struct{}{}[unsafe.Sizeof(Plane{})-(60+4*is64)]
 	_ = [1]struct{}{}[unsafe.Sizeof(Format{})-(204+4*is64)]
+	_ = [1]struct{}{}[unsafe.Sizeof(ExtControls{})-(24+8*is64)]
+	_ = [1]struct{}{}[unsafe.Sizeof(EDID{})-(36+4*is64)]
+	// No padding may creep into these.
+	_ = [1]struct{}{}[unsafe.Sizeof(ExtControl{})-20]
+	_ = [1]struct{}{}[unsafe.Sizeof(MenuEntry{})-44]
+	_ = [1]struct{}{}[unsafe.Sizeof(BTTimings{})-124]
+	_ = [1]struct{}{}[unsafe.Sizeof(DVTimings{})-132]
+	_ = [1]struct{}{}[unsafe.Sizeof(Event{})-136]
+	_ = [1]struct{}{}[unsafe.Sizeof(Input{})-80]
+	_ = [1]struct{}{}[unsafe.Sizeof(ExtCtrlDesc{})-232]
 )

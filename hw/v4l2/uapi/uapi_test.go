@@ -38,6 +38,39 @@ func TestSizes(t *testing.T) {
 		{"v4l2_frmivalenum", unsafe.Sizeof(FrmIvalEnum{}), 52, 52},
 		{"v4l2_control", unsafe.Sizeof(Control{}), 8, 8},
 		{"v4l2_queryctrl", unsafe.Sizeof(CtrlDesc{}), 68, 68},
+		{"v4l2_query_ext_ctrl", unsafe.Sizeof(ExtCtrlDesc{}), 232, 232},
+		{"v4l2_query_ext_ctrl.minimum", unsafe.Offsetof(ExtCtrlDesc{}.Minimum), 40, 40},
+		{"v4l2_query_ext_ctrl.flags", unsafe.Offsetof(ExtCtrlDesc{}.Flags), 72, 72},
+		{"v4l2_ext_control", unsafe.Sizeof(ExtControl{}), 20, 20},
+		{"v4l2_ext_control.value", unsafe.Offsetof(ExtControl{}.value), 12, 12},
+		{"v4l2_ext_controls", unsafe.Sizeof(ExtControls{}), 32, 24},
+		{"v4l2_ext_controls.controls", unsafe.Offsetof(ExtControls{}.Controls), 24, 20},
+		{"v4l2_querymenu", unsafe.Sizeof(MenuEntry{}), 44, 44},
+		{"v4l2_input", unsafe.Sizeof(Input{}), 80, 80},
+		{"v4l2_input.std", unsafe.Offsetof(Input{}.Standards), 48, 48},
+		{"v4l2_input.capabilities", unsafe.Offsetof(Input{}.Capabilities), 60, 60},
+		{"v4l2_event", unsafe.Sizeof(Event{}), 136, 136},
+		{"v4l2_event.u", unsafe.Offsetof(Event{}.Data), 8, 8},
+		{"v4l2_event.pending", unsafe.Offsetof(Event{}.Pending), 72, 72},
+		{"v4l2_event.timestamp", unsafe.Offsetof(Event{}.Sec), 80, 80},
+		{"v4l2_event.id", unsafe.Offsetof(Event{}.ID), 96, 96},
+		{"v4l2_event_subscription", unsafe.Sizeof(EventSubscription{}), 32, 32},
+		{"v4l2_bt_timings", unsafe.Sizeof(BTTimings{}), 124, 124},
+		{"v4l2_bt_timings.pixelclock", unsafe.Offsetof(BTTimings{}.pixelClock), 16, 16},
+		{"v4l2_bt_timings.hfrontporch", unsafe.Offsetof(BTTimings{}.HFrontPorch), 24, 24},
+		{"v4l2_bt_timings.standards", unsafe.Offsetof(BTTimings{}.Standards), 60, 60},
+		{"v4l2_bt_timings.cea861_vic", unsafe.Offsetof(BTTimings{}.VIC), 76, 76},
+		{"v4l2_dv_timings", unsafe.Sizeof(DVTimings{}), 132, 132},
+		{"v4l2_dv_timings.bt", unsafe.Offsetof(DVTimings{}.BT), 4, 4},
+		{"v4l2_enum_dv_timings", unsafe.Sizeof(DVTimingsEntry{}), 148, 148},
+		{"v4l2_enum_dv_timings.timings", unsafe.Offsetof(DVTimingsEntry{}.Timings), 16, 16},
+		{"v4l2_edid", unsafe.Sizeof(EDID{}), 40, 36},
+		{"v4l2_edid.edid", unsafe.Offsetof(EDID{}.Data), 32, 32},
+		{"v4l2_selection", unsafe.Sizeof(Selection{}), 64, 64},
+		{"v4l2_selection.r", unsafe.Offsetof(Selection{}.Rect), 12, 12},
+		{"v4l2_exportbuffer", unsafe.Sizeof(ExportBuffer{}), 64, 64},
+		{"v4l2_exportbuffer.fd", unsafe.Offsetof(ExportBuffer{}.FD), 16, 16},
+		{"v4l2_encoder_cmd", unsafe.Sizeof(EncoderCommand{}), 40, 40},
 	}
 	for _, tt := range tests {
 		want := tt.bits64
@@ -53,8 +86,8 @@ func TestSizes(t *testing.T) {
 // TestNumbers compares with the numbers that strace prints on 64-bit systems.
 func TestNumbers(t *testing.T) {
 	if unsafe.Sizeof(uintptr(0)) == 4 {
-		if QBuf != 0xc050560f || DQBuf != 0xc0505611 || SetFmt != 0xc0cc5605 {
-			t.Errorf("QBUF %#x, DQBUF %#x, S_FMT %#x are not the ABI with 64-bit time", QBuf, DQBuf, SetFmt)
+		if QBuf != 0xc050560f || DQBuf != 0xc0505611 || SetFmt != 0xc0cc5605 || DQEvent != 0x80885659 {
+			t.Errorf("QBUF %#x, DQBUF %#x, S_FMT %#x, DQEVENT %#x are not the ABI with 64-bit time", QBuf, DQBuf, SetFmt, DQEvent)
 		}
 		return
 	}
@@ -79,6 +112,27 @@ func TestNumbers(t *testing.T) {
 		{"S_INPUT", SetInput, 0xc0045627},
 		{"ENUM_FRAMESIZES", EnumFrameSizes, 0xc02c564a},
 		{"ENUM_FRAMEINTERVALS", EnumFrameIntervals, 0xc034564b},
+		{"EXPBUF", ExpBuf, 0xc0405610},
+		{"ENUMINPUT", EnumInput, 0xc050561a},
+		{"G_CTRL", GetCtrl, 0xc008561b},
+		{"QUERYMENU", QueryMenu, 0xc02c5625},
+		{"G_INPUT", GetInput, 0x80045626},
+		{"G_EDID", GetEDID, 0xc0285628},
+		{"S_EDID", SetEDID, 0xc0285629},
+		{"TRY_FMT", TryFmt, 0xc0d05640},
+		{"G_EXT_CTRLS", GetExtCtrls, 0xc0205647},
+		{"S_EXT_CTRLS", SetExtCtrls, 0xc0205648},
+		{"ENCODER_CMD", EncoderCmd, 0xc028564d},
+		{"S_DV_TIMINGS", SetDVTimings, 0xc0845657},
+		{"G_DV_TIMINGS", GetDVTimings, 0xc0845658},
+		{"DQEVENT", DQEvent, 0x80885659},
+		{"SUBSCRIBE_EVENT", SubscribeEvent, 0x4020565a},
+		{"UNSUBSCRIBE_EVENT", UnsubscribeEvent, 0x4020565b},
+		{"G_SELECTION", GetSelection, 0xc040565e},
+		{"S_SELECTION", SetSelection, 0xc040565f},
+		{"ENUM_DV_TIMINGS", EnumDVTimings, 0xc0945662},
+		{"QUERY_DV_TIMINGS", QueryDVTimings, 0x80845663},
+		{"QUERY_EXT_CTRL", QueryExtCtrl, 0xc0e85667},
 	}
 	for _, tt := range tests {
 		if tt.got != tt.want {
