@@ -57,10 +57,12 @@ type Corrector struct {
 	stats CorrectorStats
 }
 
-// CorrectorStats counts sample frames since the beginning.
+// CorrectorStats counts since the beginning.
 type CorrectorStats struct {
-	Silence uint64 // filled in for sound that never came
-	Dropped uint64 // thrown away, since their instant was already filled
+	Silence uint64 // sample frames filled in for sound that never came
+	Dropped uint64 // sample frames thrown away, since their instant was already filled
+	Gaps    uint64 // times that lost sound was replaced by silence
+	Steps   uint64 // times that sound was too early to be steered, and was cut
 }
 
 // NewCorrector returns a corrector that has seen nothing. The first stamp that
@@ -115,6 +117,7 @@ func (c *Corrector) Add(pcm []int16, stamp time.Duration) {
 	if c.attached {
 		late := c.late(stamp)
 		if c.jumped(late) {
+			c.count(late)
 			c.detach()
 		} else {
 			c.steer(late, float64(len(pcm)/channels)/rate)
@@ -165,6 +168,17 @@ func (c *Corrector) late(stamp time.Duration) float64 {
 // jumped reports whether an error is more than the loop should steer away.
 func (c *Corrector) jumped(late float64) bool {
 	return late-c.error > lostSound || math.Abs(late) > maxError || c.fresh < splice && late < -early
+}
+
+// count counts a jump. An early one below the limit is none of its own: it puts
+// right how long the gap before it was.
+func (c *Corrector) count(late float64) {
+	switch {
+	case late > 0:
+		c.stats.Gaps++
+	case late < -maxError:
+		c.stats.Steps++
+	}
 }
 
 // steer is the PI loop: late is the error of a block of the given seconds.

@@ -2,9 +2,9 @@
 // interleaved S16, two channels, 48 kHz of CLOCK_MONOTONIC. It is arithmetic
 // only: no descriptors, no goroutines, no clock of its own.
 //
-//	card's bytes ─► Convert ─► Resampler ─► Corrector ─► Meter, encoder
-//	               (format,    (44.1 kHz    (drift, gaps,
-//	                channels)   and others)  card gone)
+//	card's bytes ─► Convert ─► Resampler ─► Corrector ─► Fader ─► Meter, encoder
+//	               (format,    (44.1 kHz    (drift, gaps, (gain,
+//	                channels)   and others)  card gone)    mute)
 //
 // Slices that go in are read during the call and not kept. Slices that come
 // out belong to the caller. Nothing here allocates once its buffers have grown
@@ -66,20 +66,29 @@ func narrow(v uint32) int16 {
 
 // Convert decodes src, whole interleaved sample frames of f with n channels,
 // into interleaved S16 stereo, and returns how many sample frames it wrote: as
-// many as src holds and dst has room for. Mono goes to both channels; of more
-// than two channels the first two count. Wider samples are rounded to the
+// many as src holds and dst has room for. left and right are the channels that
+// are heard there, counted from 0 and below n. Wider samples are rounded to the
 // nearest; S16 comes through bit for bit. n is at least 1.
-func Convert(dst []int16, src []byte, f Format, n int) int {
+func Convert(dst []int16, src []byte, f Format, n, left, right int) int {
 	size, sample := formats[f].bytes, formats[f].sample
 	frames := min(len(dst)/channels, len(src)/(size*n))
-	right := 0 // where the right channel lies in a frame
-	if n > 1 {
-		right = size
-	}
 	for i := range frames {
 		frame := src[i*size*n:][:size*n]
-		dst[2*i] = sample(frame)
-		dst[2*i+1] = sample(frame[right:])
+		dst[2*i] = sample(frame[left*size:])
+		dst[2*i+1] = sample(frame[right*size:])
 	}
 	return frames
+}
+
+// Crossfade turns from into to, both interleaved stereo, over the length of
+// from: it begins with from and ends with to. to must be as long.
+func Crossfade(from, to []int16) {
+	n := len(from) / channels
+	for i := range n {
+		share := float32(i+1) / float32(n+1)
+		for ch := range channels {
+			at := channels*i + ch
+			from[at] = round16(float32(from[at]) + share*(float32(to[at])-float32(from[at])))
+		}
+	}
 }
