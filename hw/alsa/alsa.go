@@ -40,7 +40,10 @@ type Card struct {
 	sys      system
 }
 
-var _ hw.Mic = (*Card)(nil)
+var (
+	_ hw.Mic      = (*Card)(nil)
+	_ hw.Attached = (*Card)(nil)
+)
 
 // ID is the stable name: "alsa:" and the kernel's ID of the card, and, where
 // two cards of one make are in, "@" and the USB port of this one, such as
@@ -49,6 +52,22 @@ func (c *Card) ID() string { return c.id }
 
 // Name is for people.
 func (c *Card) Name() string { return c.name }
+
+// Parent implements hw.Attached: the folder of the USB device, such as
+// "/sys/devices/platform/soc/3f980000.usb/usb1/1-1/1-1.4". Cards that are not on
+// USB, or were unplugged since they were looked up, have none.
+func (c *Card) Parent() string {
+	link := filepath.Join(c.root, "sys/class/sound", "card"+strconv.Itoa(c.number), "device")
+	part, err := filepath.EvalSymlinks(link)
+	if err != nil || !usbInterface.MatchString(filepath.Base(part)) {
+		return ""
+	}
+	return filepath.Dir(part)
+}
+
+// The folder of an interface of a USB device: port path, configuration and
+// interface.
+var usbInterface = regexp.MustCompile(`^\d+-[\d.]+:\d+\.\d+$`)
 
 // Open starts capture. It fails with hw.ErrBusy if another program has the
 // device, hw.ErrGone if it was unplugged, hw.ErrUnsupported if it cannot

@@ -145,6 +145,34 @@ func TestEveryDiscoveredIDIsFound(t *testing.T) {
 	}
 }
 
+func TestPartsOfOneUSBDeviceHaveItAsTheirParent(t *testing.T) {
+	root := box(t, camera, aloop, hdmi, dongle)
+	for place, card := range map[string]string{
+		"sys/devices/usb1/1-1/1-1.4/1-1.4:1.2": "card0", "sys/devices/platform/snd_aloop.0": "card1", "sys/devices/soc/fef00700.hdmi": "card2",
+	} {
+		folder, link := filepath.Join(root, place), filepath.Join(root, "sys/class/sound", card, "device")
+		if err := errors.Join(os.MkdirAll(folder, 0o755), os.Remove(link), os.Symlink(folder, link)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tests := []struct{ name, id, want string }{
+		{"the microphone of a camera", "alsa:C920", filepath.Join(root, "sys/devices/usb1/1-1/1-1.4")},
+		{"not on USB", "alsa:Loopback", ""},
+		{"gone meanwhile", "alsa:Device", ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			mic, err := Find(root, tt.id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := mic.(hw.Attached).Parent(); got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func FuzzParseID(f *testing.F) {
 	for _, id := range []string{"alsa:Loopback,1,0", "alsa:Device@1-1.2", "alsa:C920", "alsa:", "alsa:a,b", "hw:0", "alsa:x@y,99999,0", "alsa:../x"} {
 		f.Add(id)

@@ -21,6 +21,7 @@ type fake struct {
 	channels [2]uint32
 	ppm      float64       // error of its clock
 	grain    time.Duration // of the position that it reports
+	spread   int           // by how much a sample is greater than that of the channel before
 
 	// fail, if not nil, is asked before every call and may return its error.
 	fail func(call string) error
@@ -275,7 +276,7 @@ func (f *fake) readi(x *xferi) error {
 	out := unsafe.Slice((*byte)(x.buf), int(n)*ch*2)
 	for i := range int(n) {
 		for c := range ch {
-			binary.LittleEndian.PutUint16(out[2*(i*ch+c):], uint16(f.base+f.read)+uint16(i))
+			binary.LittleEndian.PutUint16(out[2*(i*ch+c):], uint16(f.base+f.read)+uint16(i+c*f.spread))
 		}
 	}
 	f.read += uint64(n)

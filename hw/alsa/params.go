@@ -21,8 +21,16 @@ var (
 		kernel uint
 		format pcm.Format
 	}{{formatS16, pcm.S16}, {formatS24In, pcm.S24In3}, {formatS24, pcm.S24}, {formatS32, pcm.S32}}
-	channels = []interval{{2, 2, intervalInteger}, {1, 1, intervalInteger}, {3, math.MaxUint32, intervalInteger}}
 )
+
+// counts returns the numbers of channels to ask for, best first, if so many are
+// needed.
+func counts(need int) []interval {
+	if need > hw.Channels {
+		return []interval{{uint32(need), math.MaxUint32, intervalInteger}}
+	}
+	return []interval{{2, 2, intervalInteger}, {1, 1, intervalInteger}, {3, math.MaxUint32, intervalInteger}}
+}
 
 // The period decides how old sound is when it is read, the buffer only how
 // long this process may be held up before sound is lost: 320 ms.
@@ -79,9 +87,11 @@ func (d *device) refine(p *hwParams) (ok bool, err error) {
 	return err == nil, err
 }
 
-// configure finds the best setting that the card can do and sets it.
-func (d *device) configure() (setup, error) {
-	p, s, err := d.choose()
+// configure finds the best setting that the card can do and sets it. Of two
+// channels any number will do, since one of a card's is heard on both sides;
+// a greater number is needed.
+func (d *device) configure(channels int) (setup, error) {
+	p, s, err := d.choose(counts(channels))
 	if err != nil {
 		return setup{}, err
 	}
@@ -104,7 +114,7 @@ func (d *device) configure() (setup, error) {
 }
 
 // choose tries what the tables above want, best first.
-func (d *device) choose() (*hwParams, setup, error) {
+func (d *device) choose(channels []interval) (*hwParams, setup, error) {
 	for _, rate := range rates {
 		for _, f := range formats {
 			for _, ch := range channels {

@@ -38,21 +38,31 @@ type Stream struct {
 
 	frames  atomic.Uint64
 	xruns   atomic.Uint64
+	told    atomic.Int64 // rate in Hz, 0 before TrueRate
 	closing atomic.Bool
 
 	mu        sync.Mutex // held by Read; Close takes it before it lets go of memory
 	closed    bool
 	raw       []byte // one period as the card delivers it
 	stereo    []int16
-	resampler *pcm.Resampler // nil at 48 kHz
+	pick      [hw.Channels]int // input channels, from 0
+	before    [hw.Channels]int // those of the block before
+	other     []int16          // a block as before would have it
+	hz        int              // true rate
+	heeded    int64            // what of told is in use, or was
+	resampler *pcm.Resampler   // nil at 48 kHz
 	dll       dll
+	gauge     gauge
 	passed    int           // sample frames since the latest stamp
 	ready     []int16       // at 48 kHz and not yet read, a part of out
 	out       []int16       // the memory of ready
 	stamp     time.Duration // of ready
 }
 
-var _ hw.MicStream = (*Stream)(nil)
+var (
+	_ hw.RatedMicStream   = (*Stream)(nil)
+	_ hw.PickingMicStream = (*Stream)(nil)
+)
 
 func (c *Card) open() (*Stream, error) {
 	dev, err := c.openDevice()
@@ -67,23 +77,88 @@ func (c *Card) open() (*Stream, error) {
 }
 
 func newStream(c *Card, dev *device) (*Stream, error) {
-	set, err := dev.configure()
-	if err != nil {
-		return nil, meaning(err)
+	s := &Stream{card: c, dev: dev}
+	if err := s.prepare(hw.Channels); err != nil {
+		return nil, err
 	}
-	if err := dev.software(set); err != nil {
-		return nil, meaning(err)
-	}
-	s := &Stream{
-		card: c, dev: dev, setup: set,
-		raw:    make([]byte, set.period*set.frameBytes()),
-		stereo: make([]int16, hw.Channels*set.period),
-		dll:    newDLL(set.rate, set.period),
-	}
-	if set.rate != hw.SampleRate {
-		s.resampler = pcm.NewResampler(set.rate)
-	}
+	s.pick = s.inputs(1, hw.Channels)
+	s.before = s.pick
 	return s, dev.start()
+}
+
+// prepare sets the card up to deliver that many channels, or another number
+// where that is the usual one.
+func (s *Stream) prepare(channels int) error {
+	set, err := s.dev.configure(channels)
+	if err != nil {
+		return meaning(err)
+	}
+	if err := s.dev.software(set); err != nil {
+		return meaning(err)
+	}
+	s.setup = set
+	s.raw = make([]byte, set.period*set.frameBytes())
+	s.stereo = make([]int16, hw.Channels*set.period)
+	s.other = make([]int16, hw.Channels*set.period)
+	s.tune(set.rate)
+	return nil
+}
+
+// tune makes hz the rate at which samples come.
+func (s *Stream) tune(hz int) {
+	s.hz, s.passed, s.resampler = hz, 0, nil
+	s.dll = newDLL(hz, s.period)
+	if hz != hw.SampleRate {
+		s.resampler = pcm.NewResampler(hz)
+	}
+}
+
+// TrueRate implements hw.RatedMicStream. A stream also finds out by itself,
+// within three seconds, that a card delivers another rate than it was set to.
+func (s *Stream) TrueRate(hz int) { s.told.Store(int64(hz)) }
+
+// Pick implements hw.PickingMicStream. A card that was set to fewer channels is
+// set anew, which costs a moment of sound.
+func (s *Stream) Pick(left, right int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return fmt.Errorf("sound card %s: %w", s.card.id, os.ErrClosed)
+	}
+	most := max(left, right)
+	if min(left, right) < 1 {
+		return fmt.Errorf("sound card %s: channels count from 1: %w", s.card.id, hw.ErrUnsupported)
+	}
+	if most <= max(s.channels, hw.Channels) {
+		s.pick = s.inputs(left, right)
+		return nil
+	}
+	if err := s.widen(most); err != nil {
+		return fmt.Errorf("sound card %s has no channel %d: %w", s.card.id, most, err)
+	}
+	s.pick = s.inputs(left, right)
+	s.before = s.pick
+	return nil
+}
+
+// inputs returns where channels, counted from 1, lie in a frame of the card.
+func (s *Stream) inputs(left, right int) [hw.Channels]int {
+	if s.channels == 1 {
+		return [hw.Channels]int{}
+	}
+	return [hw.Channels]int{left - 1, right - 1}
+}
+
+// widen restarts the card with at least that many channels.
+func (s *Stream) widen(channels int) error {
+	if err := s.dev.ioctl(ioDrop, nil); err != nil {
+		return meaning(err)
+	}
+	s.jump()
+	if err := s.prepare(channels); err != nil {
+		return err
+	}
+	return s.dev.start()
 }
 
 // Format describes what the card delivers, for logs: "S16_LE, 2 channels,
@@ -158,7 +233,7 @@ func (s *Stream) fetch(ctx context.Context) error {
 		return s.cure(ctx, err)
 	}
 	if n > 0 {
-		s.take(n, st.stampOfNext(s.rate))
+		s.take(n, st.stampOfNext(s.hz))
 	}
 	return nil
 }
@@ -166,9 +241,12 @@ func (s *Stream) fetch(ctx context.Context) error {
 // take makes n sample frames, whose first was measured to be taken at that
 // time, ready to be read.
 func (s *Stream) take(n int, measured time.Duration) {
+	if hz := s.otherRate(measured); hz != 0 {
+		s.tune(hz)
+	}
 	stamp := s.dll.stamp(measured, s.passed)
 	s.passed = n
-	block := s.stereo[:hw.Channels*pcm.Convert(s.stereo, s.raw[:n*s.frameBytes()], s.format, s.channels)]
+	block := s.convert(n)
 	if s.resampler == nil {
 		s.ready, s.stamp = block, stamp
 		return
@@ -176,6 +254,33 @@ func (s *Stream) take(n int, measured time.Duration) {
 	var offset time.Duration
 	s.out, offset = s.resampler.Add(s.out[:0], block)
 	s.ready, s.stamp = s.out, stamp+offset
+}
+
+// otherRate returns the rate that somebody told or that was measured, or 0 if
+// it is in use already.
+func (s *Stream) otherRate(measured time.Duration) int {
+	seen := s.gauge.add(measured, s.passed, s.hz)
+	if told := s.told.Load(); told != s.heeded {
+		s.heeded = told
+		seen = usualRate(float64(told)) // of what is told, nonsense is left out
+	}
+	if seen == s.hz {
+		return 0
+	}
+	return seen
+}
+
+// convert returns n sample frames of raw as stereo. If other channels were
+// picked, it leads over to them.
+func (s *Stream) convert(n int) []int16 {
+	raw := s.raw[:n*s.frameBytes()]
+	block := s.stereo[:hw.Channels*pcm.Convert(s.stereo, raw, s.format, s.channels, s.before[0], s.before[1])]
+	if s.before != s.pick {
+		pcm.Convert(s.other, raw, s.format, s.channels, s.pick[0], s.pick[1])
+		pcm.Crossfade(block, s.other)
+		s.before = s.pick
+	}
+	return block
 }
 
 // trouble returns the error that a read in that state would give.
@@ -220,6 +325,7 @@ func (s *Stream) cure(ctx context.Context, err error) error {
 // jump forgets what does not hold beyond a gap.
 func (s *Stream) jump() {
 	s.dll.jump()
+	s.gauge.jump()
 	s.passed = 0
 	if s.resampler != nil {
 		s.resampler.Reset()

@@ -463,6 +463,49 @@ func TestCardAndCorrectorKeepStep(t *testing.T) {
 	}
 }
 
+// Each sample of the fake says its number, so that what comes out tells when it
+// was taken.
+func TestTenOverrunsInARowLeaveNoShift(t *testing.T) {
+	f := newFake(t)
+	f.ppm, f.grain = -300, time.Millisecond
+	s := openFake(t, f)
+	c := pcm.NewCorrector()
+	buf := make([]int16, 4096)
+	origin := f.started.Seconds() // instant of sample 0
+	worst := 0.0
+	run := func(long time.Duration) {
+		worst = 0
+		for end := f.now + long; f.now < end; {
+			n, stamp := mustRead(t, s, buf)
+			c.Add(buf[:2*n], stamp)
+			for {
+				n, stamp := c.Take(buf)
+				if n == 0 {
+					break
+				}
+				number := (stamp.Seconds() - origin) * 48000 * (1 - 300e-6)
+				if want := math.Remainder(number, 1<<16); math.Abs(want) < 30000 && buf[0] != 0 { // else it wraps, or is silence
+					worst = max(worst, math.Abs(float64(buf[0])-want)/48)
+				}
+			}
+		}
+	}
+	run(2 * time.Minute)
+	for range 10 {
+		f.now += 400 * time.Millisecond // nobody reads
+		run(50 * time.Millisecond)
+	}
+	lost := float64(c.Stats().Silence) / 48000
+	run(20 * time.Second)
+	t.Logf("%.3f s of silence, sound at most %.2f ms off its place", lost, worst)
+	if got := s.Stats().Xruns; got != 10 || c.Stats().Gaps != 10 || c.Stats().Steps != 0 {
+		t.Errorf("%d overruns, %+v; want 10 of each and no step", got, c.Stats())
+	}
+	if worst > 1 || worst == 0 {
+		t.Errorf("sound is %.2f ms off its place", worst)
+	}
+}
+
 func BenchmarkRead(b *testing.B) {
 	f := &fake{rates: []uint32{48000}, formats: []uint{formatS16}, channels: [2]uint32{2, 2}, fds: map[int]string{}}
 	s, err := f.card().open()
