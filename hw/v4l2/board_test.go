@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"os/exec"
 	"strings"
@@ -188,8 +189,12 @@ func TestBoardFindsCamerasOnly(t *testing.T) {
 		t.Logf("%s %q: %d modes, best %v", c.ID(), c.Name(), len(modes), modes[0])
 		ids[c.ID()] = true
 	}
-	if len(ids) != 2 {
-		t.Errorf("found %d cameras of different names, want the two of vivid and not the encoder", len(ids))
+	want := map[string]bool{
+		"v4l2:platform:vivid-000": true, "v4l2:platform:vivid-000#0": true, "v4l2:platform:vivid-000#1": true,
+		"v4l2:platform:vivid-001": true,
+	}
+	if !maps.Equal(ids, want) || cameras[0].ID() != "v4l2:platform:vivid-000" {
+		t.Errorf("found %v, want %v: the inputs of the first, and not the encoder", ids, want)
 	}
 }
 

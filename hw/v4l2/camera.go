@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"encoderd.example/hw"
@@ -19,17 +20,24 @@ const (
 	minBuffers  = 2
 )
 
-// A Camera is a video capture node; it implements [hw.Camera]. It holds no
-// descriptor between calls and may be used from any goroutine.
+// A Camera is one input of a video capture node; it implements [hw.Camera],
+// [hw.SharingCamera], [hw.PreferringCamera], [hw.SignalCamera] and
+// [hw.SoundCamera]. It holds no descriptor between calls and may be used from
+// any goroutine.
 type Camera struct {
-	sys   Sys
-	log   *slog.Logger
-	now   func() time.Duration
-	id    string
-	name  string
-	path  string
-	typ   uint32 // the buffer type that the node captures to
-	input int    // -1 leaves it as it is
+	sys    Sys
+	log    *slog.Logger
+	now    func() time.Duration
+	id     string
+	name   string
+	path   string
+	typ    uint32 // the buffer type that the node captures to
+	driver string
+	traits trait
+	input  int    // -1 leaves it as it is
+	subdev string // the subdevice that sees the cable, if the node does not
+	edid   []byte // what sources are told that we take
+	takes  []hw.PixelFormat
 }
 
 // ID implements [hw.Camera]: "v4l2:" and then the link below /dev/v4l/by-path,
@@ -52,16 +60,26 @@ func (c *Camera) Input(n int) *Camera {
 	return &other
 }
 
-// Modes implements [hw.Camera]. Of ranges it lists common sizes and rates.
+// Preferring implements [hw.PreferringCamera].
+func (c *Camera) Preferring(takes []hw.PixelFormat) hw.Camera {
+	other := *c
+	other.takes = slices.Clone(takes)
+	return &other
+}
+
+// Modes implements [hw.Camera]. Of ranges it lists common sizes and rates. An
+// input that dictates the picture lists what it saw last.
 func (c *Camera) Modes() (_ []hw.Mode, err error) {
 	d, err := OpenDevice(c.sys, c.path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	if err := c.selectInput(d); err != nil {
+	restore, err := c.visitInput(d)
+	if err != nil {
 		return nil, err
 	}
+	defer func() { err = errors.Join(err, restore()) }()
 	offers, err := listOffers(d, c.typ, hw.Mode{})
 	if err != nil {
 		return nil, err
@@ -78,17 +96,28 @@ func (c *Camera) Modes() (_ []hw.Mode, err error) {
 }
 
 // Open implements [hw.Camera].
-//
-// open → input → list → choose → format → rate → buffers → queue all → start
 func (c *Camera) Open(ctx context.Context, want hw.Mode) (hw.CameraStream, error) {
-	if err := ctx.Err(); err != nil {
+	return c.open(ctx, want, nil)
+}
+
+// OpenShared implements [hw.SharingCamera]. H.264, which only comes if want
+// asks for it, arrives with its parameter sets before each key picture.
+func (c *Camera) OpenShared(ctx context.Context, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (hw.SharedStream, error) {
+	return c.open(ctx, want, decide)
+}
+
+// open goes
+//
+//	open → input → signal → list → choose → format → rate → decide → buffers → queue all → start
+func (c *Camera) open(ctx context.Context, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (*cameraStream, error) {
+	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	d, err := OpenDevice(c.sys, c.path)
 	if err != nil {
 		return nil, err
 	}
-	s, err := c.start(d, want)
+	s, err := c.start(d, want, decide)
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
@@ -96,58 +125,171 @@ func (c *Camera) Open(ctx context.Context, want hw.Mode) (hw.CameraStream, error
 }
 
 // start brings an open device to streaming. On error the device is as it was.
-func (c *Camera) start(d *Device, want hw.Mode) (*cameraStream, error) {
+func (c *Camera) start(d *Device, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (*cameraStream, error) {
 	if err := c.selectInput(d); err != nil {
 		return nil, err
 	}
-	offers, err := listOffers(d, c.typ, want)
+	r, err := c.receiver(d)
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := nearest(offers, want)
+	s, err := c.startInput(d, r, want, decide)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", c.path, err)
-	}
-	mode, planes, err := c.setMode(d, chosen)
-	if err != nil {
-		return nil, err
-	}
-	split := 0
-	if multiplanar(c.typ) {
-		split = chosen.split
-	}
-	q, err := NewQueue(d, c.typ, wantBuffers, split)
-	if err != nil {
-		return nil, err
-	}
-	s, err := newStream(c, d, q, mode, planes)
-	if err == nil {
-		err = s.run()
-	}
-	if err != nil {
-		return nil, errors.Join(err, q.Discard())
+		return nil, errors.Join(err, r.close())
 	}
 	return s, nil
 }
 
+// startInput is the part of start that follows on the choice of the input.
+func (c *Camera) startInput(d *Device, r *receiver, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (*cameraStream, error) {
+	if err := r.lock(); err != nil {
+		return nil, err
+	}
+	o, err := c.choose(d, r.wish(want))
+	if err != nil {
+		return nil, err
+	}
+	set, err := c.setMode(d, o, nil)
+	if err != nil {
+		return nil, err
+	}
+	plan := hw.BufferPlan{Way: hw.Heap, Reason: "nobody asked to share the camera's memory"}
+	if decide != nil {
+		if set, plan, err = c.decide(d, o, set, decide); err != nil {
+			return nil, err
+		}
+	}
+	set.mode.FPS = r.rate(set.mode.FPS)
+	return c.stream(d, r, set, plan)
+}
+
+func (c *Camera) choose(d *Device, want hw.Mode) (offer, error) {
+	offers, err := listOffers(d, c.typ, want)
+	if err != nil {
+		return offer{}, err
+	}
+	o, err := nearest(offers, want, c.takes)
+	if err != nil {
+		return offer{}, fmt.Errorf("open %s: %w", c.path, err)
+	}
+	return o, nil
+}
+
+// decide asks how pictures of set are to be shared. Where they are to be
+// written into a pool with other lines the format is set once more.
+func (c *Camera) decide(d *Device, o offer, set setting, ask func(hw.BufferSource) hw.BufferPlan) (setting, hw.BufferPlan, error) {
+	imports, err := c.imports(d)
+	if err != nil {
+		return set, hw.BufferPlan{}, err
+	}
+	private := c.traits.private
+	if coded(o.pixel) {
+		private = "coded pictures are not shared"
+	}
+	plan := ask(hw.BufferSource{
+		Driver: c.driver, Layout: set.layout, Mode: set.mode,
+		Exports: private == "", Private: private, Imports: imports && !coded(o.pixel),
+	})
+	if plan.Way != hw.Import || fits(set.layout, plan.Pool) == nil {
+		return set, plan, nil
+	}
+	if padded, err := c.pad(d, o, plan.Pool); err == nil {
+		return padded, plan, nil
+	} else if errors.Is(err, hw.ErrGone) {
+		return set, plan, err
+	}
+	set, err = c.setMode(d, o, nil) // as it was; that it does not fit shows with the buffers
+	return set, plan, err
+}
+
+// pad asks for lines as long as those of the pool.
+func (c *Camera) pad(d *Device, o offer, pool hw.Pool) (setting, error) {
+	if pool == nil {
+		return setting{}, fmt.Errorf("set %s to the lines of a pool: there is none", c.path)
+	}
+	set, err := c.setMode(d, o, strides(pool.Layout()))
+	if err != nil {
+		return setting{}, err
+	}
+	return set, fits(set.layout, pool)
+}
+
+// stream makes buffers, queues them and starts. If they cannot be shared as
+// planned it makes ones that are copied.
+func (c *Camera) stream(d *Device, r *receiver, set setting, plan hw.BufferPlan) (*cameraStream, error) {
+	s, err := c.prepare(d, r, set, plan)
+	if sharing := plan.Way == hw.Export || plan.Way == hw.Import; err != nil && sharing && !errors.Is(err, hw.ErrGone) {
+		plan = hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("%s is not possible: %v", plan.Way, err)}
+		s, err = c.prepare(d, r, set, plan)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.memory.queue.StreamOn(); err != nil {
+		return nil, errors.Join(err, s.memory.discard())
+	}
+	return s, nil
+}
+
+// prepare makes a stream whose buffers are all queued. On error the device is
+// as it was.
+func (c *Camera) prepare(d *Device, r *receiver, set setting, plan hw.BufferPlan) (*cameraStream, error) {
+	m, err := newMemory(d, c.typ, set, plan)
+	if err != nil {
+		return nil, err
+	}
+	s, err := newStream(c, d, m, set)
+	if err == nil {
+		err = s.queueAll()
+	}
+	if err != nil {
+		return nil, errors.Join(err, m.discard())
+	}
+	s.plan, s.signal = plan, r
+	s.lag = c.traits.lag(set.mode.FPS, r.blanking())
+	return s, nil
+}
+
+// selectInput selects the camera's own input, if it has one.
 func (c *Camera) selectInput(d *Device) error {
 	if c.input < 0 {
 		return nil
 	}
-	n := int32(c.input)
-	return Ioctl(d, "select the input of", uapi.SetInput, &n)
+	return d.SetInput(c.input)
 }
 
-// setMode asks for o and returns what was granted. The format comes first: it
-// may reset the rate.
-func (c *Camera) setMode(d *Device, o offer) (hw.Mode, []plane, error) {
-	fail := func(err error) (hw.Mode, []plane, error) {
-		return hw.Mode{}, nil, fmt.Errorf("set %s to %s: %w", c.path, o, err)
+// visitInput selects the camera's own input until restore is called: to ask
+// is not to switch.
+func (c *Camera) visitInput(d *Device) (restore func() error, err error) {
+	stay := func() error { return nil }
+	if c.input < 0 {
+		return stay, nil
+	}
+	before, err := d.Input()
+	if err != nil || before == c.input {
+		return stay, err
+	}
+	return func() error { return unlessGone(d.SetInput(before)) }, d.SetInput(c.input)
+}
+
+// A setting is what a driver granted.
+type setting struct {
+	mode   hw.Mode
+	mems   []memPlane
+	planes []plane
+	layout hw.Layout
+}
+
+// setMode asks for o, with lines of these lengths if there are any, and returns
+// what was granted. The format comes first: it may reset the rate.
+func (c *Camera) setMode(d *Device, o offer, lines []int) (setting, error) {
+	fail := func(err error) (setting, error) {
+		return setting{}, fmt.Errorf("set %s to %s: %w", c.path, o, err)
 	}
 	var f uapi.Format
-	wish(&f, c.typ, o.code, o.Width, o.Height)
+	wish(&f, c.typ, o, lines)
 	if err := Ioctl(d, "set the format of", uapi.SetFmt, &f); err != nil {
-		return hw.Mode{}, nil, err
+		return setting{}, err
 	}
 	g, err := granted(&f)
 	switch {
@@ -164,13 +306,13 @@ func (c *Camera) setMode(d *Device, o offer) (hw.Mode, []plane, error) {
 	}
 	m := hw.Mode{Pixel: o.pixel, Width: g.width, Height: g.height, FullRange: g.fullRange()}
 	if m.FPS, err = setRate(d, c.typ, o.FPS); err != nil {
-		return hw.Mode{}, nil, err
+		return setting{}, err
 	}
 	planes, err := layout(o.format, m, g.mems)
 	if err != nil {
 		return fail(err)
 	}
-	return m, planes, nil
+	return setting{mode: m, mems: g.mems, planes: planes, layout: shared(m, planes, g.mems)}, nil
 }
 
 // setRate asks for a rate and returns the one that the driver then tells, zero

@@ -21,6 +21,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"encoderd.example/hw"
 	"encoderd.example/hw/v4l2/uapi"
 	"encoderd.example/stream"
@@ -46,11 +48,16 @@ type Finder struct {
 	Sys Sys
 	// Clock reads CLOCK_MONOTONIC; stream.Monotonic if nil.
 	Clock func() time.Duration
+	// EDID is what HDMI inputs tell sources; that of NewEDID with no options if
+	// nil.
+	EDID []byte
 }
 
 // Cameras returns the capture nodes that are there now and deliver pictures
-// that this box can use, in the order of their numbers. Nodes that cannot be
-// asked, for instance because udev has not yet made their links and set their
+// that this box can use, in the order of their numbers. A node with several
+// inputs comes first as it is, set to the input that is selected, and then once
+// for each input, with an ID that ends in "#" and its number. Nodes that cannot
+// be asked, for instance because udev has not yet made their links and set their
 // permissions, make an error beside the list of the others: list again after a
 // moment. No node is kept open, and none that somebody else uses is disturbed.
 func (f Finder) Cameras() ([]hw.Camera, error) {
@@ -58,24 +65,39 @@ func (f Finder) Cameras() ([]hw.Camera, error) {
 	if err != nil {
 		return nil, err
 	}
-	var cameras []hw.Camera
+	var found []*Camera
 	var errs []error
 	for _, n := range nodes {
-		c, err := f.camera(n)
-		switch {
-		case errors.Is(err, hw.ErrGone): // unplugged since
-		case err != nil:
+		inputs, err := f.cameras(n)
+		if err != nil && !errors.Is(err, hw.ErrGone) { // unplugged since
 			errs = append(errs, err)
-		case c != nil:
-			cameras = append(cameras, c)
 		}
+		found = append(found, distinct(found, inputs, n)...)
+	}
+	var cameras []hw.Camera
+	for _, c := range found {
+		cameras = append(cameras, c)
 	}
 	return cameras, errors.Join(errs...)
+}
+
+// distinct gives the cameras of a node names of their own if an earlier node
+// has taken theirs: two drivers may claim the same place on the bus.
+func distinct(taken, cameras []*Camera, n node) []*Camera {
+	if len(cameras) == 0 || !slices.ContainsFunc(taken, func(c *Camera) bool { return c.id == cameras[0].id }) {
+		return cameras
+	}
+	before := cameras[0].id
+	for _, c := range cameras {
+		c.id = before + "@" + cmp.Or(n.title, n.name) + strings.TrimPrefix(c.id, before)
+	}
+	return cameras
 }
 
 // A node is what sysfs and udev say of a video node.
 type node struct {
 	name  string // "video0"
+	title string // what the driver calls it: "vivid-000-vid-cap"
 	place string // the parent device and the node's number below it
 	index string // that number
 	link  string // below /dev/v4l/by-path, or ""
@@ -122,6 +144,7 @@ func (f Finder) node(name string, links map[string]string) node {
 	if device, err := fs.ReadLink(f.Root, dir); err == nil {
 		n.place = path.Dir(path.Dir(device)) // …/vivid.0/video4linux/video0
 	}
+	n.title = f.attribute(dir, "name")
 	n.index = f.attribute(dir, "index")
 	n.place += ":" + n.index
 	if _, err := fs.Stat(f.Root, udevRuns); err == nil {
@@ -164,8 +187,8 @@ func (f Finder) links() (map[string]string, error) {
 	return links, nil
 }
 
-// camera returns the camera behind a node, or nil if it is none.
-func (f Finder) camera(n node) (_ hw.Camera, err error) {
+// cameras returns the cameras behind a node, or none if it captures nothing.
+func (f Finder) cameras(n node) (_ []*Camera, err error) {
 	if !n.ready {
 		return nil, fmt.Errorf("list /dev/%s: udev has not finished with it: %w", n.name, errNotReady)
 	}
@@ -185,12 +208,81 @@ func (f Finder) camera(n node) (_ hw.Camera, err error) {
 	if usable, err := listFormats(d, typ); err != nil || len(usable) == 0 {
 		return nil, err
 	}
-	c := &Camera{sys: f.Sys, log: f.Log, now: f.Clock, name: info.Card, path: d.Path(), typ: typ, input: -1}
+	c := &Camera{
+		sys: f.Sys, log: f.Log, now: f.Clock, name: info.Card, path: d.Path(), typ: typ, input: -1, edid: f.EDID,
+		driver: info.Driver, traits: traitOf(info.Driver, info.BusInfo),
+	}
 	c.id = "v4l2:" + cmp.Or(n.link, busName(info.BusInfo, n.index))
 	if c.now == nil {
 		c.now = stream.Monotonic
 	}
-	return c, nil
+	if c.edid == nil {
+		c.edid = NewEDID(EDIDOptions{})
+	}
+	if info.Caps&capMediaController != 0 {
+		c.subdev, err = f.subdevice()
+		return []*Camera{c}, err
+	}
+	return inputs(d, c)
+}
+
+// inputs returns c and, if its node has several inputs, c at each of them.
+func inputs(d *Device, c *Camera) ([]*Camera, error) {
+	list, err := d.Inputs()
+	if err != nil || len(list) < 2 {
+		return []*Camera{c}, err
+	}
+	cameras := []*Camera{c}
+	for _, in := range list {
+		at := c.Input(in.Index)
+		at.name = fmt.Sprintf("%s, %s", c.name, in.Name)
+		cameras = append(cameras, at)
+	}
+	return cameras, nil
+}
+
+// capMediaController is the capability of nodes whose inputs are set up at
+// subdevices (V4L2_CAP_IO_MC).
+const capMediaController = 0x20000000
+
+// subdevice returns the subdevice that sees an HDMI cable, "" if there is none.
+// With several it cannot tell which belongs to the node.
+func (f Finder) subdevice() (string, error) {
+	entries, err := fs.ReadDir(f.Root, classDir)
+	if err != nil {
+		return "", fmt.Errorf("list subdevices: %w", err)
+	}
+	var seen []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "v4l-subdev") {
+			continue
+		}
+		ok, err := f.hasTimings("/dev/" + e.Name())
+		if err != nil && !errors.Is(err, hw.ErrGone) {
+			return "", err
+		}
+		if ok {
+			seen = append(seen, "/dev/"+e.Name())
+		}
+	}
+	if len(seen) > 1 {
+		return "", fmt.Errorf("which of %s sees the cable of a camera is not known: %w", strings.Join(seen, ", "), hw.ErrUnsupported)
+	}
+	return strings.Join(seen, ""), nil
+}
+
+// hasTimings says whether a subdevice is an HDMI receiver.
+func (f Finder) hasTimings(path string) (_ bool, err error) {
+	d, err := OpenDevice(f.Sys, path)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	_, err = d.Timings()
+	if errors.Is(err, unix.ENODATA) { // no signal yet
+		return true, nil
+	}
+	return entry(err)
 }
 
 // captureType says how a node with these capabilities captures, if it does:

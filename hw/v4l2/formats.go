@@ -16,7 +16,7 @@ type format struct {
 }
 
 // formats in order of preference: what encoders take first, then what must be
-// converted, then what must be decoded.
+// converted, then what must be decoded, and at last what must not be touched.
 var formats = []format{
 	{hw.NV12, hw.NV12, 1},
 	{hw.FourCC("NM12"), hw.NV12, 2},
@@ -26,7 +26,11 @@ var formats = []format{
 	{hw.I422, hw.I422, 1},
 	{hw.MJPEG, hw.MJPEG, 1},
 	{hw.FourCC("JPEG"), hw.MJPEG, 1},
+	{hw.H264, hw.H264, 1},
 }
+
+// coded says that pictures of that format have no lines.
+func coded(pixel hw.PixelFormat) bool { return pixel == hw.MJPEG || pixel == hw.H264 }
 
 func formatOf(code hw.PixelFormat) (format, bool) {
 	i := slices.IndexFunc(formats, func(f format) bool { return f.code == code })
@@ -59,7 +63,7 @@ type plane struct {
 // user-space API, part I, "Planar YUV formats": in contiguous memory plane
 // follows plane, and the stride of a chroma plane follows from that of luma).
 func layout(f format, m hw.Mode, mems []memPlane) ([]plane, error) {
-	if m.Pixel == hw.MJPEG {
+	if coded(m.Pixel) {
 		return []plane{{need: 1, size: mems[0].size}}, nil
 	}
 	tight, _, err := m.Layout()
@@ -90,6 +94,22 @@ func layout(f format, m hw.Mode, mems []memPlane) ([]plane, error) {
 	return planes, nil
 }
 
+// shared describes the same places for devices that share the memory; the zero
+// Layout for coded pictures.
+func shared(m hw.Mode, planes []plane, mems []memPlane) hw.Layout {
+	if coded(m.Pixel) {
+		return hw.Layout{}
+	}
+	l := hw.Layout{Pixel: m.Pixel, Width: m.Width, Height: m.Height}
+	for i, p := range planes {
+		l.Planes[i] = hw.PlaneLayout{Buffer: p.mem, Offset: p.offset, Stride: p.stride}
+	}
+	for i, mem := range mems {
+		l.Sizes[i] = mem.size
+	}
+	return l
+}
+
 // lines returns the height of a plane.
 func lines(m hw.Mode, plane int) int {
 	if plane > 0 && (m.Pixel == hw.NV12 || m.Pixel == hw.I420) {
@@ -109,16 +129,24 @@ type grant struct {
 	mems         []memPlane
 }
 
-// wish writes the format that is wanted into f.
-func wish(f *uapi.Format, typ uint32, code hw.PixelFormat, width, height int) {
+// wish writes the format that is wanted into f. strides, one for each memory
+// plane, may be left out.
+func wish(f *uapi.Format, typ uint32, o offer, strides []int) {
 	*f = uapi.Format{Type: typ}
 	if multiplanar(typ) {
 		p := f.PixMP()
-		p.PixelFormat, p.Width, p.Height, p.Field = uint32(code), uint32(width), uint32(height), uapi.FieldNone
+		p.PixelFormat, p.Width, p.Height, p.Field = uint32(o.code), uint32(o.Width), uint32(o.Height), uapi.FieldNone
+		p.NumPlanes = uint8(len(strides))
+		for i, s := range strides {
+			p.Planes[i].BytesPerLine = uint32(s)
+		}
 		return
 	}
 	p := f.Pix()
-	p.PixelFormat, p.Width, p.Height, p.Field = uint32(code), uint32(width), uint32(height), uapi.FieldNone
+	p.PixelFormat, p.Width, p.Height, p.Field = uint32(o.code), uint32(o.Width), uint32(o.Height), uapi.FieldNone
+	if len(strides) > 0 {
+		p.BytesPerLine = uint32(strides[0])
+	}
 }
 
 // granted reads what the driver wrote back.

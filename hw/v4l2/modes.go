@@ -237,7 +237,8 @@ func rateOf(interval uapi.Fract) hw.Rate {
 const smooth = 24
 
 // better orders offers for somebody without a wish: moving pictures before
-// slide shows, then size, rate and format.
+// slide shows, then size, rate and format. H.264 comes last, since only who
+// asks for it gets it.
 func better(a, b offer) int {
 	slow := func(o offer) int {
 		if r := o.FPS.Float(); r > 0 && r < smooth {
@@ -245,7 +246,14 @@ func better(a, b offer) int {
 		}
 		return 0
 	}
+	finished := func(o offer) int {
+		if o.pixel == hw.H264 {
+			return 1
+		}
+		return 0
+	}
 	return cmp.Or(
+		cmp.Compare(finished(a), finished(b)),
 		cmp.Compare(slow(a), slow(b)),
 		cmp.Compare(b.Width*b.Height, a.Width*a.Height),
 		cmp.Compare(b.FPS.Float(), a.FPS.Float()),
@@ -255,11 +263,12 @@ func better(a, b offer) int {
 
 // nearest chooses the offer that loses least against want, the first of equal
 // ones. Zero fields of want cost nothing. A pixel format that is asked for
-// must be there.
-func nearest(offers []offer, want hw.Mode) (offer, error) {
+// must be there. takes are the formats that cost no conversion, best first;
+// without any all are the same.
+func nearest(offers []offer, want hw.Mode, takes []hw.PixelFormat) (offer, error) {
 	best, least := -1, math.Inf(1)
 	for i, o := range offers {
-		if c := loss(o.Mode, want); c < least {
+		if c := loss(o.Mode, want) + work(o.pixel, takes); c < least {
 			best, least = i, c
 		}
 	}
@@ -271,20 +280,23 @@ func nearest(offers []offer, want hw.Mode) (offer, error) {
 
 // What a mode costs, in halvings: losing half of the pixels costs 0.5, half of
 // the pictures 0.8, since viewers see that more. What is too much costs little
-// as it can be thrown away. Decoding costs more than that, so that raw pictures
-// come first where they are as many.
+// as it can be thrown away. Converting and decoding cost more than that, so
+// that pictures that need neither come first where they are as many. Among
+// formats that the encoder takes its order decides, and nothing else does.
 const (
 	lossPixels   = 0.5
 	lossPictures = 0.8
 	lossSurplus  = 0.05
 	lossAspect   = 0.15
+	lossConvert  = 0.08
 	lossDecode   = 0.12
+	lossOrder    = 0.0001
 )
 
 // loss says how badly m serves want, +Inf if not at all.
 func loss(m, want hw.Mode) float64 {
 	total := 0.0
-	if want.Pixel != 0 && m.Pixel != want.Pixel {
+	if want.Pixel != 0 && m.Pixel != want.Pixel || m.Pixel == hw.H264 && want.Pixel != hw.H264 {
 		return math.Inf(1)
 	}
 	if want.Width > 0 && want.Height > 0 {
@@ -293,10 +305,21 @@ func loss(m, want hw.Mode) float64 {
 	if have, need := m.FPS.Float(), want.FPS.Float(); have > 0 && need > 0 {
 		total += lack(have, need, lossPictures)
 	}
-	if m.Pixel == hw.MJPEG {
-		total += lossDecode
-	}
 	return total
+}
+
+// work prices what must be done to pictures before the encoder.
+func work(pixel hw.PixelFormat, takes []hw.PixelFormat) float64 {
+	switch i := slices.Index(takes, pixel); {
+	case i >= 0:
+		return lossOrder * float64(i)
+	case pixel == hw.MJPEG:
+		return lossDecode
+	case len(takes) > 0 && pixel != hw.H264:
+		return lossConvert
+	default:
+		return 0
+	}
 }
 
 func sizeLoss(m, want hw.Mode) float64 {

@@ -91,7 +91,7 @@ func TestNearest(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, err := nearest(parseOffers(t, tt.offers), parseMode(t, tt.want))
+			got, err := nearest(parseOffers(t, tt.offers), parseMode(t, tt.want), nil)
 			if want := parseOffers(t, tt.chosen)[0]; err != nil || got != want {
 				t.Errorf("got %s (%s), %v; want %s (%s)", got, got.code, err, want, want.code)
 			}
@@ -111,7 +111,7 @@ func TestWhatIsImpossibleNamesWhatThereIs(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := nearest(tt.offers, hw.Mode{Pixel: hw.NV12})
+			_, err := nearest(tt.offers, hw.Mode{Pixel: hw.NV12}, nil)
 			if !errors.Is(err, hw.ErrUnsupported) {
 				t.Fatalf("got %v", err)
 			}

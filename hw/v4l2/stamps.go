@@ -6,6 +6,10 @@ import (
 	"encoderd.example/hw/v4l2/uapi"
 )
 
+// stampsBegin is the buffer flag of drivers that say that they stamp the begin
+// of the picture (V4L2_BUF_FLAG_TSTAMP_SRC_SOE).
+const stampsBegin = 0x00010000
+
 // oldest is how long before its dequeue a picture may have been taken.
 const oldest = 10 * time.Second
 

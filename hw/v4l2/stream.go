@@ -17,7 +17,7 @@ import (
 	"encoderd.example/hw/v4l2/uapi"
 )
 
-// A cameraStream is a running capture; it implements [hw.CameraStream].
+// A cameraStream is a running capture; it implements [hw.SharedStream].
 //
 // A buffer goes round between three owners:
 //
@@ -26,15 +26,19 @@ import (
 //	  └──────────Enqueue───────────┴─────────────────────┘ any goroutine
 //
 // A buffer that the driver refuses to take back is parked and offered again by
-// the next Read. After Close a buffer that comes back is unmapped instead.
+// the next Read. After Close a buffer that comes back is unmapped instead, and
+// its dma-bufs are closed.
 type cameraStream struct {
 	log    *slog.Logger
 	now    func() time.Duration
 	dev    *Device
-	queue  *Queue
+	memory *memory
 	mode   hw.Mode
 	planes []plane
-	frames []*hw.Frame // one for each buffer, lent again and again
+	plan   hw.BufferPlan
+	lag    time.Duration // from the begin of a picture to its stamp
+	frames []*hw.Frame   // one for each buffer, lent again and again
+	signal *receiver     // nil but on inputs that see a cable
 
 	good, missed, damaged atomic.Uint64
 
@@ -46,6 +50,7 @@ type cameraStream struct {
 	began   bool
 	seq     uint32 // of the last picture, as we count
 	warned  bool   // about stamps
+	headers headers
 
 	closing   atomic.Bool // Read must leave
 	closeOnce sync.Once
@@ -58,17 +63,16 @@ type cameraStream struct {
 	parked  []int
 }
 
-// newStream builds the frames over the mapped buffers.
-func newStream(c *Camera, d *Device, q *Queue, m hw.Mode, planes []plane) (*cameraStream, error) {
-	if q.Len() < minBuffers {
-		return nil, fmt.Errorf("open %s: the driver makes only %d buffers, %d are needed: free memory or choose a smaller picture", c.path, q.Len(), minBuffers)
+// newStream builds the frames over the buffers.
+func newStream(c *Camera, d *Device, m *memory, set setting) (*cameraStream, error) {
+	if m.len() < minBuffers {
+		return nil, fmt.Errorf("open %s: the driver makes only %d buffers, %d are needed: free memory or choose a smaller picture", c.path, m.len(), minBuffers)
 	}
-	s := &cameraStream{log: c.log.With("camera", c.id), now: c.now, dev: d, queue: q, mode: m, planes: planes, lent: make([]bool, q.Len())}
-	for i := range q.Len() {
-		mem := q.Memory(i)
-		for _, p := range planes {
-			if p.offset+p.need > len(mem[p.mem]) {
-				return nil, fmt.Errorf("open %s: a buffer of %d bytes is too small for %s", c.path, len(mem[p.mem]), m)
+	s := &cameraStream{log: c.log.With("camera", c.id), now: c.now, dev: d, memory: m, mode: set.mode, planes: set.planes, lent: make([]bool, m.len())}
+	for i := range m.len() {
+		for _, p := range set.planes {
+			if size := m.bufs[i].size[p.mem]; p.offset+p.need > size {
+				return nil, fmt.Errorf("open %s: a buffer of %d bytes is too small for %s", c.path, size, set.mode)
 			}
 		}
 		s.frames = append(s.frames, s.newFrame(i))
@@ -79,23 +83,22 @@ func newStream(c *Camera, d *Device, q *Queue, m hw.Mode, planes []plane) (*came
 func (s *cameraStream) newFrame(index int) *hw.Frame {
 	f := hw.NewFrame(func(*hw.Frame) { s.released(index) })
 	f.Mode = s.mode
-	mem := s.queue.Memory(index)
-	for _, p := range s.planes {
-		end := min(p.offset+p.size, len(mem[p.mem]))
-		f.Planes = append(f.Planes, hw.Plane{Data: mem[p.mem][p.offset:end:end], Stride: p.stride, FD: -1})
-	}
+	f.Planes = make([]hw.Plane, len(s.planes))
 	return f
 }
 
-// run queues all buffers and starts the camera.
-func (s *cameraStream) run() error {
-	for i := range s.queue.Len() {
-		if err := s.queue.Enqueue(i); err != nil {
+// queueAll gives all buffers to the driver.
+func (s *cameraStream) queueAll() error {
+	for i := range s.memory.len() {
+		if err := s.memory.enqueue(i); err != nil {
 			return err
 		}
 	}
-	return s.queue.StreamOn()
+	return nil
 }
+
+// Plan implements [hw.SharedStream].
+func (s *cameraStream) Plan() hw.BufferPlan { return s.plan }
 
 // Mode implements [hw.CameraStream].
 func (s *cameraStream) Mode() hw.Mode { return s.mode }
@@ -106,7 +109,9 @@ func (s *cameraStream) Stats() hw.CameraStats {
 }
 
 // Read implements [hw.CameraStream]. It waits for as long as the camera sends
-// nothing or all buffers are lent. After Close it fails with [fs.ErrClosed].
+// nothing or all buffers are lent; on inputs that see a cable it fails with
+// [hw.ErrNoSignal] once the signal has gone or is another one. After Close it
+// fails with [fs.ErrClosed].
 func (s *cameraStream) Read(ctx context.Context) (*hw.Frame, error) {
 	s.reading.Lock()
 	defer s.reading.Unlock()
@@ -115,7 +120,7 @@ func (s *cameraStream) Read(ctx context.Context) (*hw.Frame, error) {
 		if err := s.ready(ctx); err != nil {
 			return nil, err
 		}
-		d, err := s.queue.Dequeue()
+		d, err := s.memory.queue.Dequeue()
 		switch {
 		case err == nil:
 			events = 0
@@ -127,11 +132,19 @@ func (s *cameraStream) Read(ctx context.Context) (*hw.Frame, error) {
 		case events&(unix.POLLERR|unix.POLLHUP) != 0:
 			return nil, s.broken(events)
 		default:
-			if events, err = s.dev.Wait(ctx, unix.POLLIN); err != nil {
+			if events, err = s.wait(ctx); err != nil {
 				return nil, err
 			}
 		}
 	}
+}
+
+// wait waits for a buffer or for news of the signal.
+func (s *cameraStream) wait(ctx context.Context) (int16, error) {
+	if s.signal == nil {
+		return s.dev.Wait(ctx, unix.POLLIN)
+	}
+	return s.signal.wait(ctx, s.dev)
 }
 
 // ready says whether reading may go on, and offers parked buffers again.
@@ -142,10 +155,13 @@ func (s *cameraStream) ready(ctx context.Context) error {
 	if s.closing.Load() {
 		return fmt.Errorf("read %s: %w", s.dev.Path(), fs.ErrClosed)
 	}
+	if err := s.signal.unchanged(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for len(s.parked) > 0 {
-		if err := s.queue.Enqueue(s.parked[0]); err != nil {
+		if err := s.memory.enqueue(s.parked[0]); err != nil {
 			return err
 		}
 		s.parked = s.parked[1:]
@@ -171,7 +187,7 @@ func (s *cameraStream) accept(d Done) *hw.Frame {
 		s.giveBack(d.Index)
 		return nil
 	}
-	stamp, own := s.stamps.next(d.Flags, d.Stamp, s.now())
+	stamp, own := s.stamps.next(d.Flags, s.begin(d), s.now())
 	if !own && !s.warned {
 		s.warned = true
 		s.log.Warn("the camera's time stamps are replaced", "stamp", d.Stamp, "used", stamp)
@@ -182,6 +198,14 @@ func (s *cameraStream) accept(d Done) *hw.Frame {
 	s.mu.Unlock()
 	s.good.Add(1)
 	return f.Lend()
+}
+
+// begin returns when the picture of d began, as the driver says.
+func (s *cameraStream) begin(d Done) time.Duration {
+	if d.Flags&stampsBegin != 0 {
+		return d.Stamp
+	}
+	return d.Stamp - s.lag
 }
 
 // count follows the driver's numbers and counts what they leave out. Ours rise
@@ -206,24 +230,34 @@ func (s *cameraStream) count(d Done) (repeated bool) {
 // fill sets the planes of f to the bytes that the driver wrote and reports
 // whether they are a whole picture.
 func (s *cameraStream) fill(f *hw.Frame, d Done) bool {
-	mem := s.queue.Memory(d.Index)
 	for i, p := range s.planes {
-		used := d.Used[p.mem]
+		used, size := d.Used[p.mem], s.memory.bufs[d.Index].size[p.mem]
 		begin := d.DataStart[p.mem] + p.offset // bytes used counts from the start of the buffer
-		if used > len(mem[p.mem]) || begin+p.need > used {
+		if used > size || begin+p.need > used {
 			return false
 		}
-		end := min(begin+p.size, len(mem[p.mem]))
-		if s.mode.Pixel == hw.MJPEG {
-			picture, ok := trimJPEG(mem[p.mem][begin:used])
-			if !ok {
-				return false
-			}
-			end = begin + len(picture)
+		end := min(begin+p.size, size)
+		if coded(s.mode.Pixel) {
+			end = used
 		}
-		f.Planes[i].Data = mem[p.mem][begin:end:end]
+		f.Planes[i] = s.memory.plane(d.Index, p.mem, begin, end)
+		f.Planes[i].Stride = p.stride
+	}
+	if coded(s.mode.Pixel) {
+		return s.trim(&f.Planes[0])
 	}
 	return true
+}
+
+// trim cuts a coded picture out of what the camera sent, and reports whether
+// there is one.
+func (s *cameraStream) trim(p *hw.Plane) (ok bool) {
+	if s.mode.Pixel == hw.H264 {
+		p.Data, ok = s.headers.complete(p.Data)
+	} else {
+		p.Data, ok = trimJPEG(p.Data)
+	}
+	return ok
 }
 
 // released is the end of a lent frame.
@@ -232,7 +266,7 @@ func (s *cameraStream) released(index int) {
 	defer s.mu.Unlock()
 	s.lent[index] = false
 	if s.stopped {
-		s.unmap(index)
+		s.letGo(index)
 		return
 	}
 	s.enqueue(index)
@@ -247,16 +281,16 @@ func (s *cameraStream) giveBack(index int) {
 // enqueue hands a buffer to the driver, under mu. What the driver says to a
 // second offer is Read's to report.
 func (s *cameraStream) enqueue(index int) {
-	if err := s.queue.Enqueue(index); err != nil {
+	if err := s.memory.enqueue(index); err != nil {
 		s.parked = append(s.parked, index)
 		s.dev.Interrupt()
 	}
 }
 
-// unmap is for buffers that come back after Close.
-func (s *cameraStream) unmap(index int) {
-	if err := s.queue.Unmap(index); err != nil {
-		s.log.Warn("a buffer stays mapped", "err", err)
+// letGo is for buffers that come back after Close.
+func (s *cameraStream) letGo(index int) {
+	if err := s.memory.letGo(index); err != nil {
+		s.log.Warn("a buffer stays in memory", "err", err)
 	}
 }
 
@@ -272,23 +306,23 @@ func (s *cameraStream) Close() error {
 	return s.errClose
 }
 
-// tearDown goes stop → unmap → free → close. Buffers that are lent stay mapped
-// and are freed by the kernel after their last Release.
+// tearDown goes stop → unmap → close dma-bufs → free → close. Buffers that are
+// lent stay as they are until their last Release; then the kernel frees them.
 func (s *cameraStream) tearDown() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
-	errs := []error{unlessGone(s.queue.StreamOff())}
+	errs := []error{unlessGone(s.memory.queue.StreamOff())}
 	for i, lent := range s.lent {
 		if !lent {
-			errs = append(errs, s.queue.Unmap(i))
+			errs = append(errs, s.memory.letGo(i))
 		}
 	}
-	freed := unlessGone(s.queue.Free())
+	freed := unlessGone(s.memory.free())
 	if errors.Is(freed, hw.ErrBusy) && slices.Contains(s.lent, true) {
 		freed = nil // kernels before 4.20 free them with the last mapping
 	}
-	return errors.Join(append(errs, freed, s.dev.Close())...)
+	return errors.Join(append(errs, freed, s.signal.close(), s.dev.Close())...)
 }
 
 // unlessGone drops the complaint that there is nothing left to stop or free.
