@@ -45,6 +45,15 @@ type Audio struct {
 	Bitrate BitRate `toml:"bitrate"`
 	// Delay moves the sound later against the picture; negative is earlier.
 	Delay Span `toml:"delay"`
+	// Channels says which of the card's channels are heard.
+	Channels Channels `toml:"channels"`
+	// Gain makes the sound louder or softer.
+	Gain Level `toml:"gain"`
+	// Silence is the peak level (dBFS, after the gain) below which sound counts
+	// as silent, and SilenceAfter the time after which that is a fault; zero
+	// means never.
+	Silence      Level `toml:"silence"`
+	SilenceAfter Span  `toml:"silence_after"`
 }
 
 // A Rendition is one coding of the picture, with the sound.
@@ -93,6 +102,13 @@ type Record struct {
 	Dir string `toml:"dir"` // relative to the state directory, or absolute
 }
 
+// The values of Rendition.Encoder.
+const (
+	Auto     = "auto"
+	Hardware = "hardware"
+	Software = "software"
+)
+
 // The values of Output.Start.
 const (
 	OnButton = "button"
@@ -110,7 +126,7 @@ func Default() Config {
 		Version: currentVersion,
 		Box:     Box{Name: "Encoder"},
 		Video:   Video{Source: "auto", Width: 1920, Height: 1080, FPS: Rate{30, 1}},
-		Audio:   Audio{Source: "auto", Bitrate: 128_000},
+		Audio:   Audio{Source: "auto", Bitrate: 128_000, Channels: Stereo, Silence: -60, SilenceAfter: 30e9},
 		Serve:   Serve{Web: ":8080", RTSP: ":8554"},
 		Record:  Record{Dir: "recordings"},
 	}
@@ -122,7 +138,7 @@ func Default() Config {
 }
 
 func defaultRendition() Rendition {
-	return Rendition{Codec: "h264", GOP: 2e9, Encoder: "auto"}
+	return Rendition{Codec: "h264", GOP: 2e9, Encoder: Auto}
 }
 
 func defaultOutput() Output { return Output{Start: OnButton} }

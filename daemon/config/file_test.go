@@ -67,6 +67,10 @@ fps = "30000/1001"
 source = 'auto'
 bitrate = '128k'
 delay = '0s'
+channels = 'stereo'
+gain = '0dB'
+silence = '-60dB'
+silence_after = '30s'
 
 [[rendition]]
 name = 'main'

@@ -87,7 +87,7 @@ func TestEmptyFileIsADefaultBox(t *testing.T) {
 		Version: 1,
 		Box:     Box{Name: "Encoder"},
 		Video:   Video{Source: "auto", Width: 1920, Height: 1080, FPS: Rate{30, 1}},
-		Audio:   Audio{Source: "auto", Bitrate: 128000},
+		Audio:   Audio{Source: "auto", Bitrate: 128000, Channels: Channels{1, 2, false}, Silence: -60, SilenceAfter: Span(30 * time.Second)},
 		Renditions: []Rendition{{
 			Name: "main", Codec: "h264", Width: 1920, Height: 1080, FPS: Rate{30, 1},
 			Bitrate: 6_000_000, GOP: Span(2 * time.Second), Encoder: "auto",
@@ -139,6 +139,18 @@ func TestValuesInAllTheirForms(t *testing.T) {
 		{"fps as any decimal", "video.fps = 12.5", fps, Rate{12500, 1000}},
 		{"rendition follows the video's size", "video={width=1280,height=720}", func(c Config) any { return c.Renditions[0].Width }, 1280},
 		{"sound can come earlier", "audio.delay='-40ms'", func(c Config) any { return c.Audio.Delay.Duration() }, -40 * time.Millisecond},
+		{"gain as text", "audio.gain='-3.5dB'", func(c Config) any { return c.Audio.Gain }, Level(-3.5)},
+		{"gain with a plus and a space", "audio.gain='+6 dB'", func(c Config) any { return c.Audio.Gain }, Level(6)},
+		{"gain as a number", "audio.gain=12", func(c Config) any { return c.Audio.Gain }, Level(12)},
+		{"gain to a tenth", "audio.gain=-0.123", func(c Config) any { return c.Audio.Gain }, Level(-0.1)},
+		{"left channel", "audio.channels='left'", channels, Channels{1, 1, false}},
+		{"right channel", "audio.channels='right'", channels, Channels{2, 2, false}},
+		{"both in one", "audio.channels='mono'", channels, Channels{1, 2, true}},
+		{"crossed", "audio.channels='swap'", channels, Channels{2, 1, false}},
+		{"two of a mixer", "audio.channels='17+18'", channels, Channels{17, 18, false}},
+		{"one of a mixer", "audio.channels='3'", channels, Channels{3, 3, false}},
+		{"the first two by their numbers", "audio.channels='1+2'", channels, Stereo},
+		{"silence is no fault", "audio.silence_after='0s'", func(c Config) any { return c.Audio.SilenceAfter }, Span(0)},
 		{"an output takes the first rendition", "[[output]]\nname='o'\nurl='rtmp://h/a'", func(c Config) any { return c.Outputs[0].Rendition }, "main"},
 		{"an output waits for the button", "[[output]]\nname='o'\nurl='rtmp://h/a'", func(c Config) any { return c.Outputs[0].Start }, "button"},
 		{"a listener can be off", "serve.rtsp = ''", func(c Config) any { return c.Serve.RTSP }, ""},
@@ -161,9 +173,10 @@ func TestValuesInAllTheirForms(t *testing.T) {
 	}
 }
 
-func bitrate(c Config) any { return c.Renditions[0].Bitrate }
-func fps(c Config) any     { return c.Renditions[0].FPS }
-func source(c Config) any  { return c.Video.Source }
+func bitrate(c Config) any  { return c.Renditions[0].Bitrate }
+func fps(c Config) any      { return c.Renditions[0].FPS }
+func channels(c Config) any { return c.Audio.Channels }
+func source(c Config) any   { return c.Video.Source }
 
 func TestFaults(t *testing.T) {
 	const out = "[[output]]\nname = 'o'\nurl = 'rtmp://h/a'\n"
@@ -201,6 +214,17 @@ func TestFaults(t *testing.T) {
 		{"bit rate in Mbit/s", "[[rendition]]\nname = 'a'\nbitrate = 6", `line 3: bitrate is out of range, from 50k to 100M, choose one within`},
 		{"sound above AAC", "[audio]\nbitrate = '1M'", `line 2: bitrate is out of range, from 32k to 320k, choose one within`},
 		{"delay too long", "[audio]\ndelay = '3s'", `line 2: delay is out of range, from -2s to 2s, choose a smaller one`},
+		{"gain without a number", "[audio]\ngain = 'loud'", `line 2: gain is not a level, write decibels, for example "6dB", "-3.5dB" or -12`},
+		{"gain without end", "[audio]\ngain = nan", `line 2: gain is not a level, write decibels, for example "6dB", "-3.5dB" or -12`},
+		{"gain as a switch", "[audio]\ngain = true", `line 2: gain is true or false, not a level, write decibels, for example "6dB", "-3.5dB" or -12`},
+		{"gain too high", "[audio]\ngain = '30dB'", `line 2: gain is out of range, from -60dB to 24dB, choose one within`},
+		{"gain far too low", "[audio]\ngain = -inf", `line 2: gain is out of range, from -60dB to 24dB, choose one within`},
+		{"silence that is loud", "[audio]\nsilence = '0dB'", `line 2: silence is out of range, from -90dB to -20dB, choose one within`},
+		{"silence noticed too late", "[audio]\nsilence_after = '2h'", `line 2: silence_after is out of range, from 0s to 1h0m0s, write "0s" for never`},
+		{"channels unknown", "[audio]\nchannels = 'both'", `line 2: channels is no choice of channels, write "stereo", "left", "right", "mono", "swap", or channels of a larger card, for example "3+4"`},
+		{"number of channels", "[audio]\nchannels = 2", `line 2: channels is a whole number, not a choice of channels, write "stereo", "left", "right", "mono", "swap", or channels of a larger card, for example "3+4"`},
+		{"three channels", "[audio]\nchannels = '1+2+3'", `line 2: channels is no choice of channels, write "stereo", "left", "right", "mono", "swap", or channels of a larger card, for example "3+4"`},
+		{"channels from zero", "[audio]\nchannels = '0+1'", `line 2: channels is out of range, from 1 to 64, choose channels that the card has`},
 		{"duration without unit", "[[rendition]]\nname = 'a'\ngop = 2", `line 3: gop is a whole number, not a duration, write a number and a unit, for example "2s" or "500ms"`},
 		{"endless gop", "[[rendition]]\nname = 'a'\ngop = '1m'", `line 3: gop is out of range, from 200ms to 10s, write for example "2s"`},
 		{"codec unknown", "[[rendition]]\nname = 'a'\ncodec = 'av1'", `line 3: codec cannot be "av1", write "h264" or "h265"`},
@@ -313,6 +337,7 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(example))
 	f.Add([]byte(""))
 	f.Add([]byte("version = 1\nvideo.fps = 29.97\naudio = {delay = '-40ms'}\n"))
+	f.Add([]byte("[audio]\nchannels='7+3'\ngain=-0.04\nsilence='-44.4dB'\nsilence_after='1m'"))
 	f.Add([]byte("[[rendition]]\nname='a'\nwidth=640\nheight=360\nfps=12.5\nbitrate=2500001\n[rendition.x]\ny=1"))
 	f.Add([]byte("output=[{name='o',url='srt://h:1?a=b&c=<d>',key='secret:k',start='boot'},[1]]\nserve.hosts=['a']"))
 	f.Add([]byte("[box]\nname = \"\\u0000\\U0001F3A5\"\n[box.name]\n"))

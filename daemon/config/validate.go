@@ -19,6 +19,10 @@ const (
 	minSound, maxSound     = BitRate(32_000), BitRate(320_000)
 	minGOP, maxGOP         = Span(200 * time.Millisecond), Span(10 * time.Second)
 	maxDelay               = Span(2 * time.Second)
+	minGain, maxGain       = Level(-60), Level(24)
+	minSilence, maxSilence = Level(-90), Level(-20)
+	maxSilenceAfter        = Span(time.Hour)
+	maxChannel             = 64
 	maxThreads             = 16
 	maxNameLength          = 32
 	maxTitleLength         = 64
@@ -27,7 +31,7 @@ const (
 // The words that settings may have.
 var (
 	codecs   = []string{"h264", "h265"}
-	encoders = []string{"auto", "hardware", "software"}
+	encoders = []string{Auto, Hardware, Software}
 	starts   = []string{OnButton, OnBoot}
 	profiles = map[string][]string{
 		"h264": {"baseline", "main", "high"},
@@ -102,6 +106,20 @@ func (v *validator) audio(s Audio) {
 	v.bitRate("audio.bitrate", s.Bitrate, minSound, maxSound)
 	if s.Delay < -maxDelay || s.Delay > maxDelay {
 		v.fault("audio.delay", fmt.Sprintf("delay is out of range, from -%v to %v", maxDelay, maxDelay), "choose a smaller one")
+	}
+	if c := s.Channels; min(c.Left, c.Right) < 1 || max(c.Left, c.Right) > maxChannel {
+		v.fault("audio.channels", fmt.Sprintf("channels is out of range, from 1 to %d", maxChannel), "choose channels that the card has")
+	}
+	v.level("audio.gain", "gain", s.Gain, minGain, maxGain)
+	v.level("audio.silence", "silence", s.Silence, minSilence, maxSilence)
+	if s.SilenceAfter < 0 || s.SilenceAfter > maxSilenceAfter {
+		v.fault("audio.silence_after", fmt.Sprintf("silence_after is out of range, from 0s to %v", maxSilenceAfter), `write "0s" for never`)
+	}
+}
+
+func (v *validator) level(path, key string, l, least, most Level) {
+	if l < least || l > most {
+		v.fault(path, fmt.Sprintf("%s is out of range, from %v to %v", key, least, most), "choose one within")
 	}
 }
 
