@@ -190,7 +190,7 @@ func (d *Daemon) forget(services []supervise.Service) {
 
 // turnKnobs passes on what changes without a restart.
 func (d *Daemon) turnKnobs(c config.Config) {
-	d.mixer.delay.Store(int64(c.Audio.Delay))
+	d.mixer.turn(c.Audio)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range c.Renditions {

@@ -8,7 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"encoderd.example/daemon/config"
 	"encoderd.example/hw"
+	"encoderd.example/hw/pcm"
 	"encoderd.example/stream"
 )
 
@@ -168,8 +170,8 @@ func (d *desktop) seconds(what string, frames int64, want time.Duration) {
 func mixesSilence(d *desktop) {
 	d.during(func() { time.Sleep(10 * time.Second) })
 	d.seconds("coded", d.tape.frames, 10*time.Second-soundWait)
-	if d.tape.loud != 0 || d.signal() || d.levels().peak > -100 {
-		d.t.Errorf("%d samples are loud, signal %v, peak %v", d.tape.loud, d.signal(), d.levels().peak)
+	if d.tape.loud != 0 || d.signal() || d.levels().Peak != [2]float64{pcm.Floor, pcm.Floor} {
+		d.t.Errorf("%d samples are loud, signal %v, peak %v", d.tape.loud, d.signal(), d.levels().Peak)
 	}
 }
 
@@ -217,7 +219,7 @@ func delays(d *desktop) {
 	d.during(func() {
 		for _, delay := range []time.Duration{100 * time.Millisecond, -100 * time.Millisecond, 0} {
 			d.plugged(3 * time.Second)
-			d.delay.Store(int64(delay))
+			d.turn(config.Audio{Delay: config.Span(delay), Channels: config.Stereo})
 		}
 		d.plugged(time.Second)
 	})

@@ -157,7 +157,11 @@ func Plan(c config.Config, b hw.Board) []ServicePlan {
 	}
 	var list []ServicePlan
 	for _, s := range plan(c, b, all) {
-		list = append(list, ServicePlan{s.Name, line(s.Config), append([]string{}, s.Needs...)})
+		does := line(s.Config)
+		if s.Name == "sound" {
+			does += soundSettings(c.Audio)
+		}
+		list = append(list, ServicePlan{s.Name, does, append([]string{}, s.Needs...)})
 	}
 	return list
 }

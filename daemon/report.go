@@ -102,19 +102,6 @@ func (d *Daemon) inputNow(now time.Time) status.Input {
 	return in
 }
 
-func (d *Daemon) soundNow() status.Sound {
-	s := status.Sound{Source: d.config.Audio.Source, Muted: d.wanted.Muted, PeakDBFS: -120}
-	if s.Source == "none" {
-		return s
-	}
-	l := d.mixer.levels()
-	s.Signal, s.PeakDBFS, s.DriftPPM = d.mixer.signal(), round(l.peak), round(l.drift)
-	if m := d.notes.micStream; m != nil {
-		s.ID, s.Name, s.Xruns = d.notes.mic.ID(), d.notes.mic.Name(), m.Stats().Xruns
-	}
-	return s
-}
-
 func (d *Daemon) renditionNow(r config.Rendition, now time.Time) status.Rendition {
 	st := status.Rendition{
 		Name: r.Name, Codec: r.Codec, Width: r.Width, Height: r.Height,
@@ -209,6 +196,9 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 		}
 		if b.Sound.Source != "none" && !b.Sound.Signal {
 			f.add(status.NoSound, d.why("sound", d.why("mic", "source "+b.Sound.Source+" gives nothing")))
+		}
+		if b.Sound.Silent && !b.Sound.Muted {
+			f.add(status.SilentSound, silence(b.Sound, d.config.Audio))
 		}
 	}
 	for _, r := range b.Renditions {

@@ -43,6 +43,10 @@ func tidy(b status.Box) status.Box {
 	b.Services = append([]status.Service{}, b.Services...)
 	b.Tally.Sources = append([]string{}, b.Tally.Sources...)
 	b.Sound.PeakDBFS = max(b.Sound.PeakDBFS, silence)
+	b.Sound.LoudnessLUFS, b.Sound.MomentaryLUFS = max(b.Sound.LoudnessLUFS, silence), max(b.Sound.MomentaryLUFS, silence)
+	for i, c := range b.Sound.Channels {
+		b.Sound.Channels[i] = status.SoundChannel{PeakDBFS: max(c.PeakDBFS, silence), RMSDBFS: max(c.RMSDBFS, silence)}
+	}
 	if b.Lamps == nil {
 		b.Lamps = map[string]status.Lamp{}
 	}

@@ -115,7 +115,11 @@ func onAir() *fakeBox {
 				Source: "auto", ID: "v4l2:/dev/v4l/by-path/usb-1", Name: "HDMI capture", Signal: true,
 				Width: 1920, Height: 1080, FPS: 29.97, Format: "NV12", Frames: 123456, Missed: 3, Damaged: 1, Slate: 7,
 			},
-			Sound: status.Sound{Source: "auto", Name: "USB Audio", Signal: true, PeakDBFS: -12.4, DriftPPM: 21, Xruns: 2},
+			Sound: status.Sound{
+				Source: "auto", Name: "USB Audio", Signal: true, PeakDBFS: -12.4, LoudnessLUFS: -23.4, MomentaryLUFS: -21.9,
+				Channels: [2]status.SoundChannel{{PeakDBFS: -12.4, RMSDBFS: -26.1}, {PeakDBFS: -13, RMSDBFS: -27.5}},
+				DriftPPM: 21, Xruns: 2, Gaps: 2, Steps: 1,
+			},
 			Renditions: []status.Rendition{
 				{Name: "main", Codec: "h264", Encoder: "libx264", Width: 1920, Height: 1080, FPS: 29.97, Bitrate: 5_980_000, Target: 6_000_000, Frames: 149_100, Dropped: 2, CopiedBytes: 77, State: status.Live},
 				{Name: "sub", Codec: "h264", Encoder: "libx264", Width: 640, Height: 360, FPS: 29.97, Bitrate: 790_000, Target: 800_000, Frames: 149_100, State: status.Live},
@@ -148,7 +152,10 @@ func onAir() *fakeBox {
 func silent() *fakeBox {
 	f := &fakeBox{}
 	f.cell.Update(func(b *status.Box) {
-		*b = status.Box{State: status.Off, Sound: status.Sound{PeakDBFS: math.Inf(-1)}}
+		*b = status.Box{State: status.Off, Sound: status.Sound{
+			PeakDBFS: math.Inf(-1), LoudnessLUFS: math.Inf(-1), MomentaryLUFS: math.Inf(-1),
+			Channels: [2]status.SoundChannel{{PeakDBFS: math.Inf(-1), RMSDBFS: math.Inf(-1)}, {PeakDBFS: math.Inf(-1), RMSDBFS: math.Inf(-1)}},
+		}}
 	})
 	return f
 }

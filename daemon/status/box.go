@@ -57,14 +57,30 @@ type Input struct {
 
 // Sound is the sound coming in.
 type Sound struct {
-	Source   string  `json:"source"`
-	ID       string  `json:"id"`
-	Name     string  `json:"name"`
-	Signal   bool    `json:"signal"` // false while silence is filled in
-	Muted    bool    `json:"muted"`
+	Source string `json:"source"`
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Signal bool   `json:"signal"` // false while silence is filled in
+	Muted  bool   `json:"muted"`
+	// Silent says that what comes in has been silent for longer than it should.
+	Silent bool `json:"silent"`
+	// Levels are of what viewers hear; -120 stands for none.
+	PeakDBFS float64         `json:"peak_dbfs"` // of the louder channel
+	Channels [2]SoundChannel `json:"channels"`  // left and right
+	// LoudnessLUFS and MomentaryLUFS are the EBU R128 loudness of the last 3 s
+	// and of the last 400 ms.
+	LoudnessLUFS  float64 `json:"loudness_lufs"`
+	MomentaryLUFS float64 `json:"momentary_lufs"`
+	DriftPPM      float64 `json:"drift_ppm"` // of the card against CLOCK_MONOTONIC
+	Xruns         uint64  `json:"xruns"`
+	Gaps          uint64  `json:"gaps"`  // times that lost sound was replaced by silence
+	Steps         uint64  `json:"steps"` // times that sound was more than 80 ms off and moved by force
+}
+
+// SoundChannel is the level of the left or right channel.
+type SoundChannel struct {
 	PeakDBFS float64 `json:"peak_dbfs"`
-	DriftPPM float64 `json:"drift_ppm"` // of the card against CLOCK_MONOTONIC
-	Xruns    uint64  `json:"xruns"`
+	RMSDBFS  float64 `json:"rms_dbfs"` // of the last 400 ms
 }
 
 // Rendition is one coding of the picture.

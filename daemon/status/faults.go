@@ -12,6 +12,7 @@ type FaultCode string
 const (
 	NoPicture      FaultCode = "no-picture"
 	NoSound        FaultCode = "no-sound"
+	SilentSound    FaultCode = "silent-sound"
 	EncoderFailed  FaultCode = "encoder-failed"
 	EncoderMissing FaultCode = "encoder-missing"
 	OutputRetrying FaultCode = "output-retrying"
@@ -35,6 +36,7 @@ type FaultText struct {
 var FaultTable = map[FaultCode]FaultText{
 	NoPicture:      {"No picture comes in", "Check the camera's cable and power. Viewers see the no-signal picture; the camera's picture returns by itself.", true},
 	NoSound:        {"No sound comes in", "Check the sound cable and the chosen card. Viewers hear silence; the sound returns by itself.", true},
+	SilentSound:    {"The sound is silent", "Check the mixer's output, its cable, and channels and gain under [audio]. If it is meant to be so quiet, set silence to a lower level or silence_after to a longer time.", false},
 	EncoderFailed:  {"The encoder stopped", "It is started again by itself. If this stays, choose encoder = \"software\" or a smaller picture.", true},
 	EncoderMissing: {"No usable encoder", "Install libx264 (Debian: libx264-164) or choose a rendition that the hardware can encode.", true},
 	OutputRetrying: {"A destination cannot be reached", "Check the network and the address. The box keeps trying.", true},

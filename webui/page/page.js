@@ -193,6 +193,7 @@ function renderInputs(box) {
 function soundWord(sound) {
   if (sound.source === 'none') return 'None, as configured';
   if (sound.muted) return '▲ Muted: viewers hear silence';
+  if (sound.silent) return `▲ ${sound.name || 'Sound'} is silent`;
   return sound.signal ? `✓ ${sound.name || 'Sound'}` : '▲ No sound: viewers hear silence';
 }
 
@@ -207,7 +208,8 @@ function renderLevel(sound) {
   const level = $('level');
   level.style.width = `${((db + 60) / 60) * 100}%`;
   level.dataset.zone = db >= -9 ? 'top' : db >= -18 ? 'high' : 'low';
-  const word = db > -60 ? `${db.toFixed(1)} dBFS` : 'silent';
+  const loudness = sound.loudness_lufs > -60 ? `${sound.loudness_lufs.toFixed(1)} LUFS` : '';
+  const word = db > -60 ? parts(`${db.toFixed(1)} dBFS`, loudness) : 'silent';
   text($('level-text'), word);
   attribute($('meter'), 'aria-valuenow', db.toFixed(0));
   attribute($('meter'), 'aria-valuetext', word);
