@@ -80,7 +80,15 @@ func (c *Camera) Modes() (_ []hw.Mode, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, restore()) }()
-	offers, err := listOffers(d, c.typ, hw.Mode{})
+	r, err := c.receiver(d)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := r.recall(); err != nil {
+		return nil, err
+	}
+	offers, err := c.offers(d, r, hw.Mode{})
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +153,7 @@ func (c *Camera) startInput(d *Device, r *receiver, want hw.Mode, decide func(hw
 	if err := r.lock(); err != nil {
 		return nil, err
 	}
-	o, err := c.choose(d, r.wish(want))
+	o, err := c.choose(d, r, want)
 	if err != nil {
 		return nil, err
 	}
@@ -163,12 +171,18 @@ func (c *Camera) startInput(d *Device, r *receiver, want hw.Mode, decide func(hw
 	return c.stream(d, r, set, plan)
 }
 
-func (c *Camera) choose(d *Device, want hw.Mode) (offer, error) {
-	offers, err := listOffers(d, c.typ, want)
+// offers lists what there is at the input, best first.
+func (c *Camera) offers(d *Device, r *receiver, want hw.Mode) ([]offer, error) {
+	offers, err := listOffers(d, c.typ, r.wish(want))
+	return r.within(offers), err
+}
+
+func (c *Camera) choose(d *Device, r *receiver, want hw.Mode) (offer, error) {
+	offers, err := c.offers(d, r, want)
 	if err != nil {
 		return offer{}, err
 	}
-	o, err := nearest(offers, want, c.takes)
+	o, err := nearest(offers, r.wish(want), c.takes)
 	if err != nil {
 		return offer{}, fmt.Errorf("open %s: %w", c.path, err)
 	}

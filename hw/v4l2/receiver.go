@@ -149,13 +149,40 @@ func placeless(edid []byte) []byte {
 	return e
 }
 
-// wish completes a wish for any size: that of the signal, not the largest that
-// a scaler makes of it.
+// wish turns a wish for any size, or for more than comes in, into one for what
+// comes in: to make a picture larger serves nobody.
 func (r *receiver) wish(want hw.Mode) hw.Mode {
-	if r != nil && want.Width == 0 && want.Height == 0 {
-		want.Width, want.Height = r.timings.Width(), r.timings.Height()
+	if !r.measured() {
+		return want
+	}
+	w, h := r.timings.Width(), r.timings.Height()
+	if want.Width <= 0 || want.Height <= 0 || want.Width > w || want.Height > h {
+		want.Width, want.Height = w, h
 	}
 	return want
+}
+
+// within drops the offers of a scaler that are larger than what comes in.
+func (r *receiver) within(offers []offer) []offer {
+	if !r.measured() {
+		return offers
+	}
+	return slices.DeleteFunc(offers, func(o offer) bool { return o.Width > r.timings.Width() || o.Height > r.timings.Height() })
+}
+
+func (r *receiver) measured() bool { return r != nil && r.timings.Width() > 0 && r.timings.Height() > 0 }
+
+// recall takes what the receiver is set to for what comes in.
+func (r *receiver) recall() error {
+	if r == nil {
+		return nil
+	}
+	t, err := r.dev.Timings()
+	if more, err := entry(err); err != nil || !more {
+		return err
+	}
+	r.timings = t
+	return nil
 }
 
 // rate returns pictures a second, if told is what the capture driver says.
