@@ -50,12 +50,16 @@ func probe(t *testing.T, b *box) {
 	if found.Board != "virt" {
 		t.Errorf("the board is %q, want virt", found.Board)
 	}
-	if len(found.Cameras) != 2 {
-		t.Errorf("%d cameras, want 2: %+v", len(found.Cameras), found.Cameras)
+	if len(found.Cameras) != 4 {
+		t.Errorf("%d cameras, want 2, the first of them with 2 inputs: %+v", len(found.Cameras), found.Cameras)
 	}
 	for _, c := range found.Cameras {
-		if !strings.HasPrefix(c.ID, "v4l2:platform:vivid-00") || c.Error != "" || !slices.Contains(c.Modes, "1280x720 30 fps NV12") {
-			t.Errorf("camera %s, error %q, %d modes; want vivid with 1280x720 30 fps NV12", c.ID, c.Error, len(c.Modes))
+		mode := "1280x720 30 fps NV12"
+		if strings.HasSuffix(c.ID, "#1") { // HDMI: what its source sends
+			mode = "1280x720 60 fps NV12"
+		}
+		if !strings.HasPrefix(c.ID, "v4l2:platform:vivid-00") || c.Error != "" || !slices.Contains(c.Modes, mode) {
+			t.Errorf("camera %s, error %q, %d modes; want vivid with %s", c.ID, c.Error, len(c.Modes), mode)
 		}
 	}
 	if len(found.Cards) != 2 || found.Cards[0].ID != "alsa:Loopback" || found.Cards[1].ID != "alsa:Loopback2" {
