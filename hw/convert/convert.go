@@ -1,0 +1,190 @@
+// Package convert drives hardware that makes pictures of pictures: scalers,
+// colour converters and JPEG decoders that Linux shows as V4L2
+// memory-to-memory nodes.
+//
+//	frame ──Submit──► OUTPUT queue ─► hardware ─► CAPTURE queue ──Next──► frame
+//	  dma-buf: read in place                        exported, or in a pool of
+//	  else:    copied and counted                   whoever reads it next
+//
+// (In V4L2's words a memory-to-memory device takes pictures on its OUTPUT queue
+// and gives them on its CAPTURE queue.)
+//
+// Memory: a frame that goes in is retained until the hardware has read it. A
+// frame that comes out is lent as in package hw; its last Release gives the
+// buffer back to the hardware, and after Close frees it.
+package convert
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/v4l2"
+	"encoderd.example/hw/v4l2/uapi"
+)
+
+const classDir = "sys/class/video4linux"
+
+// A Finder lists converters.
+type Finder struct {
+	// Root is the file system with /sys, os.DirFS("/") on a box.
+	Root fs.FS
+	// Sys is how devices are reached, v4l2.Kernel{} on a box.
+	Sys v4l2.Sys
+	Log *slog.Logger
+}
+
+// Scalers returns the nodes that are there now and turn raw pictures into raw
+// pictures of another size or format, in the order of their numbers. Nodes that
+// cannot be asked make an error beside the list of the others. Opening a
+// memory-to-memory node disturbs nobody, and none is kept open.
+func (f Finder) Scalers() ([]*Device, error) {
+	all, err := f.devices()
+	return slices.DeleteFunc(all, func(d *Device) bool { return !d.scales() }), err
+}
+
+// Decoders returns the nodes that are there now and decode JPEG; errors are as
+// those of Scalers.
+func (f Finder) Decoders() ([]*Device, error) {
+	all, err := f.devices()
+	return slices.DeleteFunc(all, func(d *Device) bool { return !d.decodes() }), err
+}
+
+func (f Finder) devices() ([]*Device, error) {
+	names, err := f.nodes()
+	if err != nil {
+		return nil, err
+	}
+	var devices []*Device
+	var errs []error
+	for _, name := range names {
+		d, err := f.device("/dev/" + name)
+		switch {
+		case errors.Is(err, hw.ErrGone): // unplugged since
+		case err != nil:
+			errs = append(errs, err)
+		case d != nil:
+			devices = append(devices, d)
+		}
+	}
+	return devices, errors.Join(errs...)
+}
+
+// nodes returns the names of the video nodes, video2 before video10.
+func (f Finder) nodes() ([]string, error) {
+	entries, err := fs.ReadDir(f.Root, classDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // no video driver is loaded
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list video nodes: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "video") {
+			names = append(names, e.Name())
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	return names, nil
+}
+
+// device returns what is behind a node, or nil if that converts nothing.
+func (f Finder) device(path string) (_ *Device, err error) {
+	node, err := v4l2.OpenDevice(f.Sys, path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+	info, err := node.Info()
+	if err != nil {
+		return nil, err
+	}
+	in, out, ok := bufferTypes(info.Caps)
+	if !ok {
+		return nil, nil
+	}
+	d := &Device{sys: f.Sys, log: f.Log, path: path, info: info, trait: traits[info.Driver], in: side{typ: in}, out: side{typ: out}}
+	for _, s := range []*side{&d.in, &d.out} {
+		if s.formats, err = listFormats(node, s.typ); err != nil {
+			return nil, err
+		}
+	}
+	if !d.scales() && !d.decodes() {
+		return nil, nil
+	}
+	return d, nil
+}
+
+// bufferTypes says by which types a memory-to-memory node with these
+// capabilities takes and gives.
+func bufferTypes(caps uint32) (in, out uint32, ok bool) {
+	switch {
+	case caps&uapi.CapStreaming == 0:
+		return 0, 0, false
+	case caps&uapi.CapVideoM2MMplane != 0:
+		return uapi.BufTypeVideoOutputMplane, uapi.BufTypeVideoCaptureMplane, true
+	case caps&uapi.CapVideoM2M != 0:
+		return uapi.BufTypeVideoOutput, uapi.BufTypeVideoCapture, true
+	default:
+		return 0, 0, false
+	}
+}
+
+// A Device is a converter that is plugged in now. It holds no descriptor
+// between calls and may be used from any goroutine. As an [hw.Importer] it is
+// the input side of a scaler.
+type Device struct {
+	sys     v4l2.Sys
+	log     *slog.Logger
+	path    string
+	info    v4l2.Info
+	trait   trait
+	in, out side
+}
+
+// A side is one of the two queues.
+type side struct {
+	typ     uint32
+	formats []format // those that this box can use, in order of preference
+}
+
+// Name returns "v4l2:" and the driver's name.
+func (d *Device) Name() string { return "v4l2:" + d.info.Driver }
+
+// Card returns what the driver calls the device, for people. Drivers with
+// several nodes tell them apart here.
+func (d *Device) Card() string { return d.info.Card }
+
+// Path returns the device node, such as /dev/video0. Numbers are given out anew
+// at every boot.
+func (d *Device) Path() string { return d.path }
+
+// Takes implements [hw.Importer]: the formats of raw pictures that go in.
+func (d *Device) Takes() []hw.PixelFormat { return pixels(d.in.formats) }
+
+// Gives lists the formats of pictures that come out, best first. Which of them
+// a decoder gives may depend on the picture.
+func (d *Device) Gives() []hw.PixelFormat { return pixels(d.out.formats) }
+
+func (d *Device) scales() bool { return len(d.Takes()) > 0 && len(d.Gives()) > 0 }
+
+func (d *Device) decodes() bool {
+	return slices.ContainsFunc(d.in.formats, format.coded) && len(d.Gives()) > 0
+}
+
+// pixels returns the raw formats of a list, each once.
+func pixels(formats []format) []hw.PixelFormat {
+	var list []hw.PixelFormat
+	for _, f := range formats {
+		if !f.coded() && !slices.Contains(list, f.pixel) {
+			list = append(list, f.pixel)
+		}
+	}
+	return list
+}
