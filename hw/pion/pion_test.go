@@ -2,12 +2,14 @@ package pion
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/jpeg"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -30,6 +32,8 @@ type fakeCamera struct {
 	id      string
 	modes   []hw.Mode
 	jpegs   [][]byte // of an MJPEG camera, then it waits
+	frames  uint32   // of another one; zero means three
+	end     error    // after the last, instead of waiting
 	want    hw.Mode  // of the last Open
 	lent    atomic.Int32
 	streams atomic.Int32 // open
@@ -51,6 +55,7 @@ func (c *fakeCamera) Open(ctx context.Context, want hw.Mode) (hw.CameraStream, e
 type fakeStream struct {
 	camera *fakeCamera
 	seq    uint32
+	ended  bool
 	once   sync.Once
 	closed chan struct{}
 }
@@ -68,7 +73,7 @@ func (s *fakeStream) Read(ctx context.Context) (*hw.Frame, error) {
 	back := func(*hw.Frame) { s.camera.lent.Add(-1) }
 	var f *hw.Frame
 	switch {
-	case m.Pixel != hw.MJPEG && s.seq < 3:
+	case m.Pixel != hw.MJPEG && s.seq < cmp.Or(s.camera.frames, 3):
 		var err error
 		if f, err = hw.NewMemoryFrame(m, back); err != nil {
 			return nil, err
@@ -76,6 +81,11 @@ func (s *fakeStream) Read(ctx context.Context) (*hw.Frame, error) {
 	case int(s.seq) < len(s.camera.jpegs):
 		f = hw.NewFrame(back)
 		f.Mode, f.Planes = m, []hw.Plane{{Data: s.camera.jpegs[s.seq], FD: -1}}
+	case s.ended:
+		panic("read after an error")
+	case s.camera.end != nil:
+		s.ended = true
+		return nil, s.camera.end
 	default: // waits for ever
 		select {
 		case <-ctx.Done():
@@ -272,6 +282,145 @@ func TestPicturesAreTheDriversFramesAndGoBackToIt(t *testing.T) {
 	}
 }
 
+func TestPicturesThatNobodyReleasesComeBack(t *testing.T) {
+	c := &fakeCamera{id: "a", modes: []hw.Mode{vga}, frames: 7}
+	d, read := begin(t, c, nil)
+	var pictures []*Picture
+	for range 7 {
+		img, _, err := read() // as mediadevices' tracks do
+		if err != nil {
+			t.Fatal(err)
+		}
+		pictures = append(pictures, img.(*Picture))
+		if n := c.lent.Load(); n > lendable {
+			t.Fatalf("%d frames are out", n)
+		}
+	}
+	for i, p := range pictures {
+		f := p.Frame()
+		if valid := i >= len(pictures)-lendable; valid != (f != nil) || valid == (p.At(0, 0) == black) || p.Bounds().Dx() != 64 {
+			t.Errorf("picture %d: frame %v, %v", i, f, p.At(0, 0))
+		}
+		if f != nil {
+			f.Release()
+		}
+	}
+	held := pictures[6].Frame()
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c.lent.Load() != 1 || pictures[6].Frame() != nil {
+		t.Errorf("after the end %d frames are out, want the one that is held", c.lent.Load())
+	}
+	held.Release()
+	if c.lent.Load() != 0 {
+		t.Error("the frame did not come back")
+	}
+}
+
+func TestAPictureMayBeReleasedLateAndTwice(t *testing.T) {
+	c := &fakeCamera{id: "a", modes: []hw.Mode{vga}, frames: 6}
+	_, read := begin(t, c, nil)
+	var releases []func()
+	for range 6 {
+		_, release, err := read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		releases = append(releases, release)
+	}
+	for _, release := range append(releases, releases...) {
+		release()
+	}
+	if c.lent.Load() != 0 {
+		t.Errorf("%d frames are out", c.lent.Load())
+	}
+}
+
+func TestAnUnpluggedCameraEndsTheRecording(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  error
+		eof  bool
+	}{
+		{"unplugged", fmt.Errorf("read a: %w", hw.ErrGone), true},
+		{"no signal", fmt.Errorf("read a: %w", hw.ErrNoSignal), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := &fakeCamera{id: "a", modes: []hw.Mode{vga}, frames: 1, end: tt.end}
+			_, read := begin(t, c, nil)
+			if _, _, err := read(); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // tracks read on
+				if _, _, err := read(); !errors.Is(err, tt.end) || errors.Is(err, io.EOF) != tt.eof {
+					t.Errorf("got %v", err)
+				}
+			}
+			if c.lent.Load() != 0 {
+				t.Errorf("%d frames are out", c.lent.Load())
+			}
+		})
+	}
+}
+
+func TestCodedPicturesAreNoImages(t *testing.T) {
+	coded := vga
+	coded.Pixel = hw.H264
+	c := &fakeCamera{id: "a", modes: []hw.Mode{coded, vga}}
+	plug(t, registry(t), nil, c)
+	d := listedByLabel(driver.Camera)["a"]
+	if err := d.Open(); err != nil {
+		t.Fatal(err)
+	}
+	if p := d.Properties(); len(p) != 1 || p[0].FrameFormat != frame.FormatNV12 {
+		t.Errorf("listed %+v", p)
+	}
+	if _, err := d.(driver.VideoRecorder).VideoRecord(prop.Media{}); !errors.Is(err, hw.ErrUnsupported) || c.streams.Load() != 0 {
+		t.Errorf("a camera that grants H.264 gives %v, %d streams are open", err, c.streams.Load())
+	}
+}
+
+// A sharingCamera notes what is done with its memory.
+type sharingCamera struct {
+	fakeCamera
+	exports bool
+	plan    hw.BufferPlan
+}
+
+type sharedStream struct {
+	hw.CameraStream
+	plan hw.BufferPlan
+}
+
+func (s sharedStream) Plan() hw.BufferPlan { return s.plan }
+
+func (c *sharingCamera) OpenShared(ctx context.Context, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (hw.SharedStream, error) {
+	s, err := c.Open(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	c.plan = decide(hw.BufferSource{Mode: s.Mode(), Exports: c.exports})
+	return sharedStream{s, c.plan}, nil
+}
+
+func TestACamerasMemoryRidesAlongIfItCan(t *testing.T) {
+	for exports, want := range map[bool]hw.Way{true: hw.Export, false: hw.Copy} {
+		c := &sharingCamera{fakeCamera: fakeCamera{id: "a", modes: []hw.Mode{vga}}, exports: exports}
+		plug(t, registry(t), nil, c)
+		d := listedByLabel(driver.Camera)["a"]
+		if err := d.Open(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.(driver.VideoRecorder).VideoRecord(d.Properties()[0]); err != nil || c.plan.Way != want || c.plan.Reason == "" {
+			t.Errorf("exports %v: %v, %v", exports, c.plan, err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestWishesReachTheDevice(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -384,6 +533,54 @@ func TestSoundIsTheBoxsFormat(t *testing.T) {
 	}
 	if <-ended == nil {
 		t.Error("Read gave sound after Close")
+	}
+}
+
+func TestLostSoundComesAsSilence(t *testing.T) {
+	at := func(samples int) time.Duration { return time.Duration(samples) * time.Second / hw.SampleRate }
+	tests := []struct {
+		name   string
+		second time.Duration // stamp of the second chunk; the first has 480 samples
+		gap    []int         // chunks of silence in between
+	}{
+		{"nothing is lost", at(480), nil},
+		{"the card's stamps jitter", at(480) + 4*time.Millisecond, nil},
+		{"and go back", at(470), nil},
+		{"25 ms are lost", at(480 + 1200), []int{480, 480, 240}},
+		{"the clock begins anew", at(480) + time.Hour, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			stamps := []time.Duration{0, tt.second}
+			next := func(pcm []int16) (int, time.Duration, error) {
+				if len(stamps) == 0 {
+					return 0, 0, hw.ErrGone
+				}
+				for i := range pcm {
+					pcm[i] = int16(len(stamps))
+				}
+				stamp := stamps[0]
+				stamps = stamps[1:]
+				return len(pcm) / hw.Channels, stamp, nil
+			}
+			var h hearing
+			want := append(append([]int{480}, tt.gap...), 480)
+			for i, n := range want {
+				c, _, err := h.read(next)
+				if err != nil {
+					t.Fatal(err)
+				}
+				silent := i > 0 && i < len(want)-1
+				if c.ChunkInfo().Len != n || (c.At(n-1, 1).Int() == 0) != silent {
+					t.Errorf("chunk %d: %d samples of %v, want %d, silent %v", i, c.ChunkInfo().Len, c.At(n-1, 1), n, silent)
+				}
+			}
+			for range 2 {
+				if _, _, err := h.read(next); !errors.Is(err, io.EOF) || !errors.Is(err, hw.ErrGone) {
+					t.Errorf("at the end: %v", err)
+				}
+			}
+		})
 	}
 }
 

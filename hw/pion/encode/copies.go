@@ -133,7 +133,7 @@ func sampler(img image.Image) func(x, y int) color.YCbCr {
 		}
 	default:
 		return func(x, y int) color.YCbCr {
-			return color.YCbCrModel.Convert(img.At(x, y)).(color.YCbCr) //nolint:forcetypeassert,errcheck // what the model promises
+			return color.YCbCrModel.Convert(img.At(x, y)).(color.YCbCr) //nolint:errcheck // what the model promises
 		}
 	}
 }
