@@ -3,6 +3,7 @@ package v4l2
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,42 @@ func TestNearest(t *testing.T) {
 	}
 }
 
+func TestPreferenceOfTheEncoder(t *testing.T) {
+	const usb3 = "YUYV 1920x1080 30, NV12 1920x1080 30, MJPG 1920x1080 60, H264 1920x1080 60"
+	tests := []struct{ name, offers, takes, want, chosen string }{
+		{"what it takes first", usb3, "YUYV NV12", "1920x1080 30", "YUYV 1920x1080 30"},
+		{"in its order", usb3, "NV12 YUYV", "1920x1080 30", "NV12 1920x1080 30"},
+		{"what it takes at twice the rate before conversion", "YUYV 1280x720 30, NV12 1280x720 60", "NV12", "1280x720 30", "NV12 1280x720 60"},
+		{"conversion before half the rate", "YUYV 1280x720 30, NV12 1280x720 15", "NV12", "1280x720 30", "YUYV 1280x720 30"},
+		{"conversion before decoding", "MJPG 1280x720 30, YUYV 1280x720 30", "NV12", "1280x720 30", "YUYV 1280x720 30"},
+		{"decoding before half the rate", "MJPG 1280x720 30, YUYV 1280x720 10", "YUYV", "1280x720 30", "MJPG 1280x720 30"},
+		{"a decoder in hardware", "MJPG 1280x720 30, YU12 1280x720 30", "MJPG", "1280x720 30", "MJPG 1280x720 30"},
+		{"H.264 is never preferred", usb3, "H264 NV12", "1920x1080 60", "MJPG 1920x1080 60"},
+		{"H.264 is there for who asks", usb3, "NV12", "H264 1920x1080 60", "H264 1920x1080 60"},
+		{"a format asked for stands above", usb3, "NV12", "YUYV 1920x1080 30", "YUYV 1920x1080 30"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var takes []hw.PixelFormat
+			for s := range strings.FieldsSeq(tt.takes) {
+				takes = append(takes, hw.FourCC(s))
+			}
+			got, err := nearest(parseOffers(t, tt.offers), parseMode(t, tt.want), takes)
+			if want := parseOffers(t, tt.chosen)[0]; err != nil || got != want {
+				t.Errorf("got %s, %v; want %s", got, err, want)
+			}
+		})
+	}
+}
+
+func TestH264IsListedLast(t *testing.T) {
+	offers := parseOffers(t, "H264 3840x2160 60, YUYV 640x480 5, MJPG 1280x720 30")
+	slices.SortStableFunc(offers, better)
+	if got := offers[2].pixel; got != hw.H264 {
+		t.Errorf("%v", offers)
+	}
+}
+
 func TestWhatIsImpossibleNamesWhatThereIs(t *testing.T) {
 	tests := []struct {
 		name   string
@@ -155,6 +192,64 @@ func TestLayout(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+func TestLayoutsThatAreShared(t *testing.T) {
+	type p = hw.PlaneLayout
+	tests := []struct {
+		name, mode string
+		mems       []memPlane
+		want       hw.Layout
+	}{
+		{"packed", "YUYV 848x480", []memPlane{{1728, 829440}}, hw.Layout{Planes: [3]p{{Stride: 1728}}, Sizes: [3]int{829440}}},
+		{"NV12", "NV12 320x180", []memPlane{{320, 90112}}, hw.Layout{Planes: [3]p{{0, 0, 320}, {0, 57600, 320}}, Sizes: [3]int{90112}}},
+		{"I420", "YU12 320x180", []memPlane{{320, 86400}}, hw.Layout{Planes: [3]p{{0, 0, 320}, {0, 57600, 160}, {0, 72000, 160}}, Sizes: [3]int{86400}}},
+		{"NV12 in two memories", "NM12 320x180", []memPlane{{384, 69120}, {384, 34560}}, hw.Layout{Planes: [3]p{{0, 0, 384}, {1, 0, 384}}, Sizes: [3]int{69120, 34560}}},
+		{"JPEG has none", "MJPG 320x180", []memPlane{{0, 100000}}, hw.Layout{}},
+		{"nor has H.264", "H264 320x180", []memPlane{{0, 100000}}, hw.Layout{}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := parseOffers(t, tt.mode)[0]
+			planes, err := layout(o.format, o.Mode, tt.mems)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.want.Sizes[0] > 0 {
+				tt.want.Pixel, tt.want.Width, tt.want.Height = o.pixel, o.Width, o.Height
+			}
+			if got := shared(o.Mode, planes, tt.mems); got != tt.want {
+				t.Errorf("got %+v, want %+v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestEDIDsThatDifferInTheirPlaceOnly(t *testing.T) {
+	ours := NewEDID(EDIDOptions{})
+	change := func(at int, v byte) []byte {
+		b := bytes.Clone(ours)
+		b[at] ^= v
+		b[len(b)-1] ^= v // and the checksum
+		return b
+	}
+	placed := bytes.Index(ours, []byte{3, 12, 0}) + 3
+	tests := []struct {
+		name string
+		have []byte
+		same bool
+	}{
+		{"the same", ours, true},
+		{"none", nil, false},
+		{"half", ours[:128], false},
+		{"another mode", change(128+6, 1), false},
+		{"another place in the tree", change(placed, 0x30), true},
+	}
+	for _, tt := range tests {
+		if got := sameEDID(tt.have, ours); got != tt.same {
+			t.Errorf("%s: %v", tt.name, got)
+		}
 	}
 }
 
