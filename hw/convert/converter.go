@@ -230,11 +230,15 @@ func (c *Converter) Stats() Stats {
 	return c.stats
 }
 
-// Refused returns why pictures that came as dma-bufs are copied, or nil.
-func (c *Converter) Refused() error {
+// CopyReason says, for people, why pictures that came as dma-bufs are copied;
+// "" while they are not.
+func (c *Converter) CopyReason() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.refused
+	if c.refused == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s cannot read them: %v", c.name, c.refused)
 }
 
 // Submit hands over a picture of the layout that the converter was opened for;
