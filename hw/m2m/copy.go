@@ -1,0 +1,224 @@
+package m2m
+
+import (
+	"fmt"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/v4l2"
+	"encoderd.example/hw/yuv"
+)
+
+// shared reports whether any plane of a frame is in a dma-buf. Descriptor 0 is
+// none: it is what literals leave out.
+func shared(f *hw.Frame) bool {
+	for _, p := range f.Planes {
+		if p.FD > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// fdsOf names the memory of a picture.
+func fdsOf(planes []v4l2.PlaneData) (fds [3]int) {
+	for i, p := range planes {
+		fds[i] = p.FD
+	}
+	return fds
+}
+
+// shares returns the memory of a picture as OUTPUT wants it, or nil if the
+// picture does not lie as the driver reads it.
+func (s *session) shares(f *hw.Frame) []v4l2.PlaneData {
+	l := s.raw.layout
+	if f.Pixel != l.Pixel || f.Width != l.Width || f.Height != l.Height {
+		return nil
+	}
+	planes := make([]v4l2.PlaneData, l.Buffers())
+	for i, p := range f.Planes {
+		want := l.Planes[i]
+		if p.FD <= 0 || p.Offset != want.Offset || p.Stride != want.Stride {
+			return nil
+		}
+		d := &planes[want.Buffer]
+		if d.FD != 0 && d.FD != p.FD {
+			return nil
+		}
+		d.FD = p.FD
+	}
+	for b := range planes {
+		size, err := s.node.sys.Size(planes[b].FD)
+		if err != nil || int(size) < l.Sizes[b] {
+			return nil
+		}
+		planes[b].Length, planes[b].Used = int(size), l.Sizes[b]
+	}
+	return planes
+}
+
+// A copier brings pictures into memory that the driver reads: scaled and
+// converted to the coded size and the layout of OUTPUT.
+type copier struct {
+	*session
+
+	pool    hw.Pool // of an OUTPUT queue that imports; made when it is needed
+	taken   [inside]bool
+	convert *yuv.Converter
+}
+
+// A copied picture.
+type copied struct {
+	slot   int // of the OUTPUT queue, as it was asked for
+	own    int // index in the pool, or -1 if it is in the slot's own memory
+	planes []v4l2.PlaneData
+	bytes  int // that the CPU wrote
+}
+
+// copy makes a copy of f with luma in the given range. slot is a free one. The
+// error wraps [hw.ErrUnsupported] if it is the picture that does not fit.
+func (c *copier) copy(slot int, f *hw.Frame, fullRange bool) (copied, error) {
+	out := copied{slot: slot, own: -1}
+	var mem [][]byte
+	if c.in.Imports() {
+		b, err := c.pick(&out)
+		if err != nil {
+			return copied{}, err
+		}
+		mem = b.Mem[:]
+	} else {
+		mem = c.in.Memory(slot)
+		for i := range c.raw.mems {
+			out.planes = append(out.planes, v4l2.PlaneData{Used: c.raw.layout.Sizes[i]})
+		}
+	}
+	var err error
+	if out.bytes, err = c.write(mem, f, fullRange); err != nil {
+		return copied{}, err
+	}
+	if out.own >= 0 {
+		c.taken[out.own] = true
+	}
+	return out, nil
+}
+
+// pick chooses a buffer of the pool.
+func (c *copier) pick(out *copied) (hw.Buffer, error) {
+	if c.pool == nil {
+		p, err := c.node.Allocate(c.raw.layout, inside)
+		if err != nil {
+			return hw.Buffer{}, fmt.Errorf("make memory for copies: %v", err) //nolint:errorlint // it is no fault of the picture, whatever it wraps
+		}
+		c.pool = p
+	}
+	for i, b := range c.pool.Buffers() {
+		if c.taken[i] {
+			continue
+		}
+		out.own = i
+		for j, size := range c.raw.layout.Sizes[:c.raw.mems] {
+			out.planes = append(out.planes, v4l2.PlaneData{FD: b.FDs[j], Length: len(b.Mem[j]), Used: size})
+		}
+		return b, nil
+	}
+	panic("m2m: more pictures inside than allowed")
+}
+
+// free takes back a copy that the driver has read; -1 is none.
+func (c *copier) free(own int) {
+	if own >= 0 {
+		c.taken[own] = false
+	}
+}
+
+func (c *copier) close() error {
+	if c.pool == nil {
+		return nil
+	}
+	return c.pool.Close()
+}
+
+// write copies f into the buffers of a picture and returns how many bytes the
+// CPU wrote.
+func (c *copier) write(mem [][]byte, f *hw.Frame, fullRange bool) (int, error) {
+	l := c.raw.layout
+	dst := make([]hw.Plane, 0, len(l.Planes))
+	for i := range planesOf(l.Pixel) {
+		p := l.Planes[i]
+		dst = append(dst, hw.Plane{Data: mem[p.Buffer][p.Offset:], Stride: p.Stride})
+	}
+	if err := yuv.Whole(f); err != nil {
+		return 0, err
+	}
+	if f.Pixel == l.Pixel && f.Width == l.Width && f.Height == l.Height && f.FullRange == fullRange {
+		return copyPlanes(dst, f.Planes, l)
+	}
+	p, err := c.converted(f, fullRange)
+	if err != nil {
+		return 0, err
+	}
+	if l.Pixel == hw.YUYV {
+		return p.Copied + pack(dst[0], p.Planes, l.Width, l.Height), nil
+	}
+	n, err := copyPlanes(dst, p.Planes, l)
+	return p.Copied + n, err
+}
+
+func planesOf(pixel hw.PixelFormat) int {
+	switch pixel {
+	case hw.NV12:
+		return 2
+	case hw.I420:
+		return 3
+	default:
+		return 1
+	}
+}
+
+// converted returns f in the coded size and, but for YUYV, in the format of
+// OUTPUT.
+func (c *copier) converted(f *hw.Frame, fullRange bool) (yuv.Picture, error) {
+	want := hw.Mode{Pixel: c.raw.layout.Pixel, Width: c.raw.layout.Width, Height: c.raw.layout.Height, FullRange: fullRange}
+	if want.Pixel == hw.YUYV {
+		want.Pixel = hw.NV12
+	}
+	if c.convert == nil || !c.convert.Fits(f.Mode) || c.convert.Mode().FullRange != fullRange {
+		made, err := yuv.New(f.Mode, want)
+		if err != nil {
+			return yuv.Picture{}, err
+		}
+		c.convert = made
+	}
+	return c.convert.Convert(f)
+}
+
+// copyPlanes copies a picture of layout l line by line, or whole planes where
+// both have the same stride.
+func copyPlanes(dst, src []hw.Plane, l hw.Layout) (int, error) {
+	tight, _, err := hw.Mode{Pixel: l.Pixel, Width: l.Width, Height: l.Height}.Layout()
+	if err != nil {
+		return 0, err
+	}
+	total := 0
+	for i, t := range tight {
+		n, rows := t.Stride, lines(l.Pixel, i, l.Height)
+		if dst[i].Stride == src[i].Stride {
+			n, rows = (rows-1)*dst[i].Stride+n, 1
+		}
+		for y := range rows {
+			total += copy(dst[i].Data[y*dst[i].Stride:][:n], src[i].Data[y*src[i].Stride:])
+		}
+	}
+	return total, nil
+}
+
+// pack makes packed 4:2:2 of an NV12 picture of even size.
+func pack(dst hw.Plane, src []hw.Plane, width, height int) int {
+	for y := range height {
+		luma, chroma := src[0].Data[y*src[0].Stride:][:width], src[1].Data[y/2*src[1].Stride:][:width]
+		line := dst.Data[y*dst.Stride:][:2*width]
+		for x, v := range luma {
+			line[2*x], line[2*x+1] = v, chroma[x]
+		}
+	}
+	return 2 * width * height
+}

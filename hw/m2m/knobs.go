@@ -1,0 +1,196 @@
+package m2m
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/v4l2"
+	"encoderd.example/hw/v4l2/uapi"
+)
+
+// knobs are the controls of an open device. What a driver does not have or
+// refuses is passed over: no two have the same.
+type knobs struct {
+	dev  *v4l2.Device
+	log  *slog.Logger
+	list map[uint32]v4l2.Control
+}
+
+func newKnobs(d *v4l2.Device, log *slog.Logger) (*knobs, error) {
+	list, err := d.Controls()
+	if err != nil {
+		return nil, err
+	}
+	k := &knobs{d, log, map[uint32]v4l2.Control{}}
+	for _, c := range list {
+		k.list[c.ID] = c
+	}
+	return k, nil
+}
+
+func (k *knobs) has(id uint32) bool {
+	_, ok := k.list[id]
+	return ok
+}
+
+// set turns a knob as near to v as it goes and reports whether the driver took
+// it. The error says that the device is gone or broken.
+func (k *knobs) set(id uint32, v int64) (bool, error) {
+	c, ok := k.list[id]
+	if !ok || c.Flags&uapi.CtrlFlagReadOnly != 0 {
+		return false, nil
+	}
+	if c.Type == uapi.CtrlTypeInteger || c.Type == uapi.CtrlTypeInteger64 {
+		v = nearest(v, c)
+	}
+	err := k.dev.SetControl(id, v)
+	if errors.Is(err, hw.ErrUnsupported) || errors.Is(err, hw.ErrBusy) {
+		k.log.Debug("the driver refuses a setting", "control", c.Name, "value", v, "err", err)
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// nearest moves v into the limits of a control and onto its steps.
+func nearest(v int64, c v4l2.Control) int64 {
+	v = min(max(v, c.Min), c.Max)
+	if c.Step > 1 {
+		v = c.Min + (v-c.Min)/c.Step*c.Step
+	}
+	return v
+}
+
+// value reads a knob, or returns other if it cannot be read.
+func (k *knobs) value(id uint32, other int64) (int64, error) {
+	if !k.has(id) {
+		return other, nil
+	}
+	v, err := k.dev.GetControl(id)
+	if err != nil {
+		return other, tolerate(err)
+	}
+	return v, nil
+}
+
+// A setting is one knob and what it is turned to.
+type setting struct {
+	id uint32
+	to int64
+}
+
+// setAll turns knobs in order.
+func (k *knobs) setAll(settings ...setting) error {
+	for _, s := range settings {
+		if _, err := k.set(s.id, s.to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// configure sets everything that is set once. Of the defaults of drivers none
+// can be trusted: there are bit rate 0, level 1.0 and rate control off.
+func (k *knobs) configure(q quirks, cfg hw.EncoderConfig) (profile, error) {
+	err := k.setAll(
+		setting{uapi.CIDFrameRCEnable, 1},
+		setting{uapi.CIDMBRCEnable, 1},
+		setting{uapi.CIDBitrateMode, q.bitrateMode},
+		setting{uapi.CIDBFrames, 0},
+		setting{uapi.CIDGOPSize, int64(cfg.GOP)},
+		setting{uapi.CIDH264IPeriod, int64(cfg.GOP)},
+	)
+	if err != nil {
+		return profile{}, err
+	}
+	if err := k.bitrate(cfg.Bitrate); err != nil {
+		return profile{}, err
+	}
+	p, err := k.profile(cfg.Profile)
+	if err != nil {
+		return profile{}, err
+	}
+	if err := k.level(cfg, p); err != nil {
+		return profile{}, err
+	}
+	entropy := int64(uapi.H264EntropyCAVLC)
+	if p.cabac {
+		entropy = uapi.H264EntropyCABAC
+	}
+	return p, k.setAll(
+		setting{uapi.CIDH264EntropyMode, entropy},
+		setting{uapi.CIDH264MinQP, q.minQP},
+		setting{uapi.CIDH264MaxQP, q.maxQP},
+		setting{uapi.CIDHeaderMode, uapi.HeaderModeJoined},
+		setting{uapi.CIDRepeatSeqHeader, 1},
+		setting{uapi.CIDPrependSPSPPSToIDR, 1},
+		setting{uapi.CIDAUDelimiter, 0},
+	)
+}
+
+// bitrate sets the target and, where the driver has one, the peak, which may
+// never be lower: so before a target that rises, and after one that falls.
+func (k *knobs) bitrate(bps int) error {
+	return k.setAll(
+		setting{uapi.CIDBitratePeak, int64(bps)},
+		setting{uapi.CIDBitrate, int64(bps)},
+		setting{uapi.CIDBitratePeak, int64(bps)},
+	)
+}
+
+// profile sets the profile of that name, or for "" the best that the driver
+// takes, and returns it.
+func (k *knobs) profile(name string) (profile, error) {
+	first, err := profileNamed(name)
+	if err != nil {
+		return profile{}, err
+	}
+	if !k.has(uapi.CIDH264Profile) {
+		return first, nil
+	}
+	for _, p := range profiles {
+		if name != "" && p.name != name {
+			continue
+		}
+		if ok, err := k.oneOf(uapi.CIDH264Profile, p.menu); ok || err != nil {
+			return p, err
+		}
+	}
+	return profile{}, fmt.Errorf("profile %q: %w", first.name, hw.ErrUnsupported)
+}
+
+// oneOf sets a menu to the first entry that the driver takes and keeps.
+func (k *knobs) oneOf(id uint32, entries []int64) (bool, error) {
+	for _, v := range entries {
+		took, err := k.set(id, v)
+		if err != nil {
+			return false, err
+		}
+		got, err := k.value(id, v)
+		if err != nil {
+			return false, err
+		}
+		if took && got == v {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// level sets the lowest level that carries cfg. Too low a level stops some
+// drivers from starting, and they clamp silently.
+func (k *knobs) level(cfg hw.EncoderConfig, p profile) error {
+	l, err := levelFor(cfg.Width, cfg.Height, cfg.FPS, cfg.Bitrate, p)
+	if err != nil {
+		return err
+	}
+	if _, err := k.set(uapi.CIDH264Level, l.menu); err != nil {
+		return err
+	}
+	got, err := k.value(uapi.CIDH264Level, l.menu)
+	if err == nil && got < l.menu {
+		k.log.Warn("the encoder does not reach the level of H.264 that its task needs", "want", l.menu, "got", got)
+	}
+	return err
+}

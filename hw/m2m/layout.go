@@ -1,0 +1,218 @@
+package m2m
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/v4l2"
+	"encoderd.example/hw/v4l2/uapi"
+)
+
+// A format is a four-character code of a raw picture.
+type format struct {
+	code  hw.PixelFormat // what the driver calls it
+	pixel hw.PixelFormat // what we call it
+	mems  int            // memory planes: one, or one for each plane of the picture
+}
+
+// formats in order of preference: what needs least memory first, and what lies
+// in one piece, since pictures mostly do.
+var formats = []format{
+	{hw.NV12, hw.NV12, 1},
+	{hw.FourCC("NM12"), hw.NV12, 2},
+	{hw.I420, hw.I420, 1},
+	{hw.FourCC("YM12"), hw.I420, 3},
+	{hw.YUYV, hw.YUYV, 1},
+}
+
+// The colours that we tell the driver (enum v4l2_colorspace, v4l2_xfer_func,
+// v4l2_ycbcr_encoding): BT.709.
+const (
+	colorspace709 = 3
+	transfer709   = 1
+	encoding709   = 2
+)
+
+// Takes implements [hw.Importer].
+func (n *node) Takes() []hw.PixelFormat {
+	var list []hw.PixelFormat
+	for _, f := range n.takes {
+		if !slices.Contains(list, f.pixel) {
+			list = append(list, f.pixel)
+		}
+	}
+	return list
+}
+
+// candidates returns the codes for pictures of src, the likeliest to be read in
+// place first.
+func (n *node) candidates(src hw.Layout) []format {
+	var list []format
+	for _, f := range n.takes {
+		if f.pixel == src.Pixel {
+			list = append(list, f)
+		}
+	}
+	if src.Buffers() > 1 {
+		slices.SortStableFunc(list, func(a, b format) int { return b.mems - a.mems })
+	}
+	return list
+}
+
+// nearest sets the raw format of an open device to the one nearest to src and
+// returns what was granted. The coded format is set before, because it may
+// reset the other.
+func (n *node) nearest(d *v4l2.Device, src hw.Layout) (granted, error) {
+	var best granted
+	var errs []error
+	for _, f := range n.candidates(src) {
+		g, err := n.set(d, f, src)
+		switch {
+		case errors.Is(err, hw.ErrGone):
+			return granted{}, err
+		case err != nil:
+			errs = append(errs, err)
+		case g.layout.Reads(src):
+			return g, nil
+		case best.layout.Pixel == 0:
+			best = g
+		}
+	}
+	if best.layout.Pixel == 0 {
+		return granted{}, fmt.Errorf("%s takes no pictures of %s: %w", n.name, src, errors.Join(append(errs, hw.ErrUnsupported)...))
+	}
+	// The last one that was tried is set, which need not be the best.
+	return n.set(d, best.format, src)
+}
+
+// A granted is the raw format that a driver has set.
+type granted struct {
+	format
+	layout        hw.Layout
+	width, height int // of the buffer: the picture may be smaller
+}
+
+// set asks for pictures of src in the form f.
+func (n *node) set(d *v4l2.Device, f format, src hw.Layout) (granted, error) {
+	var wish uapi.Format
+	n.wishRaw(&wish, f, src)
+	if err := v4l2.Ioctl(d, "set the raw format of", uapi.SetFmt, &wish); err != nil {
+		return granted{}, err
+	}
+	g, err := n.readRaw(&wish, f, src)
+	if err != nil {
+		return granted{}, fmt.Errorf("set %s to %s: %w", d.Path(), src, err)
+	}
+	return g, nil
+}
+
+func (n *node) wishRaw(wish *uapi.Format, f format, src hw.Layout) {
+	*wish = uapi.Format{Type: n.raw}
+	if !n.split {
+		p := wish.Pix()
+		p.PixelFormat, p.Width, p.Height, p.Field = uint32(f.code), uint32(src.Width), uint32(src.Height), uapi.FieldNone
+		p.BytesPerLine = uint32(src.Planes[0].Stride)
+		p.Colorspace, p.XferFunc, p.YCbCrEnc, p.Quantization = colorspace709, transfer709, encoding709, uapi.QuantizationLimit
+		return
+	}
+	p := wish.PixMP()
+	p.PixelFormat, p.Width, p.Height, p.Field = uint32(f.code), uint32(src.Width), uint32(src.Height), uapi.FieldNone
+	p.NumPlanes = uint8(f.mems)
+	for i := range f.mems {
+		p.Planes[i].BytesPerLine = uint32(src.Planes[i].Stride)
+	}
+	p.Colorspace, p.XferFunc, p.YCbCrEnc, p.Quantization = colorspace709, transfer709, encoding709, uapi.QuantizationLimit
+}
+
+// readRaw reads what the driver granted for pictures of src in the form f.
+func (n *node) readRaw(got *uapi.Format, f format, src hw.Layout) (granted, error) {
+	code, width, height := got.Pix().PixelFormat, int(got.Pix().Width), int(got.Pix().Height) // at the same places in both views
+	mems, strides, sizes := 1, [3]int{int(got.Pix().BytesPerLine)}, [3]int{int(got.Pix().SizeImage)}
+	if n.split {
+		p := got.PixMP()
+		mems = int(p.NumPlanes)
+		for i := range min(mems, f.mems) {
+			strides[i], sizes[i] = int(p.Planes[i].BytesPerLine), int(p.Planes[i].SizeImage)
+		}
+	}
+	switch {
+	case hw.PixelFormat(code) != f.code:
+		return granted{}, fmt.Errorf("the driver gives %s instead of %s: %w", hw.PixelFormat(code), f.code, hw.ErrUnsupported)
+	case mems != f.mems:
+		return granted{}, fmt.Errorf("the driver gives %d memory planes instead of %d: %w", mems, f.mems, hw.ErrUnsupported)
+	case width < src.Width || height < src.Height:
+		return granted{}, fmt.Errorf("the driver codes at most %dx%d: %w", width, height, hw.ErrUnsupported)
+	}
+	return place(f, src, width, height, strides, sizes)
+}
+
+// place says where the planes of a picture lie in buffers of width × height
+// (Linux user-space API, part I, "Planar YUV formats").
+func place(f format, src hw.Layout, width, height int, strides, sizes [3]int) (granted, error) {
+	l := hw.Layout{Pixel: f.pixel, Width: src.Width, Height: src.Height, Sizes: sizes}
+	tight, _, err := hw.Mode{Pixel: f.pixel, Width: width, Height: height}.Layout()
+	if err != nil {
+		return granted{}, err
+	}
+	end := [3]int{}
+	for i, t := range tight {
+		b := min(i, f.mems-1)
+		p := hw.PlaneLayout{Buffer: b, Offset: end[b], Stride: max(strides[b], tight[b].Stride)}
+		if i > b && len(tight) == 3 {
+			p.Stride = p.Stride / 2
+		}
+		end[b] += p.Stride * lines(f.pixel, i, height)
+		if end[b] > sizes[b] {
+			return granted{}, fmt.Errorf("the driver grants %d bytes, plane %d ends at %d, its lines have %d: %w", sizes[b], i, end[b], t.Stride, hw.ErrUnsupported)
+		}
+		l.Planes[i] = p
+	}
+	return granted{f, l, width, height}, nil
+}
+
+// lines returns the height of a plane.
+func lines(pixel hw.PixelFormat, plane, height int) int {
+	if plane > 0 && pixel != hw.I422 {
+		return (height + 1) / 2
+	}
+	return height
+}
+
+// setCoded asks for H.264 of a picture size, before the raw format: drivers
+// reset that one, and some take the size from here.
+func (n *node) setCoded(d *v4l2.Device, width, height int) error {
+	f := uapi.Format{Type: n.coded}
+	room := uint32(max(smallestBuffer, width*height*3/4))
+	if n.split {
+		p := f.PixMP()
+		p.PixelFormat, p.Width, p.Height, p.Field, p.NumPlanes = uint32(hw.H264), uint32(width), uint32(height), uapi.FieldNone, 1
+		p.Planes[0].SizeImage = room
+	} else {
+		p := f.Pix()
+		p.PixelFormat, p.Width, p.Height, p.Field, p.SizeImage = uint32(hw.H264), uint32(width), uint32(height), uapi.FieldNone, room
+	}
+	if err := v4l2.Ioctl(d, "set the coded format of", uapi.SetFmt, &f); err != nil {
+		return err
+	}
+	if got := hw.PixelFormat(f.Pix().PixelFormat); got != hw.H264 {
+		return fmt.Errorf("%s codes %s, not H.264: its firmware lacks it: %w", d.Path(), got, hw.ErrUnsupported)
+	}
+	return nil
+}
+
+// smallestBuffer holds any coded picture that is not a large one. A picture
+// that exceeds its buffer comes out split or spoilt.
+const smallestBuffer = 3 << 19
+
+// tolerate drops the complaint of a driver that it does not know a call or a
+// value.
+func tolerate(err error) error {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOTTY) || errors.Is(err, hw.ErrUnsupported) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,215 @@
+// Package m2m drives the stateful H.264 encoders of chips through V4L2's
+// memory-to-memory interface: one node with two queues. OUTPUT takes raw
+// pictures, CAPTURE gives the bitstream.
+//
+//	Submit ─► inbox ─► copy, if it must be ─► OUTPUT ─► driver ─► CAPTURE ─► join ─► Next
+//	             └──────────── one goroutine that owns the device ──────────┘
+//
+// The two queues are never paired: encoders of this kind swallow pictures, put
+// headers and parts of a picture into buffers of their own, and set flags
+// wrongly. What comes out is known by its stamp and by its NAL units only.
+//
+// Memory: a picture in dma-bufs that the driver can read in place stays where
+// it is, retained until the driver has read it. All others are copied into a
+// few buffers that the device itself allocates. The bitstream is copied once,
+// out of memory that may not be cached, into the unit that goes out.
+//
+// Only H.264 is offered. Every parameter set is rewritten, because most drivers
+// say neither colours nor that pictures come in order.
+package m2m
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/v4l2"
+	"encoderd.example/hw/v4l2/uapi"
+	"encoderd.example/stream"
+)
+
+// classDir is where the kernel lists video nodes.
+const classDir = "sys/class/video4linux"
+
+// A Finder lists encoders.
+type Finder struct {
+	// Root is the file system with /sys, os.DirFS("/") on a box.
+	Root fs.FS
+	// Sys is how devices are reached, v4l2.Kernel{} on a box.
+	Sys v4l2.Sys
+	Log *slog.Logger
+}
+
+// Encoders returns the H.264 encoders that are there now, in the order of
+// their nodes: "v4l2:" and the driver's name, with "#2" and so on after those
+// that have the same. Nodes that cannot be asked make an error beside the list
+// of the others. No node is kept open.
+func (f Finder) Encoders() ([]hw.EncoderDriver, error) {
+	names, err := f.nodes()
+	if err != nil {
+		return nil, err
+	}
+	var drivers []hw.EncoderDriver
+	var errs []error
+	twins := map[string]int{}
+	for _, name := range names {
+		n, err := f.node("/dev/" + name)
+		switch {
+		case errors.Is(err, hw.ErrGone): // unplugged since
+		case err != nil:
+			errs = append(errs, err)
+		case n != nil:
+			twins[n.name]++
+			if nth := twins[n.name]; nth > 1 {
+				n.name = fmt.Sprintf("%s#%d", n.name, nth)
+			}
+			drivers = append(drivers, n.encoder())
+		}
+	}
+	return drivers, errors.Join(errs...)
+}
+
+// nodes returns the video nodes, video2 before video10.
+func (f Finder) nodes() ([]string, error) {
+	entries, err := fs.ReadDir(f.Root, classDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // no video driver is loaded
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list video nodes: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "video") {
+			names = append(names, e.Name())
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	})
+	return names, nil
+}
+
+// node returns the encoder behind a node, or nil if it is none.
+func (f Finder) node(path string) (_ *node, err error) {
+	d, err := v4l2.OpenDevice(f.Sys, path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	info, err := d.Info()
+	if err != nil {
+		return nil, err
+	}
+	n := &node{sys: f.Sys, path: path, name: "v4l2:" + info.Driver, quirks: quirksOf(info.Driver), log: f.Log}
+	switch {
+	case info.Caps&uapi.CapStreaming == 0:
+		return nil, nil
+	case info.Caps&uapi.CapVideoM2MMplane != 0:
+		n.coded, n.raw, n.split = uapi.BufTypeVideoCaptureMplane, uapi.BufTypeVideoOutputMplane, true
+	case info.Caps&uapi.CapVideoM2M != 0:
+		n.coded, n.raw = uapi.BufTypeVideoCapture, uapi.BufTypeVideoOutput
+	default:
+		return nil, nil
+	}
+	if n.takes, err = listRaw(d, n.raw); err != nil || len(n.takes) == 0 {
+		return nil, err
+	}
+	codes, err := codesH264(d, n.coded)
+	if err != nil || !codes {
+		return nil, err
+	}
+	return n, nil
+}
+
+// listRaw returns the raw formats that we can fill, in our order.
+func listRaw(d *v4l2.Device, typ uint32) ([]format, error) {
+	offered := map[hw.PixelFormat]bool{}
+	err := eachFormat(d, typ, func(f *uapi.FmtDesc) { offered[hw.PixelFormat(f.PixelFormat)] = true })
+	var usable []format
+	for _, f := range formats {
+		if offered[f.code] {
+			usable = append(usable, f)
+		}
+	}
+	return usable, err
+}
+
+func codesH264(d *v4l2.Device, typ uint32) (found bool, err error) {
+	err = eachFormat(d, typ, func(f *uapi.FmtDesc) {
+		found = found || hw.PixelFormat(f.PixelFormat) == hw.H264 && f.Flags&uapi.FmtFlagCompressed != 0
+	})
+	return found, err
+}
+
+// maxFormats bounds the walk of drivers whose lists never end.
+const maxFormats = 256
+
+func eachFormat(d *v4l2.Device, typ uint32, told func(*uapi.FmtDesc)) error {
+	for i := range uint32(maxFormats) {
+		f := uapi.FmtDesc{Index: i, Type: typ}
+		if err := v4l2.Ioctl(d, "list the formats of", uapi.EnumFmt, &f); err != nil {
+			return tolerate(err)
+		}
+		told(&f)
+	}
+	return nil
+}
+
+// A node is the device node of an encoder. It holds no descriptor and may be
+// used from any goroutine.
+type node struct {
+	sys        v4l2.Sys
+	path       string
+	name       string // "v4l2:vh264enc"
+	quirks     quirks
+	log        *slog.Logger
+	coded, raw uint32   // buffer types of its queues
+	split      bool     // the multi-planar API
+	takes      []format // raw formats, the best first
+}
+
+// encoder describes n for the rest of the box.
+func (n *node) encoder() hw.EncoderDriver {
+	return hw.EncoderDriver{
+		Name:     n.name,
+		Hardware: true,
+		Codecs:   []stream.Codec{stream.H264},
+		Open: func(cfg hw.EncoderConfig) (hw.Encoder, error) {
+			e, err := open(n, cfg)
+			if err != nil {
+				return nil, err
+			}
+			return e, nil
+		},
+		Importer: n,
+		Budget:   n.quirks.budget,
+	}
+}
+
+// open opens the device. What is gone is missing too: an encoder is no camera
+// that somebody plugs in again.
+func (n *node) open() (*v4l2.Device, error) {
+	d, err := v4l2.OpenDevice(n.sys, n.path)
+	if errors.Is(err, hw.ErrGone) {
+		return nil, fmt.Errorf("%s: %w: %w", n.name, hw.ErrMissing, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", n.name, err)
+	}
+	return d, nil
+}
+
+// planes is what v4l2.NewQueue wants to know of a queue with so many memory
+// planes.
+func (n *node) planes(count int) int {
+	if n.split {
+		return count
+	}
+	return 0
+}
