@@ -27,6 +27,10 @@ var cameraChecks = []struct {
 	{"Close ends a waiting Read", closesRead},
 	{"a second Open leaves the first alone", opensTwice},
 	{"can be opened again after Close", reopens},
+	{"buffers are shared as planned", sharesBuffers},
+	{"what cannot be shared is copied, and the plan says why", copiesInstead},
+	{"a preference makes no other camera of it", keepsItsName},
+	{"waiting for a signal ends with its context", endsWaitForSignal},
 }
 
 func cameras(t *testing.T, newBoard func() hw.Board) {
@@ -257,6 +261,133 @@ func reopens(t *testing.T, c hw.Camera) {
 		read(t, s).Release()
 		closeStream(t, s)
 	}
+}
+
+// openShared opens a small mode with the plan that decide makes.
+func openShared(t *testing.T, c hw.SharingCamera, decide func(hw.BufferSource) hw.BufferPlan) hw.SharedStream {
+	t.Helper()
+	want := hw.Mode{Width: 640, Height: 360, FPS: hw.Rate{Num: 30, Den: 1}}
+	asked := 0
+	s := must[hw.SharedStream](t, "open shared")(c.OpenShared(t.Context(), want, func(src hw.BufferSource) hw.BufferPlan {
+		asked++
+		checkSource(t, src)
+		return decide(src)
+	}))
+	if asked != 1 {
+		t.Errorf("decide was called %d times", asked)
+	}
+	return s
+}
+
+func checkSource(t *testing.T, src hw.BufferSource) {
+	t.Helper()
+	if src.Driver == "" || !src.Exports && src.Private == "" {
+		t.Errorf("driver %q, exports: %v (%q)", src.Driver, src.Exports, src.Private)
+	}
+	l := src.Layout
+	if l == (hw.Layout{}) {
+		if _, _, err := src.Mode.Layout(); err == nil {
+			t.Errorf("no layout of %s", src.Mode)
+		}
+		return
+	}
+	if l.Pixel != src.Mode.Pixel || l.Width != src.Mode.Width || l.Height != src.Mode.Height || l.Buffers() == 0 || !l.Reads(l) {
+		t.Errorf("the layout of %s is %+v", src.Mode, l)
+	}
+}
+
+func sharesBuffers(t *testing.T, c hw.Camera) {
+	sharing, ok := c.(hw.SharingCamera)
+	if !ok {
+		return
+	}
+	var source hw.BufferSource
+	s := openShared(t, sharing, func(src hw.BufferSource) hw.BufferPlan {
+		source = src
+		if src.Exports {
+			return hw.BufferPlan{Way: hw.Export, Reason: "the suite reads it"}
+		}
+		return hw.BufferPlan{Way: hw.Copy, Reason: "the suite has no better way"}
+	})
+	defer closeStream(t, s)
+	if s.Plan().Reason == "" || source.Exports != (s.Plan().Way == hw.Export) {
+		t.Errorf("the camera says %+v, its stream %s", source, s.Plan())
+	}
+	for range 4 {
+		f := read(t, s)
+		if f.Mode != source.Mode {
+			t.Errorf("frame is %s, granted was %s", f.Mode, source.Mode)
+		}
+		checkPlanes(t, f)
+		checkPlaces(t, f, source)
+		f.Release()
+	}
+}
+
+// checkPlaces checks that a shared frame lies where the layout says, and one
+// that is not shared names no dma-buf.
+func checkPlaces(t *testing.T, f *hw.Frame, src hw.BufferSource) {
+	t.Helper()
+	for i, p := range f.Planes {
+		if !src.Exports {
+			if p.FD != -1 {
+				t.Errorf("plane %d of a frame that is not shared is in dma-buf %d", i, p.FD)
+			}
+			continue
+		}
+		at := src.Layout.Planes[i]
+		if p.FD < 0 || p.Offset != at.Offset || p.Stride != at.Stride {
+			t.Errorf("plane %d: byte %d of dma-buf %d, stride %d; the layout says %+v", i, p.Offset, p.FD, p.Stride, at)
+		}
+	}
+}
+
+func copiesInstead(t *testing.T, c hw.Camera) {
+	sharing, ok := c.(hw.SharingCamera)
+	if !ok {
+		return
+	}
+	s := openShared(t, sharing, func(hw.BufferSource) hw.BufferPlan {
+		return hw.BufferPlan{Way: hw.Import, Reason: "into a pool that is not there"}
+	})
+	defer closeStream(t, s)
+	if p := s.Plan(); p.Way != hw.Copy || p.Reason == "" || p.Pool != nil {
+		t.Errorf("the plan is %s", p)
+	}
+	f := read(t, s)
+	checkPlanes(t, f)
+	f.Release()
+}
+
+func keepsItsName(t *testing.T, c hw.Camera) {
+	preferring, ok := c.(hw.PreferringCamera)
+	if !ok {
+		return
+	}
+	other := preferring.Preferring([]hw.PixelFormat{hw.H264, hw.I420, hw.YUYV})
+	if other.ID() != c.ID() || other.Name() != c.Name() {
+		t.Errorf("%s %q became %s %q", c.ID(), c.Name(), other.ID(), other.Name())
+	}
+	s := must[hw.CameraStream](t, "open")(other.Open(t.Context(), hw.Mode{}))
+	defer closeStream(t, s)
+	if s.Mode().Pixel == hw.H264 {
+		t.Error("H.264 comes without a wish for it")
+	}
+	read(t, s).Release()
+}
+
+func endsWaitForSignal(t *testing.T, c hw.Camera) {
+	waiting, ok := c.(hw.SignalCamera)
+	if !ok {
+		return
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	within(t, "AwaitSignal", func() {
+		if err := waiting.AwaitSignal(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("waiting ends with %v", err)
+		}
+	})
 }
 
 func replugsCamera(t *testing.T, b hw.Board) {
