@@ -57,19 +57,27 @@ type Daemon struct {
 	cell     status.Cell[status.Box]
 	start    time.Time
 
+	source  status.Cell[source]   // what comes in
+	readers status.Cell[struct{}] // its version counts changes of encoders
+	calls   calls                 // into drivers, that did not come back
+
 	// changed holds a token while config or wishes differ from what runs.
 	changed chan struct{}
 	saving  sync.Mutex // held while the wishes are written
 
-	mu         sync.Mutex
-	config     config.Config
-	wanted     Wanted
-	renditions map[string]*stream.Rendition
-	retired    []*stream.Rendition // to be closed once nobody writes to them
-	tracks     string              // what the renditions carry
-	services   map[string]*service
-	notes      notes
-	identify   time.Time // until when the lamps say "it is me"
+	mu      sync.Mutex
+	config  config.Config
+	wanted  Wanted
+	drivers []hw.EncoderDriver   // that are there now
+	placed  map[string]placement // by rendition
+	// encoderTrouble is what the last search for encoders complained of.
+	encoderTrouble string
+	renditions     map[string]*stream.Rendition
+	retired        []*stream.Rendition // to be closed once nobody writes to them
+	tracks         string              // what the renditions carry
+	services       map[string]*service
+	notes          notes
+	identify       time.Time // until when the lamps say "it is me"
 }
 
 // service is what the group last said about one service.
@@ -98,6 +106,7 @@ func New(o Options) *Daemon {
 		services:   map[string]*service{},
 		notes:      newNotes(),
 	}
+	d.devices.encoders = d.findEncoders
 	d.mixer.muted.Store(wanted.Muted)
 	d.group.Log = o.Log
 	d.group.Report = d.noteService
@@ -111,6 +120,7 @@ func New(o Options) *Daemon {
 func (d *Daemon) Run(ctx context.Context) error {
 	living, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
+	d.findEncoders()
 	var report sync.WaitGroup
 	report.Go(func() { d.report(living) })
 	d.follow(ctx, living)
@@ -153,11 +163,13 @@ func (d *Daemon) change() {
 // move makes the running services those that config and wishes ask for.
 func (d *Daemon) move(ctx context.Context) {
 	d.mu.Lock()
-	c, w := d.config, d.wanted
+	c, w, b := d.config, d.wanted, d.Board
 	w.Outputs, w.Restarts = maps.Clone(w.Outputs), maps.Clone(w.Restarts)
+	b.Encoders = d.drivers
+	d.placed = placements(c, b.Encoders)
 	d.mu.Unlock()
 	d.turnKnobs(c)
-	services := plan(c, d.Board, w)
+	services := plan(c, b, w)
 	for i := range services {
 		d.bind(&services[i])
 	}

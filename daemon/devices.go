@@ -19,6 +19,7 @@ type devices struct {
 	board    hw.Board
 	registry *pion.Registry
 	log      *slog.Logger
+	encoders func()                // looks for encoders; it may be slow
 	scans    status.Cell[struct{}] // its version counts scans
 
 	mu      sync.Mutex // held while scanning
@@ -53,6 +54,7 @@ func (d *devices) run(ctx context.Context, live func()) error {
 			return d.registry.Sync(nil, nil)
 		}
 		d.scan()
+		d.encoders()
 	}
 }
 

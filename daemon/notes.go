@@ -34,6 +34,11 @@ type encoderNote struct {
 	past    hw.EncoderStats
 	frames  atomic.Uint64
 	bytes   atomic.Uint64
+	steps   atomic.Uint64 // taken about an encoder that hangs
+
+	buffers    hw.BufferPlan
+	fallback   string // why another encoder is in use than the first, or ""
+	recovering bool   // an encoder that hung is being brought back
 
 	frameRate, byteRate rate
 }
@@ -120,11 +125,33 @@ func (d *Daemon) noteEncoder(rendition string, driver hw.EncoderDriver, e hw.Enc
 		n = &encoderNote{}
 		d.notes.encoders[rendition] = n
 	}
+	if n.driver.Name != driver.Name {
+		d.readers.Update(func(*struct{}) {})
+	}
 	n.driver, n.encoder, n.target = driver, e, bitrate
 	if r, ok := d.config.Rendition(rendition); ok {
 		d.turn(n, r) // it may have changed while the encoder was opened
 	}
 	return n
+}
+
+// noteBuffers takes in how pictures get to an encoder, and why it is not the
+// first one of its rendition.
+func (d *Daemon) noteBuffers(n *encoderNote, plan hw.BufferPlan, fallback string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n.buffers, n.fallback = plan, fallback
+	d.notes.kick()
+}
+
+// noteRecovering says whether an encoder hangs.
+func (d *Daemon) noteRecovering(n *encoderNote, yes bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n.recovering != yes {
+		n.recovering = yes
+		d.notes.kick()
+	}
 }
 
 // noteEncoderEnd says that the encoder is about to be closed.

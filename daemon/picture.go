@@ -110,11 +110,20 @@ func (h *hub) shot(ctx context.Context) (*hw.Frame, error) {
 	}
 }
 
+// What a busy machine or an uneven camera may delay a frame beyond two frames'
+// time before the slate comes.
+const (
+	leastMargin = 5 * time.Millisecond
+	mostMargin  = 100 * time.Millisecond
+	// firstJitter is what a camera is trusted with before it is known.
+	firstJitter = mostMargin / 4
+)
+
 // patience is how long frames may stay away before the slate comes: two
 // frames, measured at the rate at which they came, because a camera in the
-// dark halves its rate, plus what a busy machine may delay.
-func patience(period time.Duration) time.Duration {
-	return 2*period + 100*time.Millisecond
+// dark halves its rate, and as much more as they came unevenly.
+func patience(period, jitter time.Duration) time.Duration {
+	return 2*period + min(max(4*jitter, leastMargin), mostMargin)
 }
 
 // run forwards frames until ctx ends.
@@ -123,7 +132,7 @@ func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
 	if err != nil {
 		return err
 	}
-	v := &view{hub: h, period: c.FPS.Period(), measured: c.FPS.Period()}
+	v := &view{hub: h, period: c.FPS.Period(), measured: c.FPS.Period(), jitter: firstJitter}
 	defer h.drain()
 	timer := time.NewTimer(0) // a box without a camera shows the slate at once
 	defer timer.Stop()
@@ -131,12 +140,12 @@ func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
 	for {
 		select {
 		case f := <-h.frames:
-			v.camera(f)
-			timer.Reset(patience(v.measured))
+			timer.Reset(v.camera(f))
 		case <-h.gone:
+			v.gone()
 			timer.Reset(0)
 		case <-timer.C:
-			timer.Reset(v.slate(slate))
+			timer.Reset(v.late(slate))
 		case <-ctx.Done():
 			return nil
 		}
@@ -166,15 +175,20 @@ type view struct {
 	hub      *hub
 	period   time.Duration // as configured
 	measured time.Duration // between camera frames, smoothed
+	jitter   time.Duration // of their arrival, at its worst lately
 	last     time.Duration // stamp of the last frame that passed
 	cam      time.Duration // stamp of the last camera frame
+	arrived  time.Time     // when it came; zero once the camera is gone
+	due      time.Time     // when the slate is to come in its place
 	onSlate  bool
 	next     time.Time // of the next slate frame
 }
 
-// camera passes a camera's frame on and releases it.
-func (v *view) camera(f *hw.Frame) {
+// camera passes a camera's frame on, releases it, and returns how long the next
+// one may take.
+func (v *view) camera(f *hw.Frame) time.Duration {
 	defer f.Release()
+	v.arrive(time.Now())
 	if d := f.Stamp - v.cam; v.cam > 0 && d > 0 && d < time.Second {
 		v.measured += (d - v.measured) / 16
 	}
@@ -186,13 +200,41 @@ func (v *view) camera(f *hw.Frame) {
 	}
 	v.hub.setSignal(true)
 	v.pass(f)
+	wait := patience(v.measured, v.jitter)
+	v.due = time.Now().Add(wait)
+	return wait
+}
+
+// arrive measures how unevenly frames come. The worst counts, and is forgotten
+// slowly: one late frame says that more may follow.
+func (v *view) arrive(now time.Time) {
+	if !v.arrived.IsZero() {
+		off := (now.Sub(v.arrived) - v.measured).Abs()
+		v.jitter = max(v.jitter-v.jitter/64, min(off, mostMargin))
+	}
+	v.arrived = now
+}
+
+// gone says that the camera is known to be lost.
+func (v *view) gone() { v.due = time.Time{} }
+
+// late is called when frames stay away; it returns the time until the next
+// call. A timer that fires late itself says that this machine is busy, and that
+// the frame may be on its way.
+func (v *view) late(s *picture.Slate) time.Duration {
+	if behind := time.Since(v.due); !v.onSlate && !v.due.IsZero() && behind > leastMargin {
+		v.due = time.Time{}
+		v.jitter = max(v.jitter, min(behind, mostMargin))
+		return min(behind, mostMargin)
+	}
+	return v.slate(s)
 }
 
 // slate passes a slate and returns the time until the next.
 func (v *view) slate(s *picture.Slate) time.Duration {
 	if !v.onSlate {
 		v.onSlate, v.next = true, time.Now()
-		v.measured = v.period
+		v.measured, v.jitter, v.arrived = v.period, max(v.jitter, firstJitter), time.Time{}
 		v.hub.setSignal(false)
 		v.hub.cut()
 	}

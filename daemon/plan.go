@@ -51,6 +51,7 @@ type (
 	encodeConfig struct {
 		Rendition string
 		Choice    string // auto, hardware, software
+		Drivers   string // names of the encoders it may use, in order
 		Tracks    string
 		hw.EncoderConfig
 	}
@@ -65,10 +66,10 @@ type (
 	panelConfig struct{ Board string }
 )
 
-// plan says which services a config wants on a board, in start order; they stop
-// in reverse, so that the lamps go out last. It is pure, and the only place
-// that knows what depends on what. The services have no Run yet; see
-// [Daemon.bind].
+// plan says which services a config wants on a board whose encoders are all in
+// its Encoders, in start order; they stop in reverse, so that the lamps go out
+// last. It is pure, and the only place that knows what depends on what. The
+// services have no Run yet; see [Daemon.bind].
 //
 // Hardly anything needs another service: the slate stands in for a camera,
 // silence for a microphone, and renditions stay while encoders come and go.
@@ -84,8 +85,10 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 		p.add("mic", micConfig{c.Audio.Source}, "devices")
 		p.add("sound", soundConfig{int(c.Audio.Bitrate)})
 	}
-	for _, r := range c.Renditions {
-		p.add("encode/"+r.Name, p.encode(r))
+	for i, at := range p.place(b.Encoders) {
+		r := p.encode(c.Renditions[i])
+		r.Drivers = strings.Join(at.Drivers, " ")
+		p.add("encode/"+r.Rendition, r)
 	}
 	if c.Serve.RTSP != "" {
 		p.add("rtsp", rtspConfig{c.Serve.RTSP, p.tracks()})
@@ -141,6 +144,15 @@ func (p *planner) encode(r config.Rendition) encodeConfig {
 	}
 }
 
+// place finds encoders for the config's renditions.
+func (p *planner) place(drivers []hw.EncoderDriver) []placement {
+	var list []encodeConfig
+	for _, r := range p.config.Renditions {
+		list = append(list, p.encode(r))
+	}
+	return place(list, drivers)
+}
+
 // A ServicePlan is one line of a plan for people and programs; it holds no
 // secrets.
 type ServicePlan struct {
@@ -149,17 +161,23 @@ type ServicePlan struct {
 	Needs []string `json:"needs"`
 }
 
-// Plan says what a config would run on a board, with everything on air.
-func Plan(c config.Config, b hw.Board) []ServicePlan {
+// Plan says what a config would run on a board with those encoders, with
+// everything on air; see [Encoders].
+func Plan(c config.Config, b hw.Board, drivers []hw.EncoderDriver) []ServicePlan {
 	all := Wanted{Outputs: map[string]bool{}}
 	for _, o := range c.Outputs {
 		all.Outputs[o.Name] = true
 	}
+	b.Encoders = drivers
+	placed := placements(c, drivers)
 	var list []ServicePlan
 	for _, s := range plan(c, b, all) {
 		does := line(s.Config)
 		if s.Name == "sound" {
 			does += soundSettings(c.Audio)
+		}
+		if e, ok := s.Config.(encodeConfig); ok && placed[e.Rendition].Reason != "" {
+			does += "; " + placed[e.Rendition].Reason
 		}
 		list = append(list, ServicePlan{s.Name, does, append([]string{}, s.Needs...)})
 	}
@@ -167,9 +185,9 @@ func Plan(c config.Config, b hw.Board) []ServicePlan {
 }
 
 // Describe returns the plan as text, one service a line.
-func Describe(c config.Config, b hw.Board) string {
+func Describe(c config.Config, b hw.Board, drivers []hw.EncoderDriver) string {
 	var s strings.Builder
-	for _, v := range Plan(c, b) {
+	for _, v := range Plan(c, b, drivers) {
 		fmt.Fprintf(&s, "  %-16s %s\n", v.Name, v.Does)
 	}
 	return s.String()
@@ -189,7 +207,7 @@ func line(conf any) string {
 	case soundConfig:
 		return fmt.Sprintf("aac %d kbit/s", c.Bitrate/1000)
 	case encodeConfig:
-		return fmt.Sprintf("%s %dx%d %.4g fps, key frame every %d, encoder %s", c.Codec, c.Width, c.Height, c.FPS.Float(), c.GOP, c.Choice)
+		return fmt.Sprintf("%s %dx%d %.4g fps, key frame every %d, encoder %s%s", c.Codec, c.Width, c.Height, c.FPS.Float(), c.GOP, c.Choice, byDrivers(c))
 	case pushConfig:
 		return fmt.Sprintf("push %s to %s", c.Rendition, c.URL)
 	case rtspConfig:
@@ -201,4 +219,12 @@ func line(conf any) string {
 	default:
 		return fmt.Sprintf("%T", conf)
 	}
+}
+
+// byDrivers says which encoders there are for a rendition, if any is known.
+func byDrivers(c encodeConfig) string {
+	if c.Drivers == "" {
+		return ""
+	}
+	return ": " + strings.ReplaceAll(c.Drivers, " ", ", else ")
 }

@@ -60,7 +60,7 @@ web = ""
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := Describe(parse(t, tt.doc), hw.Board{Name: "sim"})
+			got := Describe(parse(t, tt.doc), hw.Board{Name: "sim"}, nil)
 			golden := filepath.Join("testdata", tt.name+".plan")
 			if *update {
 				if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
@@ -144,6 +144,19 @@ func TestOutputsStartByButtonOrAtBoot(t *testing.T) {
 	for _, tt := range tests {
 		if tt.w.on(button) != tt.button || tt.w.on(boot) != tt.boot {
 			t.Errorf("%s: button %v, boot %v", tt.name, tt.w.on(button), tt.w.on(boot))
+		}
+	}
+}
+
+func TestThePlanSaysWhoCodesAndWhyNotTheHardware(t *testing.T) {
+	c := parse(t, "[[rendition]]\nname = \"main\"\n[[rendition]]\nname = \"sub\"\nwidth = 640\nheight = 360\n")
+	got := Describe(c, hw.Board{Name: "pi"}, pi())
+	for _, want := range []string{
+		"h264 1920x1080 30 fps, key frame every 60, encoder auto: v4l2:bcm2835-codec, else libx264\n",
+		"h264 640x360 30 fps, key frame every 60, encoder auto: libx264; main 1920x1080 30 fps 244800 + sub 640x360 30 fps 27600 = 272400, v4l2:bcm2835-codec codes 245760 macroblocks a second\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("got:\n%s\nwant: %s", got, want)
 		}
 	}
 }

@@ -202,10 +202,17 @@ func TestEncoderIsTheFirstThatIsAllowedAndWorks(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := testDaemon(t)
-			d.Board.Encoders = tt.drivers
-			driver, _, err := d.openEncoder(encodeConfig{Choice: tt.choice, EncoderConfig: hw.EncoderConfig{Codec: stream.H264}})
-			if driver.Name != tt.want || (err != nil) != (tt.want == "") || !strings.Contains(text(err), tt.words) {
-				t.Errorf("got %q, %v", driver.Name, err)
+			d.drivers = tt.drivers
+			c := encodeConfig{Rendition: "main", Choice: tt.choice, EncoderConfig: hw.EncoderConfig{Codec: stream.H264}}
+			l := &ladder{names: place([]encodeConfig{c}, tt.drivers)[0].Drivers}
+			got := ""
+			s, err := d.openSession(c, l)
+			if err == nil {
+				got = s.driver.Name
+				err = s.close()
+			}
+			if got != tt.want || (err != nil) != (tt.want == "") || !strings.Contains(text(err), tt.words) {
+				t.Errorf("got %q, %v", got, err)
 			}
 		})
 	}

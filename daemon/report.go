@@ -111,7 +111,13 @@ func (d *Daemon) renditionNow(r config.Rendition, now time.Time) status.Renditio
 		st.State, st.Error = serviceState(s.Status), text(s.Err)
 	}
 	if n := d.notes.encoders[r.Name]; n != nil {
-		st.Encoder = n.driver.Name
+		st.Encoder, st.EncoderReason = n.driver.Name, cmp.Or(n.fallback, d.placed[r.Name].Reason)
+		if n.buffers.Way != "" {
+			st.Buffers = &status.Buffers{Way: string(n.buffers.Way), Reason: n.buffers.Reason}
+		}
+		if n.recovering && st.State == status.Live {
+			st.State, st.Error = status.Recovering, "the encoder "+n.driver.Name+" hangs"
+		}
 		es := n.stats()
 		st.Frames, st.Dropped, st.CopiedBytes = n.frames.Load(), es.Dropped+es.Swallowed, es.CopiedBytes
 		st.FPS = round(n.frameRate.measure(now, n.frames.Load()))
@@ -203,6 +209,12 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 	}
 	for _, r := range b.Renditions {
 		f.rendition(r, d.services["encode/"+r.Name])
+		if n := d.notes.encoders[r.Name]; n != nil && n.fallback != "" {
+			f.add(status.EncoderFallback, n.fallback+"; "+r.Encoder+" codes in its place")
+		}
+	}
+	for _, call := range d.calls.list() {
+		f.add(status.DriverHangs, call)
 	}
 	for _, o := range b.Outputs {
 		f.output(o)
@@ -240,10 +252,13 @@ func (f *faultList) add(code status.FaultCode, detail string) {
 func (f *faultList) rendition(r status.Rendition, s *service) {
 	switch {
 	case s == nil || s.Err == nil:
-	case errors.Is(s.Err, hw.ErrMissing):
+	case errors.Is(s.Err, hw.ErrMissing), errors.Is(s.Err, errOverload):
 		f.add(status.EncoderMissing, r.Name+": "+r.Error)
 	case r.State == status.Backoff || r.State == status.Failed:
 		f.add(status.EncoderFailed, r.Name+": "+r.Error)
+	}
+	if r.State == status.Recovering {
+		f.add(status.EncoderStalled, r.Name+": "+r.Error)
 	}
 }
 
@@ -296,7 +311,7 @@ func state(b status.Box) string {
 		return status.Starting
 	case wanted == 0 && len(b.Readers) == 0:
 		return status.Off
-	case bad > 0, b.Has(status.NoPicture), b.Has(status.NoSound):
+	case bad > 0, b.Has(status.NoPicture), b.Has(status.NoSound), b.Has(status.EncoderStalled):
 		return status.Degraded
 	case up < wanted:
 		return status.Starting
@@ -357,7 +372,7 @@ func (d *Daemon) progress(name string) (n uint64, media bool) {
 		return d.mixer.coded.Load(), true
 	case len(name) > len("encode/") && name[:len("encode/")] == "encode/":
 		if n := d.notes.encoders[name[len("encode/"):]]; n != nil {
-			return n.frames.Load(), true
+			return n.frames.Load() + n.steps.Load(), true
 		}
 		return 0, true
 	default:

@@ -134,8 +134,14 @@ func (r *rig) apply(doc string) { r.Apply(parse(r.t, doc)) }
 
 // A videoDriver makes encoders that code nothing, and knows them.
 type videoDriver struct {
+	mute atomic.Bool // its encoders take pictures and give nothing
+	wild atomic.Bool // those that are made hang at their end
+	busy atomic.Bool // none can be made
+	gone atomic.Bool // it is not there
+
 	mu   sync.Mutex
 	made []*fakeVideo
+	free chan struct{} // what hanging encoders wait for
 }
 
 func (d *videoDriver) driver(name string, hardware bool) hw.EncoderDriver {
@@ -145,9 +151,15 @@ func (d *videoDriver) driver(name string, hardware bool) hw.EncoderDriver {
 func (d *videoDriver) open(c hw.EncoderConfig) (hw.Encoder, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.busy.Load() {
+		return nil, hw.ErrBusy
+	}
 	e := &fakeVideo{
-		EncoderConfig: c, units: make(chan *stream.Unit, 4), broken: make(chan struct{}),
+		EncoderConfig: c, driver: d, opened: time.Now(), units: make(chan *stream.Unit, 4), broken: make(chan struct{}),
 		track: &stream.Track{Codec: stream.H264, Width: c.Width, Height: c.Height},
+	}
+	if d.wild.Load() {
+		e.hung = d.free
 	}
 	e.rate.Store(int64(c.Bitrate))
 	d.made = append(d.made, e)
@@ -170,19 +182,26 @@ func (d *videoDriver) latest() *fakeVideo {
 // A fakeVideo turns each frame into a unit of one byte.
 type fakeVideo struct {
 	hw.EncoderConfig
+	driver *videoDriver
 	units  chan *stream.Unit
 	track  *stream.Track
 	broken chan struct{}
 	hung   chan struct{} // if set, Close waits for it
 
-	rate             atomic.Int64
+	rate, highest    atomic.Int64
 	submitted, drops atomic.Uint64
+	keys             atomic.Uint64 // asked for
+	opened           time.Time
 	closed           atomic.Bool
 	late             atomic.Uint64 // calls after Close
 }
 
 func (e *fakeVideo) Submit(f *hw.Frame) error {
 	e.check()
+	if e.driver.mute.Load() {
+		e.submitted.Add(1)
+		return nil
+	}
 	select {
 	case e.units <- &stream.Unit{Track: e.track, Key: e.submitted.Add(1)%10 == 1, PTS: f.Stamp, DTS: f.Stamp, Data: []byte{1}}:
 		return nil
@@ -203,8 +222,14 @@ func (e *fakeVideo) Next(ctx context.Context) (*stream.Unit, error) {
 	}
 }
 
-func (e *fakeVideo) SetBitrate(bps int) error { e.check(); e.rate.Store(int64(bps)); return nil }
-func (e *fakeVideo) ForceKey()                { e.check() }
+func (e *fakeVideo) SetBitrate(bps int) error {
+	e.check()
+	e.rate.Store(int64(bps))
+	e.highest.Store(max(e.highest.Load(), int64(bps)))
+	return nil
+}
+
+func (e *fakeVideo) ForceKey() { e.check(); e.keys.Add(1) }
 
 func (e *fakeVideo) Close() error {
 	e.closed.Store(true)

@@ -5,14 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	"encoderd.example/daemon/supervise"
 	"encoderd.example/hw"
-	"encoderd.example/hw/soft"
 	"encoderd.example/stream"
 	"encoderd.example/stream/out"
 	"encoderd.example/stream/rtsp"
@@ -44,99 +41,6 @@ func (d *Daemon) bind(s *supervise.Service) {
 		s.Run = d.panel
 	case webConfig:
 		s.Run = d.web(c)
-	}
-}
-
-// steady is how long a device must have worked for its loss to be the
-// cable's fault: the box then waits for it without back-off.
-const steady = 2 * time.Second
-
-// capture finds the camera, again and again, and feeds the hub.
-func (d *Daemon) capture(c cameraConfig) run {
-	return func(ctx context.Context, live func()) error {
-		for {
-			cam, err := d.devices.camera(ctx, c.Source)
-			if err != nil {
-				return err // ctx has ended
-			}
-			began := time.Now()
-			err = d.captureFrom(ctx, cam, c, live)
-			d.noteCamera(nil, nil)
-			d.hub.lost()
-			if ctx.Err() != nil {
-				return err
-			}
-			switch {
-			case errors.Is(err, hw.ErrNoSignal):
-				d.awaitSignal(ctx, cam)
-			case errors.Is(err, hw.ErrGone) && time.Since(began) >= steady:
-				d.Log.Warn("camera is gone", "service", "camera", "camera", cam.ID())
-				d.devices.scan()
-			default:
-				return fmt.Errorf("camera %s: %w", cam.ID(), err)
-			}
-		}
-	}
-}
-
-// signalEvery is how often an input without a signal is tried. That is no
-// failure, so it knows no back-off: who plugs the cable in wants to see it.
-const signalEvery = time.Second
-
-// awaitSignal waits until the camera is to be tried again.
-func (d *Daemon) awaitSignal(ctx context.Context, cam hw.Camera) {
-	d.Log.Debug("no signal", "service", "camera", "camera", cam.ID())
-	timer := time.NewTimer(signalEvery)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-func (d *Daemon) captureFrom(ctx context.Context, cam hw.Camera, c cameraConfig, live func()) (err error) {
-	s, err := cam.Open(ctx, hw.Mode{Width: c.Width, Height: c.Height, FPS: c.FPS})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	d.noteCamera(cam, s)
-	d.Log.Info("camera opened", "service", "camera", "camera", cam.ID(), "mode", s.Mode().String())
-	if s.Mode().Pixel == hw.MJPEG {
-		return d.captureJPEG(ctx, s, live)
-	}
-	for {
-		f, err := s.Read(ctx)
-		if err != nil {
-			return err
-		}
-		live()
-		d.hub.deliver(f)
-	}
-}
-
-// captureJPEG decodes once, before the renditions part.
-func (d *Daemon) captureJPEG(ctx context.Context, s hw.CameraStream, live func()) (err error) {
-	dec := soft.NewJPEGDecoder()
-	defer func() { err = errors.Join(err, dec.Close()) }()
-	decoded := false
-	for {
-		f, err := s.Read(ctx)
-		if err != nil {
-			return err
-		}
-		raw, err := dec.Decode(f)
-		f.Release()
-		switch {
-		case errors.Is(err, hw.ErrUnsupported) && !decoded:
-			return err // it is no damage: the next one will be no better
-		case err != nil:
-			d.noteBadPicture()
-			continue
-		}
-		decoded = true
-		live()
-		d.hub.deliver(raw)
 	}
 }
 
@@ -205,82 +109,6 @@ func (d *Daemon) openSound(c soundConfig) (hw.AudioEncoder, error) {
 		return nil, fmt.Errorf("this board has no encoder for %s: %w", stream.AAC, hw.ErrMissing)
 	}
 	return nil, errors.Join(errs...)
-}
-
-// encode runs one rendition's encoder.
-func (d *Daemon) encode(c encodeConfig) run {
-	return func(ctx context.Context, live func()) (err error) {
-		r := d.Rendition(c.Rendition)
-		if r == nil {
-			return supervise.Permanent(fmt.Errorf("%q: %w", c.Rendition, ErrNoRendition))
-		}
-		opened := d.target(c.Rendition)
-		c.Bitrate = opened
-		driver, enc, err := d.openEncoder(c)
-		if err != nil {
-			return err
-		}
-		defer func() { err = errors.Join(err, enc.Close()) }()
-		note := d.noteEncoder(c.Rendition, driver, enc, opened)
-		defer d.noteEncoderEnd(note)
-		defer d.hub.attach(enc, c.FPS)()
-		for {
-			u, err := enc.Next(ctx)
-			switch {
-			case ctx.Err() != nil:
-				return nil
-			case err != nil:
-				return fmt.Errorf("encoder %s: %w", driver.Name, err)
-			}
-			r.Publish(u)
-			note.frames.Add(1)
-			note.bytes.Add(uint64(len(u.Data)))
-			live()
-		}
-	}
-}
-
-// openEncoder opens the first of the board's encoders that the choice allows
-// and that works.
-func (d *Daemon) openEncoder(c encodeConfig) (hw.EncoderDriver, hw.Encoder, error) {
-	var errs []error
-	for _, driver := range d.Board.Encoders {
-		if !allowed(driver, c) {
-			continue
-		}
-		enc, err := driver.Open(c.EncoderConfig)
-		if err == nil {
-			return driver, enc, nil
-		}
-		errs = append(errs, fmt.Errorf("%s: %w", driver.Name, err))
-	}
-	if len(errs) == 0 {
-		kind := strings.TrimPrefix(c.Choice+" encoder", "auto ")
-		return hw.EncoderDriver{}, nil, fmt.Errorf("this board has no %s for %s: %w", kind, c.Codec, hw.ErrMissing)
-	}
-	return hw.EncoderDriver{}, nil, errors.Join(errs...)
-}
-
-func allowed(driver hw.EncoderDriver, c encodeConfig) bool {
-	switch c.Choice {
-	case "hardware":
-		if !driver.Hardware {
-			return false
-		}
-	case "software":
-		if driver.Hardware {
-			return false
-		}
-	}
-	return slices.Contains(driver.Codecs, c.Codec)
-}
-
-// target is the bit rate that the config has now.
-func (d *Daemon) target(name string) int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	r, _ := d.config.Rendition(name)
-	return int(r.Bitrate)
 }
 
 // push carries a rendition to a destination.

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"encoderd.example/hw"
 )
 
 func TestADamagedFileBringsThePreviousAtAStartButNothingAtAReload(t *testing.T) {
@@ -17,7 +19,7 @@ func TestADamagedFileBringsThePreviousAtAStartButNothingAtAReload(t *testing.T) 
 			t.Fatal(err)
 		}
 	}
-	if c, err := reload(o); err != nil || len(c.Renditions) != 1 {
+	if c, err := reload(o, hw.Board{}); err != nil || len(c.Renditions) != 1 {
 		t.Errorf("a box without a config: %v", err)
 	}
 	write("config.toml", "[box\n")
@@ -25,7 +27,7 @@ func TestADamagedFileBringsThePreviousAtAStartButNothingAtAReload(t *testing.T) 
 	if c, err := load(o, log); err != nil || c.Box.Name != "before" {
 		t.Errorf("at a start: %q, %v", c.Box.Name, err)
 	}
-	if _, err := reload(o); !errors.Is(err, errConfig) {
+	if _, err := reload(o, hw.Board{}); !errors.Is(err, errConfig) {
 		t.Errorf("at a reload: %v", err)
 	}
 }

@@ -64,7 +64,7 @@ func (p program) runBox(ctx context.Context, o options, board hw.Board, c config
 		Web: func(ctx context.Context, addr string, c config.Config, d *daemon.Daemon, live func()) error {
 			return serveWeb(ctx, addr, c, d, log, live)
 		},
-		Reload:  func() (config.Config, error) { return reload(o) },
+		Reload:  func() (config.Config, error) { return reload(o, board) },
 		Restart: func() { stop(errRestart) },
 	})
 	d.Apply(c)
@@ -188,13 +188,25 @@ func load(o options, log *slog.Logger) (config.Config, error) {
 }
 
 // reload reads the config while the box runs: a file that is not good in every
-// way changes nothing.
-func reload(o options) (config.Config, error) {
+// way changes nothing. It may not ask for more than the hardware codes; a start
+// does not ask that, for a box with another encoder than before shall come up
+// and say what is wrong.
+func reload(o options, board hw.Board) (config.Config, error) {
 	r, err := rules(o)
 	if err != nil {
 		return config.Config{}, fmt.Errorf("%w: %w", errConfig, err)
 	}
+	r.Overload = func(c config.Config) (int, string, string, bool) {
+		return daemon.Overload(c, encoders(o, board))
+	}
 	return o.orDefault(config.Load(o.configFile(), r))
+}
+
+// encoders lists what can code now. What is not there, or cannot be asked, is no
+// fault of a config.
+func encoders(o options, board hw.Board) []hw.EncoderDriver {
+	drivers, _ := daemon.Encoders(board, o.state)
+	return drivers
 }
 
 // orDefault replaces a config that was not given and is not there.
@@ -225,19 +237,20 @@ func (p program) check(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	c, err := reload(o)
+	c, err := reload(o, board)
+	drivers := encoders(o, board)
 	if o.json {
-		return p.checkJSON(c, board, err)
+		return p.checkJSON(c, board, drivers, err)
 	}
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.stdout, "config is good; on board %s it means:\n%s", board.Name, daemon.Describe(c, board))
+	fmt.Fprintf(p.stdout, "config is good; on board %s it means:\n%s", board.Name, daemon.Describe(c, board, drivers))
 	return nil
 }
 
 // checkJSON prints the verdict for programs.
-func (p program) checkJSON(c config.Config, board hw.Board, err error) error {
+func (p program) checkJSON(c config.Config, board hw.Board, drivers []hw.EncoderDriver, err error) error {
 	var verdict struct {
 		OK       bool                 `json:"ok"`
 		Faults   []config.Fault       `json:"faults"`
@@ -246,7 +259,7 @@ func (p program) checkJSON(c config.Config, board hw.Board, err error) error {
 	}
 	verdict.Faults, verdict.Services = []config.Fault{}, []daemon.ServicePlan{}
 	if err == nil {
-		verdict.OK, verdict.Services = true, daemon.Plan(c, board)
+		verdict.OK, verdict.Services = true, daemon.Plan(c, board, drivers)
 	} else if faults, ok := errors.AsType[config.Faults](err); ok {
 		verdict.Faults = faults
 	} else {

@@ -24,6 +24,10 @@ type Rules struct {
 	// CheckURL, if set, says what is wrong with an output's address. Its error
 	// is shown to people: it must not repeat user, path or query.
 	CheckURL func(string) error
+	// Overload, if set, says which rendition is too much for the hardware that
+	// must code it: its index, what is wrong and what to do. ok is true if none
+	// is. It sees only configs that are good otherwise.
+	Overload func(Config) (index int, wrong, do string, ok bool)
 	// Secret, if set, finds a stored secret; [Secrets.Get] fits. If nil,
 	// references stay unresolved and are no faults.
 	Secret func(name string) (Secret, bool)
@@ -47,6 +51,11 @@ func Parse(doc []byte, rules Rules) (Config, error) {
 	fill(&c)
 	v := validator{decoder: &d, rules: rules}
 	v.config(&c)
+	if rules.Overload != nil && len(d.faults) == 0 {
+		if i, wrong, do, ok := rules.Overload(c); !ok {
+			v.fault(fmt.Sprintf("rendition[%d].encoder", i), wrong, do)
+		}
+	}
 	if err := d.faults.err(); err != nil {
 		return Config{}, err
 	}

@@ -383,3 +383,19 @@ func TestALargeFileOfNonsenseIsRefusedQuickly(t *testing.T) {
 		t.Errorf("took %v", d)
 	}
 }
+
+func TestOverloadIsAskedOfGoodConfigsOnly(t *testing.T) {
+	asked := 0
+	rules := Rules{Overload: func(c Config) (int, string, string, bool) {
+		asked++
+		return 1, "too much for " + c.Renditions[1].Name, "make it smaller", false
+	}}
+	const doc = "[[rendition]]\nname = \"a\"\n[[rendition]]\nname = \"b\"\nencoder = \"hardware\"\n"
+	_, err := Parse([]byte(doc), rules)
+	if err == nil || err.Error() != "line 5: too much for b, make it smaller" || asked != 1 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+	if _, err := Parse([]byte(doc+"bitrate = 1\n"), rules); err == nil || asked != 1 {
+		t.Errorf("asked %d times: %v", asked, err)
+	}
+}

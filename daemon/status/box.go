@@ -12,6 +12,7 @@ const (
 	Unconfirmed = "unconfirmed"
 	Backoff     = "backoff"
 	Failed      = "failed"
+	Recovering  = "recovering" // of renditions: the encoder hangs and is brought back
 )
 
 // Box is the state of the whole box. Lights, pages, metrics and reports are
@@ -96,8 +97,18 @@ type Rendition struct {
 	Frames      uint64  `json:"frames"`
 	Dropped     uint64  `json:"dropped"`
 	CopiedBytes uint64  `json:"copied_bytes"`
-	State       string  `json:"state"` // off, starting, live, backoff, failed
+	State       string  `json:"state"` // off, starting, live, recovering, backoff, failed
 	Error       string  `json:"error,omitempty"`
+	// EncoderReason says why it is not the encoder that comes first.
+	EncoderReason string `json:"encoder_reason,omitempty"`
+	// Buffers is null until a camera has come.
+	Buffers *Buffers `json:"buffers"`
+}
+
+// Buffers says how pictures get from the camera to an encoder, and why so.
+type Buffers struct {
+	Way    string `json:"way"` // export, import, copy, convert, decode, through, heap
+	Reason string `json:"reason"`
 }
 
 // Output is one destination.

@@ -15,12 +15,17 @@ const (
 	SilentSound    FaultCode = "silent-sound"
 	EncoderFailed  FaultCode = "encoder-failed"
 	EncoderMissing FaultCode = "encoder-missing"
-	OutputRetrying FaultCode = "output-retrying"
-	OutputRefused  FaultCode = "output-refused"
-	ServerFailed   FaultCode = "server-failed"
-	ServiceStuck   FaultCode = "service-stuck"
-	StorageLow     FaultCode = "storage-low"
-	TooHot         FaultCode = "too-hot"
+	// EncoderStalled stands while an encoder that hangs is brought back,
+	// EncoderFallback while another one codes in its place.
+	EncoderStalled  FaultCode = "encoder-stalled"
+	EncoderFallback FaultCode = "encoder-fallback"
+	DriverHangs     FaultCode = "driver-hangs"
+	OutputRetrying  FaultCode = "output-retrying"
+	OutputRefused   FaultCode = "output-refused"
+	ServerFailed    FaultCode = "server-failed"
+	ServiceStuck    FaultCode = "service-stuck"
+	StorageLow      FaultCode = "storage-low"
+	TooHot          FaultCode = "too-hot"
 )
 
 // A FaultText is what people read: what happened and what to do next.
@@ -34,17 +39,20 @@ type FaultText struct {
 // FaultTable is the one list of faults; pages, lamps, metrics and the manual
 // follow from it.
 var FaultTable = map[FaultCode]FaultText{
-	NoPicture:      {"No picture comes in", "Check the camera's cable and power. Viewers see the no-signal picture; the camera's picture returns by itself.", true},
-	NoSound:        {"No sound comes in", "Check the sound cable and the chosen card. Viewers hear silence; the sound returns by itself.", true},
-	SilentSound:    {"The sound is silent", "Check the mixer's output, its cable, and channels and gain under [audio]. If it is meant to be so quiet, set silence to a lower level or silence_after to a longer time.", false},
-	EncoderFailed:  {"The encoder stopped", "It is started again by itself. If this stays, choose encoder = \"software\" or a smaller picture.", true},
-	EncoderMissing: {"No usable encoder", "Install libx264 (Debian: libx264-164) or choose a rendition that the hardware can encode.", true},
-	OutputRetrying: {"A destination cannot be reached", "Check the network and the address. The box keeps trying.", true},
-	OutputRefused:  {"A destination refuses the stream", "Check the stream key at the platform, enter it again, then start the output.", true},
-	ServerFailed:   {"A local server cannot start", "Another program may use the port. Choose another one under [serve].", false},
-	ServiceStuck:   {"A part of the box hangs", "The box restarts itself within seconds. If it happens again, send the diagnostics.", true},
-	StorageLow:     {"Storage is almost full", "Remove recordings or use a larger medium.", false},
-	TooHot:         {"The box is too hot", "Give it air, or choose a smaller picture.", false},
+	NoPicture:       {"No picture comes in", "Check the camera's cable and power. Viewers see the no-signal picture; the camera's picture returns by itself.", true},
+	NoSound:         {"No sound comes in", "Check the sound cable and the chosen card. Viewers hear silence; the sound returns by itself.", true},
+	SilentSound:     {"The sound is silent", "Check the mixer's output, its cable, and channels and gain under [audio]. If it is meant to be so quiet, set silence to a lower level or silence_after to a longer time.", false},
+	EncoderFailed:   {"The encoder stopped", "It is started again by itself. If this stays, choose encoder = \"software\" or a smaller picture.", true},
+	EncoderMissing:  {"No usable encoder", "Install libx264 (Debian: libx264-164) or choose a rendition that the hardware can encode.", true},
+	EncoderStalled:  {"The encoder hangs", "It is brought back by itself, or another one takes over, within seconds. Connections stay.", true},
+	EncoderFallback: {"A spare encoder is at work", "The picture goes on. The first encoder is tried again when the rendition's settings change, when its device is plugged in anew, or after a restart of the box.", false},
+	DriverHangs:     {"A device driver does not answer", "The box goes on without it. Restart the box after the show; if it happens again, send the diagnostics.", false},
+	OutputRetrying:  {"A destination cannot be reached", "Check the network and the address. The box keeps trying.", true},
+	OutputRefused:   {"A destination refuses the stream", "Check the stream key at the platform, enter it again, then start the output.", true},
+	ServerFailed:    {"A local server cannot start", "Another program may use the port. Choose another one under [serve].", false},
+	ServiceStuck:    {"A part of the box hangs", "The box restarts itself within seconds. If it happens again, send the diagnostics.", true},
+	StorageLow:      {"Storage is almost full", "Remove recordings or use a larger medium.", false},
+	TooHot:          {"The box is too hot", "Give it air, or choose a smaller picture.", false},
 }
 
 // Fault is one trouble that stands now.

@@ -1,0 +1,80 @@
+package daemon
+
+import (
+	"fmt"
+
+	"encoderd.example/hw"
+)
+
+// A reader is an encoder, as far as pictures on their way to it are concerned.
+type reader struct {
+	Name          string
+	Imports       bool      // it reads memory that devices share
+	Width, Height int       // of the coded picture
+	Layout        hw.Layout // the nearest to the source's that it reads; zero if it reads no such pictures
+}
+
+// readerOf asks an encoder what it makes of pictures in src.
+func readerOf(d hw.EncoderDriver, c hw.EncoderConfig, src hw.Layout) reader {
+	r := reader{Name: d.Name, Imports: d.Importer != nil, Width: c.Width, Height: c.Height}
+	if d.Importer == nil || src.Pixel == 0 {
+		return r
+	}
+	if l, err := d.Importer.Layout(src); err == nil {
+		r.Layout = l
+	}
+	return r
+}
+
+// planBuffers says how pictures get from a source to an encoder, and why. The
+// pool of an [hw.Import] is the caller's to add. It is pure.
+func planBuffers(src hw.BufferSource, r reader) hw.BufferPlan {
+	m := src.Mode
+	whole := m.Width == r.Width && m.Height == r.Height
+	switch {
+	case m.Pixel == hw.H264:
+		return hw.BufferPlan{Way: hw.Through, Reason: "the camera codes by itself"}
+	case m.Pixel == hw.MJPEG:
+		return hw.BufferPlan{Way: hw.Decode, Reason: fmt.Sprintf("the camera sends JPEG, which the processor decodes: %s", perSecond(m, m.Width, m.Height))}
+	case !whole:
+		return hw.BufferPlan{Way: hw.Convert, Reason: fmt.Sprintf("the processor scales %dx%d to %dx%d: %s", m.Width, m.Height, r.Width, r.Height, perSecond(m, r.Width, r.Height))}
+	case !r.Imports:
+		return hw.BufferPlan{Way: hw.Heap, Reason: r.Name + " is software: pictures are passed by reference"}
+	case r.Layout.Pixel != m.Pixel || r.Layout.Width != m.Width || r.Layout.Height != m.Height:
+		return hw.BufferPlan{Way: hw.Convert, Reason: fmt.Sprintf("%s takes no %s, which the processor converts: %s", r.Name, m.Pixel, perSecond(m, r.Width, r.Height))}
+	default:
+		return planSharing(src, r)
+	}
+}
+
+// planSharing is for pictures that the encoder takes as they are.
+func planSharing(src hw.BufferSource, r reader) hw.BufferPlan {
+	cost := perSecond(src.Mode, r.Width, r.Height)
+	fits := r.Layout.Reads(src.Layout)
+	switch {
+	case src.Exports && fits:
+		return hw.BufferPlan{Way: hw.Export, Reason: r.Name + " reads the camera's memory"}
+	case src.Imports:
+		return hw.BufferPlan{Way: hw.Import, Reason: "the camera writes into the memory of " + r.Name}
+	case src.Exports:
+		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("the camera gives %s, %s reads %s: %s", src.Layout, r.Name, r.Layout, cost)}
+	case src.Private != "":
+		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("%s: %s cannot read it: %s", src.Private, r.Name, cost)}
+	default:
+		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("the camera shares no memory with %s: %s", r.Name, cost)}
+	}
+}
+
+// perSecond says how many bytes the processor writes for pictures of m at
+// another size.
+func perSecond(m hw.Mode, width, height int) string {
+	if m.Pixel == hw.MJPEG || m.Pixel == 0 {
+		m.Pixel = hw.I420
+	}
+	m.Width, m.Height = width, height
+	_, size, err := m.Layout()
+	if err != nil {
+		size = 2 * width * height // a packed format that only hardware knows
+	}
+	return fmt.Sprintf("%.1f MB a second", float64(size)*m.FPS.Float()/1e6)
+}

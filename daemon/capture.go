@@ -1,0 +1,129 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/soft"
+)
+
+// steady is how long a device must have worked for its loss to be the
+// cable's fault: the box then waits for it without back-off.
+const steady = 2 * time.Second
+
+// capture finds the camera, again and again, and feeds the hub.
+func (d *Daemon) capture(c cameraConfig) run {
+	return func(ctx context.Context, live func()) error {
+		for {
+			cam, err := d.devices.camera(ctx, c.Source)
+			if err != nil {
+				return err // ctx has ended
+			}
+			began := time.Now()
+			err = d.captureFrom(ctx, cam, c, live)
+			d.noteCamera(nil, nil)
+			d.hub.lost()
+			if ctx.Err() != nil {
+				return err
+			}
+			switch {
+			case errors.Is(err, errReplan):
+				d.Log.Info("camera opens anew", "service", "camera", "camera", cam.ID(), "why", errReplan)
+			case errors.Is(err, hw.ErrNoSignal):
+				d.awaitSignal(ctx, cam)
+			case errors.Is(err, hw.ErrGone) && time.Since(began) >= steady:
+				d.Log.Warn("camera is gone", "service", "camera", "camera", cam.ID())
+				d.devices.scan()
+			default:
+				return fmt.Errorf("camera %s: %w", cam.ID(), err)
+			}
+		}
+	}
+}
+
+// signalEvery is how often an input without a signal is tried. That is no
+// failure, so it knows no back-off: who plugs the cable in wants to see it.
+const signalEvery = time.Second
+
+// signalPause is the least time between two tries, for an input that claims a
+// signal and has none.
+const signalPause = 200 * time.Millisecond
+
+// awaitSignal waits until the camera is to be tried again: until it says so,
+// if it can.
+func (d *Daemon) awaitSignal(ctx context.Context, cam hw.Camera) {
+	d.Log.Debug("no signal", "service", "camera", "camera", cam.ID())
+	pause := signalEvery
+	if s, ok := cam.(hw.SignalCamera); ok && s.AwaitSignal(ctx) == nil {
+		pause = signalPause
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (d *Daemon) captureFrom(ctx context.Context, cam hw.Camera, c cameraConfig, live func()) (err error) {
+	in, err := d.openCamera(ctx, cam, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	d.noteCamera(cam, in)
+	d.Log.Info("camera opened", "service", "camera", "camera", cam.ID(), "mode", in.Mode().String(), "buffers", in.src.plan.String())
+	ctx, end := context.WithCancelCause(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer end(nil)
+	watching.Go(func() { d.replan(ctx, in, end) })
+	if in.Mode().Pixel == hw.MJPEG {
+		return d.captureJPEG(ctx, in, live)
+	}
+	for {
+		f, err := in.Read(ctx)
+		if err != nil {
+			return orCause(ctx, err)
+		}
+		live()
+		d.hub.deliver(f)
+	}
+}
+
+// orCause returns why ctx has ended, if it has, instead of what came of it.
+func orCause(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// captureJPEG decodes once, before the renditions part.
+func (d *Daemon) captureJPEG(ctx context.Context, s hw.CameraStream, live func()) (err error) {
+	dec := soft.NewJPEGDecoder()
+	defer func() { err = errors.Join(err, dec.Close()) }()
+	decoded := false
+	for {
+		f, err := s.Read(ctx)
+		if err != nil {
+			return orCause(ctx, err)
+		}
+		raw, err := dec.Decode(f)
+		f.Release()
+		switch {
+		case errors.Is(err, hw.ErrUnsupported) && !decoded:
+			return err // it is no damage: the next one will be no better
+		case err != nil:
+			d.noteBadPicture()
+			continue
+		}
+		decoded = true
+		live()
+		d.hub.deliver(raw)
+	}
+}

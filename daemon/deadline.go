@@ -1,0 +1,77 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// errHangs says that a driver did not return in time. The call is left behind.
+var errHangs = errors.New("hangs")
+
+// A calls list holds the calls into drivers that were left behind: a wedged
+// device can keep its closer for ever, and must not keep the show.
+type calls struct {
+	mu   sync.Mutex
+	left map[string]int
+}
+
+// within calls f and waits at most d for it. If f takes longer, within returns
+// an error that wraps errHangs and drops what f returns later.
+func within[T any](c *calls, d time.Duration, what string, f func() (T, error), drop func(T)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result)
+	abandoned := make(chan struct{})
+	go func() {
+		v, err := f()
+		select {
+		case done <- result{v, err}:
+		case <-abandoned:
+			if err == nil {
+				drop(v)
+			}
+			c.add(what, -1)
+		}
+	}()
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-timer.C:
+		c.add(what, 1)
+		close(abandoned)
+		var none T
+		return none, fmt.Errorf("%s: %w: no answer within %v", what, errHangs, d)
+	}
+}
+
+// closeWithin closes a device and waits at most d for that.
+func (c *calls) closeWithin(d time.Duration, what string, closer func() error) error {
+	_, err := within(c, d, what, func() (struct{}, error) { return struct{}{}, closer() }, func(struct{}) {})
+	return err
+}
+
+func (c *calls) add(what string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.left == nil {
+		c.left = map[string]int{}
+	}
+	if c.left[what] += n; c.left[what] == 0 {
+		delete(c.left, what)
+	}
+}
+
+// list names the calls that still hang.
+func (c *calls) list() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Sorted(maps.Keys(c.left))
+}

@@ -1,0 +1,278 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"encoderd.example/daemon/supervise"
+	"encoderd.example/hw"
+	"encoderd.example/stream"
+)
+
+// How long a driver may take before it is left behind.
+const (
+	openPatience  = 10 * time.Second
+	closePatience = 2500 * time.Millisecond
+)
+
+// The causes for which an encoder is exchanged while its rendition stays on
+// air.
+var (
+	errStuck     = errors.New("takes pictures and gives nothing")
+	errNewLayout = errors.New("the camera's pictures lie differently in memory")
+)
+
+// encode runs one rendition's encoders, one after the other: see [ladder].
+func (d *Daemon) encode(c encodeConfig) run {
+	l := &ladder{names: strings.Fields(c.Drivers)}
+	return func(ctx context.Context, live func()) error {
+		r := d.Rendition(c.Rendition)
+		if r == nil {
+			return supervise.Permanent(fmt.Errorf("%q: %w", c.Rendition, ErrNoRendition))
+		}
+		for {
+			s, err := d.openSession(c, l)
+			if err != nil {
+				return err
+			}
+			err = errors.Join(s.run(ctx, r, live), s.close())
+			switch {
+			case ctx.Err() != nil:
+				return nil
+			case errors.Is(err, errNewLayout):
+				d.Log.Info("encoder opens anew", "rendition", c.Rendition, "encoder", s.driver.Name, "why", errNewLayout)
+			case d.step(s, l, err):
+			default:
+				return fmt.Errorf("encoder %s: %w", s.driver.Name, err)
+			}
+		}
+	}
+}
+
+// step takes in that an encoder failed and reports whether another try may
+// follow at once. Where no other encoder is left, the supervisor's pauses are
+// better than a loop.
+func (d *Daemon) step(s *session, l *ladder, err error) bool {
+	stands := errors.Is(err, errStuck)
+	if !stands && l.rung+1 >= len(l.names) {
+		return false
+	}
+	before := l.rung
+	hopeless := errors.Is(err, errHangs) || errors.Is(err, hw.ErrGone)
+	l.strike(fmt.Sprintf("%s: %s: %v", s.config.Rendition, s.driver.Name, err), hopeless)
+	d.Log.Warn("encoder failed", "rendition", s.config.Rendition, "encoder", s.driver.Name, "err", err, "next", l.name())
+	if l.rung > before {
+		s.note.steps.Add(1)
+	}
+	return true
+}
+
+// A session is one encoder at work.
+type session struct {
+	d      *Daemon
+	config encodeConfig
+	driver hw.EncoderDriver
+	enc    hw.Encoder
+	note   *encoderNote
+	ladder *ladder
+	units  atomic.Uint64
+	opened time.Time
+
+	seen   uint64 // version of the source that input is for
+	input  hw.Layout
+	raised bool // the bit rate is above its target for a while
+	lost   bool // nothing is left to be done
+}
+
+// openSession opens the encoder on which the ladder stands, or one below it.
+func (d *Daemon) openSession(c encodeConfig, l *ladder) (*session, error) {
+	if len(l.names) == 0 {
+		return nil, d.noEncoder(c)
+	}
+	c.Bitrate = d.target(c.Rendition)
+	var errs []error
+	for before := *l; ; {
+		s, err := d.tryEncoder(c, l)
+		if err == nil {
+			return s, nil
+		}
+		errs = append(errs, fmt.Errorf("%s: %w", l.name(), err))
+		if l.rung+1 >= len(l.names) {
+			*l = before
+			return nil, errors.Join(errs...)
+		}
+		l.fall(fmt.Sprintf("%s: %s: %v", c.Rendition, l.name(), err))
+	}
+}
+
+// noEncoder says why a rendition has none.
+func (d *Daemon) noEncoder(c encodeConfig) error {
+	d.mu.Lock()
+	reason := d.placed[c.Rendition].Reason
+	d.mu.Unlock()
+	if reason != "" {
+		return fmt.Errorf("%w: %s", errOverload, reason)
+	}
+	kind := strings.TrimPrefix(c.Choice+" encoder", "auto ")
+	return fmt.Errorf("this board has no %s for %s: %w", kind, c.Codec, hw.ErrMissing)
+}
+
+func (d *Daemon) tryEncoder(c encodeConfig, l *ladder) (*session, error) {
+	driver, ok := d.driver(l.name())
+	if !ok {
+		return nil, hw.ErrGone
+	}
+	s := &session{d: d, config: c, driver: driver, ladder: l, opened: time.Now()}
+	var plan hw.BufferPlan
+	plan, s.input, s.seen = d.buffersFor(driver, c.EncoderConfig)
+	conf := c.EncoderConfig
+	conf.Input = s.input
+	open := func() (hw.Encoder, error) { return driver.Open(conf) }
+	enc, err := within(&d.calls, openPatience, "open "+driver.Name, open, func(e hw.Encoder) { _ = e.Close() })
+	if err != nil {
+		return nil, err
+	}
+	s.enc = enc
+	s.note = d.noteEncoder(c.Rendition, driver, enc, c.Bitrate)
+	d.noteBuffers(s.note, plan, l.reason)
+	return s, nil
+}
+
+// run publishes what the encoder codes until ctx ends, the encoder fails, or
+// it has to be exchanged.
+func (s *session) run(ctx context.Context, r *stream.Rendition, live func()) error {
+	ctx, end := context.WithCancelCause(ctx)
+	detach := s.d.hub.attach(s.enc, s.config.FPS)
+	var guard sync.WaitGroup
+	guard.Go(func() { s.guard(ctx, end) })
+	defer guard.Wait()
+	defer end(nil)
+	defer detach()
+	for {
+		u, err := s.enc.Next(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return err
+		}
+		r.Publish(u)
+		s.units.Add(1)
+		s.note.frames.Add(1)
+		s.note.bytes.Add(uint64(len(u.Data)))
+		live()
+	}
+}
+
+// close gives the encoder up. A device that hangs may hold its closer for
+// ever; then the box goes on without it.
+func (s *session) close() error {
+	s.d.noteEncoderEnd(s.note)
+	err := s.d.calls.closeWithin(closePatience, "close "+s.driver.Name, s.enc.Close)
+	if errors.Is(err, errHangs) {
+		s.d.Log.Error("encoder is left behind", "rendition", s.config.Rendition, "encoder", s.driver.Name, "err", err)
+	}
+	return err
+}
+
+// guard looks after the encoder until ctx ends, and ends it with the cause for
+// which it has to be exchanged.
+func (s *session) guard(ctx context.Context, end context.CancelCauseFunc) {
+	look := newStall(s.driver.Hardware, s.config.FPS)
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if s.outdated() {
+			end(errNewLayout)
+			return
+		}
+		st := s.enc.Stats()
+		switch look.look(s.units.Load(), st.Submitted+st.Dropped) {
+		case nudge:
+			s.nudge()
+		case stuck:
+			if !s.ladder.last() {
+				s.note.steps.Add(1)
+				end(errStuck)
+				return
+			}
+			s.giveUp()
+		case wait:
+			s.relax(look)
+		}
+	}
+}
+
+// giveUp leaves the rest to the watchdog: the encoder may yet come back.
+func (s *session) giveUp() {
+	if !s.lost {
+		s.d.Log.Error("encoder hangs and no other is left", "rendition", s.config.Rendition, "encoder", s.driver.Name)
+	}
+	s.lost = true
+}
+
+// nudge gives the encoder more bits, where it is hardware, and a new start.
+func (s *session) nudge() {
+	s.d.noteRecovering(s.note, true)
+	if s.ladder.last() {
+		return // all has been tried: the watchdog shall see it
+	}
+	s.note.steps.Add(1)
+	target := s.d.target(s.config.Rendition)
+	if s.driver.Hardware && s.enc.SetBitrate(target+target/4) == nil {
+		s.raised = true
+	}
+	s.enc.ForceKey()
+	s.d.Log.Warn("encoder is nudged", "rendition", s.config.Rendition, "encoder", s.driver.Name, "raised", s.raised)
+}
+
+// relax takes back what was done about an encoder that runs well again.
+func (s *session) relax(look *stall) {
+	if look.good > 0 {
+		s.d.noteRecovering(s.note, false)
+	}
+	if !look.well() {
+		return
+	}
+	s.ladder.forgive()
+	if s.raised && s.enc.SetBitrate(s.d.target(s.config.Rendition)) == nil {
+		s.raised = false
+	}
+}
+
+// reopenAfter is how long an encoder is kept at least before it is opened anew
+// for another layout: some hardware does not like to be opened often.
+const reopenAfter = 3 * time.Second
+
+// outdated reports whether the encoder is to be opened anew because a camera
+// came whose pictures lie differently in memory and could be read in place.
+func (s *session) outdated() bool {
+	if s.driver.Importer == nil || s.d.sourceVersion() == s.seen || time.Since(s.opened) < reopenAfter {
+		return false
+	}
+	plan, input, seen := s.d.buffersFor(s.driver, s.config.EncoderConfig)
+	if input != s.input && input != (hw.Layout{}) {
+		return true
+	}
+	s.seen = seen
+	s.d.noteBuffers(s.note, plan, s.ladder.reason)
+	return false
+}
+
+// target is the bit rate that the config has now.
+func (d *Daemon) target(name string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	r, _ := d.config.Rendition(name)
+	return int(r.Bitrate)
+}

@@ -1,0 +1,126 @@
+package daemon
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"encoderd.example/hw"
+)
+
+// Encoders lists the encoders of a board that are there now, hardware first.
+// A driver that does not know its budget gets the one that was measured on
+// this box, if it was. Whatever the error, the result is usable.
+func Encoders(b hw.Board, state string) ([]hw.EncoderDriver, error) {
+	var found []hw.EncoderDriver
+	var errs []error
+	if b.FindEncoders != nil {
+		list, err := b.FindEncoders()
+		found, errs = list, append(errs, err)
+	}
+	measured, err := LoadBudgets(state)
+	found = append(slices.Clone(found), b.Encoders...)
+	for i, d := range found {
+		if d.Hardware {
+			found[i].Budget = cmp.Or(d.Budget, measured[d.Name])
+		}
+	}
+	return found, errors.Join(append(errs, err)...)
+}
+
+// Budgets are macroblocks a second by the name of the encoder's driver, as
+// they were measured on this box.
+type Budgets map[string]int
+
+// budgetFile is in the state directory.
+const budgetFile = "budget.json"
+
+// LoadBudgets reads what was measured; a box on which nothing was has none.
+func LoadBudgets(state string) (Budgets, error) {
+	doc, err := os.ReadFile(filepath.Join(state, budgetFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the measured budgets: %w", err)
+	}
+	var b Budgets
+	if err := json.Unmarshal(doc, &b); err != nil {
+		return nil, fmt.Errorf("read the measured budgets from %s: %w; measure again with encoderd probe --measure", budgetFile, err)
+	}
+	return b, nil
+}
+
+// Save writes b so that a power cut leaves the old file or the new one.
+func (b Budgets) Save(state string) error {
+	doc, err := json.Marshal(b)
+	if err != nil {
+		return fmt.Errorf("keep the measured budgets: %w", err)
+	}
+	if err := renameio.WriteFile(filepath.Join(state, budgetFile), doc, 0o600); err != nil {
+		return fmt.Errorf("keep the measured budgets: %w", err)
+	}
+	return nil
+}
+
+// findPatience is how long the search for encoders may take: a device that
+// hangs may hold up whoever asks it.
+const findPatience = 2 * time.Second
+
+// findEncoders looks which encoders are there now, and moves the box if they
+// are others than before.
+func (d *Daemon) findEncoders() {
+	const what = "find encoders"
+	if slices.Contains(d.calls.list(), what) {
+		return
+	}
+	type found struct {
+		list []hw.EncoderDriver
+		err  error
+	}
+	now, err := within(&d.calls, findPatience, what, func() (found, error) {
+		list, err := Encoders(d.Board, d.State)
+		return found{list, err}, nil
+	}, func(found) {})
+	err = errors.Join(err, now.err)
+	d.mu.Lock()
+	before, trouble := d.drivers, d.encoderTrouble
+	worse := err != nil && len(now.list) < len(before) // not gone: only not seen
+	if !worse {
+		d.drivers = now.list
+	}
+	d.encoderTrouble = text(err)
+	d.mu.Unlock()
+	if err != nil && text(err) != trouble {
+		d.Log.Warn("cannot list all encoders", "service", "devices", "err", err)
+	}
+	if !worse && !slices.EqualFunc(before, now.list, sameDriver) {
+		d.change()
+	}
+}
+
+func sameDriver(a, b hw.EncoderDriver) bool { return a.Name == b.Name && a.Budget == b.Budget }
+
+// driver returns the encoder driver of that name, if it is there now.
+func (d *Daemon) driver(name string) (hw.EncoderDriver, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.driverNamed(name)
+}
+
+// driverNamed is driver for who holds mu.
+func (d *Daemon) driverNamed(name string) (hw.EncoderDriver, bool) {
+	i := slices.IndexFunc(d.drivers, func(e hw.EncoderDriver) bool { return e.Name == name })
+	if i < 0 {
+		return hw.EncoderDriver{}, false
+	}
+	return d.drivers[i], true
+}

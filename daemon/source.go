@@ -1,0 +1,291 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"encoderd.example/hw"
+)
+
+// A source is the camera in use, as encoders see it. It stays when the camera
+// goes, because the same one will most likely come back.
+type source struct {
+	hw.BufferSource                 // of the pictures as they are delivered
+	granted         hw.BufferSource // as the driver offered its memory
+	offered         hw.Way          // what it was asked for; "" if it cannot share
+	plan            hw.BufferPlan   // what became of that
+}
+
+// sourceVersion changes whenever pictures begin to lie differently in memory.
+func (d *Daemon) sourceVersion() uint64 {
+	_, version := d.source.Get()
+	return version
+}
+
+// buffersFor plans how the source's pictures get to an encoder, and returns the
+// layout that it is to be opened for, zero if that makes no difference.
+func (d *Daemon) buffersFor(driver hw.EncoderDriver, c hw.EncoderConfig) (hw.BufferPlan, hw.Layout, uint64) {
+	src, version := d.source.Get()
+	if version == 0 {
+		return hw.BufferPlan{}, hw.Layout{}, version
+	}
+	r := readerOf(driver, c, src.Layout)
+	plan := planBuffers(src.BufferSource, r)
+	switch plan.Way {
+	case hw.Export:
+		if src.plan.Way == hw.Import {
+			plan = src.plan
+		}
+	case hw.Import, hw.Copy:
+	default:
+		return plan, hw.Layout{}, version
+	}
+	return plan, r.Layout, version
+}
+
+// sharer returns the encoder that a camera in that mode shares memory with:
+// that of the first rendition of the picture's size that hardware codes, or
+// else of the first one.
+func (d *Daemon) sharer(m hw.Mode) (hw.EncoderDriver, hw.EncoderConfig) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var first hw.EncoderDriver
+	var conf hw.EncoderConfig
+	for i, r := range d.config.Renditions {
+		driver, ok := d.driverOf(r.Name)
+		c := hw.EncoderConfig{Width: r.Width, Height: r.Height, FPS: hw.Rate(r.FPS)}
+		if ok && driver.Importer != nil && r.Width == m.Width && r.Height == m.Height {
+			return driver, c
+		}
+		if i == 0 {
+			first, conf = driver, c
+		}
+	}
+	return first, conf
+}
+
+// driverOf returns the encoder of a rendition: the one that was opened last,
+// or the one that will be tried first. The caller holds mu.
+func (d *Daemon) driverOf(rendition string) (hw.EncoderDriver, bool) {
+	if n := d.notes.encoders[rendition]; n != nil {
+		return n.driver, true
+	}
+	if names := d.placed[rendition].Drivers; len(names) > 0 {
+		return d.driverNamed(names[0])
+	}
+	return hw.EncoderDriver{}, false
+}
+
+// poolBuffers is how many pictures an encoder's memory for a camera holds: what
+// a camera fills, the hub and two encoders hold at the same time.
+const poolBuffers = 8
+
+// offer decides how a camera and its encoder share memory.
+func (d *Daemon) offer(src hw.BufferSource) hw.BufferPlan {
+	driver, conf := d.sharer(src.Mode)
+	r := readerOf(driver, conf, src.Layout)
+	plan := planBuffers(src, r)
+	if plan.Way != hw.Import {
+		return plan
+	}
+	pool, err := driver.Importer.Allocate(r.Layout, poolBuffers)
+	if err != nil {
+		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("%s gives no memory: %v", driver.Name, err)}
+	}
+	plan.Pool = pool
+	return plan
+}
+
+// errReplan says that a camera is to be opened anew, because another encoder
+// has taken over and wants its pictures elsewhere.
+var errReplan = errors.New("another encoder reads the camera's pictures")
+
+// An intake is a camera that is open.
+type intake struct {
+	hw.CameraStream
+	lender *lender // of the memory that the camera writes into; nil if it is the camera's own
+	src    source
+}
+
+// openCamera opens a camera so that the encoders read its memory if they can.
+func (d *Daemon) openCamera(ctx context.Context, cam hw.Camera, c cameraConfig) (*intake, error) {
+	want := hw.Mode{Width: c.Width, Height: c.Height, FPS: c.FPS}
+	cam = d.preferring(cam, want)
+	sharing, ok := cam.(hw.SharingCamera)
+	if !ok {
+		s, err := cam.Open(ctx, want)
+		if err != nil {
+			return nil, err
+		}
+		src := hw.BufferSource{Mode: s.Mode(), Layout: bare(s.Mode())}
+		return d.take(&intake{CameraStream: s, src: source{BufferSource: src}}), nil
+	}
+	var granted hw.BufferSource
+	var plan hw.BufferPlan
+	s, err := sharing.OpenShared(ctx, want, func(src hw.BufferSource) hw.BufferPlan {
+		granted, plan = src, d.offer(src)
+		return plan
+	})
+	if err != nil {
+		if plan.Pool != nil {
+			d.returnPool(plan.Pool)
+		}
+		return nil, err
+	}
+	in := &intake{CameraStream: s, src: delivered(granted, plan, s.Plan())}
+	if plan.Pool != nil {
+		in.lender = newLender(plan.Pool, d.returnPool)
+	}
+	return d.take(in), nil
+}
+
+// preferring tells a camera which formats its encoder takes.
+func (d *Daemon) preferring(cam hw.Camera, want hw.Mode) hw.Camera {
+	p, ok := cam.(hw.PreferringCamera)
+	if !ok {
+		return cam
+	}
+	if driver, _ := d.sharer(want); driver.Importer != nil {
+		return p.Preferring(driver.Importer.Takes())
+	}
+	return cam
+}
+
+// bare is the layout of pictures of which only format and size are known.
+func bare(m hw.Mode) hw.Layout {
+	if m.Pixel == hw.MJPEG || m.Pixel == hw.H264 {
+		return hw.Layout{}
+	}
+	return hw.Layout{Pixel: m.Pixel, Width: m.Width, Height: m.Height}
+}
+
+// delivered says how pictures come after a plan was carried out, or was not.
+func delivered(granted hw.BufferSource, planned, done hw.BufferPlan) source {
+	src := granted
+	src.Imports = false
+	src.Exports = done.Way == hw.Export || done.Way == hw.Import
+	switch {
+	case done.Way == hw.Import && planned.Pool != nil:
+		src.Layout = planned.Pool.Layout()
+	case done.Way != planned.Way:
+		src.Private = done.Reason
+	}
+	done.Pool = nil
+	return source{BufferSource: src, granted: granted, offered: planned.Way, plan: done}
+}
+
+// take makes an open camera the source.
+func (d *Daemon) take(in *intake) *intake {
+	if old, version := d.source.Get(); version == 0 || !old.same(in.src) {
+		d.source.Update(func(s *source) { *s = in.src })
+	}
+	return in
+}
+
+// same reports whether encoders see no difference.
+func (s source) same(o source) bool {
+	return s.BufferSource == o.BufferSource && s.plan.Way == o.plan.Way && s.plan.Reason == o.plan.Reason
+}
+
+// Read returns the next frame.
+func (in *intake) Read(ctx context.Context) (*hw.Frame, error) {
+	f, err := in.CameraStream.Read(ctx)
+	if err != nil || in.lender == nil {
+		return f, err
+	}
+	return in.lender.lend(f), nil
+}
+
+// Close stops the camera; the encoder's memory is given back after the last
+// frame.
+func (in *intake) Close() error {
+	err := in.CameraStream.Close()
+	if in.lender != nil {
+		in.lender.end()
+	}
+	return err
+}
+
+// replan ends ctx with errReplan once an encoder reads the pictures that wants
+// them in another way. Memory of hardware is slow to read for software.
+func (d *Daemon) replan(ctx context.Context, in *intake, end context.CancelCauseFunc) {
+	if in.src.offered == "" {
+		return
+	}
+	_, seen := d.readers.Get()
+	for {
+		driver, conf := d.sharer(in.src.Mode)
+		want := planBuffers(in.src.granted, readerOf(driver, conf, in.src.granted.Layout)).Way
+		if has := in.src.offered; want != has && (shares(want) || has == hw.Import) {
+			end(errReplan)
+			return
+		}
+		var err error
+		if _, seen, err = d.readers.Wait(ctx, seen); err != nil {
+			return
+		}
+	}
+}
+
+func shares(w hw.Way) bool { return w == hw.Export || w == hw.Import }
+
+// A lender hands on frames that lie in a pool, and closes the pool after the
+// last of them.
+type lender struct {
+	pool hw.Pool
+	give func(hw.Pool) // closes it
+
+	mu    sync.Mutex
+	mine  map[*hw.Frame]*hw.Frame // by the camera's frame, which comes again and again
+	out   int
+	ended bool
+}
+
+func newLender(pool hw.Pool, give func(hw.Pool)) *lender {
+	return &lender{pool: pool, give: give, mine: map[*hw.Frame]*hw.Frame{}}
+}
+
+// lend returns a frame that stands for f and takes over the caller's reference.
+func (l *lender) lend(f *hw.Frame) *hw.Frame {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	m := l.mine[f]
+	if m == nil {
+		m = hw.NewFrame(func(*hw.Frame) { l.back(f) })
+		l.mine[f] = m
+	}
+	l.out++
+	m.Mode, m.Planes, m.Stamp, m.Seq = f.Mode, f.Planes, f.Stamp, f.Seq
+	return m.Lend()
+}
+
+func (l *lender) back(f *hw.Frame) {
+	f.Release()
+	l.mu.Lock()
+	l.out--
+	last := l.ended && l.out == 0
+	l.mu.Unlock()
+	if last {
+		l.give(l.pool)
+	}
+}
+
+// end says that no more frames come.
+func (l *lender) end() {
+	l.mu.Lock()
+	l.ended = true
+	idle := l.out == 0
+	l.mu.Unlock()
+	if idle {
+		l.give(l.pool)
+	}
+}
+
+// returnPool gives an encoder its memory back.
+func (d *Daemon) returnPool(p hw.Pool) {
+	if err := d.calls.closeWithin(closePatience, "return memory", p.Close); err != nil {
+		d.Log.Warn("memory of an encoder is not given back", "err", err)
+	}
+}
