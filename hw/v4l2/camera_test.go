@@ -94,7 +94,7 @@ func sysfs(nodes ...string) fstest.MapFS {
 func camera(t *testing.T, k *fakevb2.Kernel, n *fakevb2.Node) *v4l2.Camera {
 	t.Helper()
 	cameras, err := finder(k, sysfs(strings.TrimPrefix(n.Path, "/dev/"))).Cameras()
-	if err != nil || len(cameras) != 1 {
+	if err != nil || len(cameras) == 0 { // its inputs may follow
 		t.Fatalf("%d cameras, %v", len(cameras), err)
 	}
 	return cameras[0].(*v4l2.Camera)

@@ -1,15 +1,16 @@
 // Package fakevb2 is a kernel with video nodes made of Go: a model of videobuf2
 // and of what the V4L2 core does around it, for tests of the code above the
-// calls. It makes no picture by itself and keeps no time: frames come when
-// somebody polls for them, each a fixed step later on a clock of its own, so
-// that tests are exact.
+// calls. There are cameras, HDMI receivers and encoders; they share memory by
+// dma-buf. The kernel makes no picture by itself and keeps no time: frames come
+// when somebody polls for them, each a fixed step later on a clock of its own,
+// and an encoder codes when somebody polls it, so that tests are exact.
 //
 // It can fail any call, unplug a node at any call, and spoil frames to order,
 // and it knows what was not given back.
 //
-// Memory: mapped buffers are ordinary Go memory, which Munmap overwrites. Under
-// the race detector a reader that touches a buffer that it has given back shows
-// up as a race.
+// Memory: buffers are ordinary Go memory, which is overwritten with the end of
+// its last mapping and descriptor. Under the race detector somebody who touches
+// a buffer that he has given back shows up as a race.
 package fakevb2
 
 import (
@@ -34,12 +35,14 @@ type Kernel struct {
 
 	mu       sync.Mutex
 	moved    *sync.Cond // something that Poll waits for may have happened
-	asleep   *sync.Cond // a Poll has begun to wait
+	asleep   *sync.Cond // a Poll has begun to wait, or a STREAMOFF hangs
 	sleepers int
+	hanging  int
 	nodes    map[string]*Node
-	fds      map[int]any // *file or *event
+	fds      map[int]any // *file, *event or *dmabuf
 	maps     map[*byte]*mapping
 	nextFD   int
+	attached int // dma-bufs, ever
 	calls    []string
 	now      time.Duration
 }
@@ -47,9 +50,11 @@ type Kernel struct {
 // A file is one opening of a node.
 type file struct {
 	node   *Node
+	inst   *instance
 	life   int // of the node, at the opening
 	closed bool
 	maps   int // mappings hold the file open
+	inbox  inbox
 }
 
 // gone says that the node was unplugged since the opening.
@@ -58,17 +63,12 @@ func (f *file) gone() bool { return f.node.gone || f.life != f.node.life }
 // An event is an eventfd.
 type event struct{ count uint64 }
 
-type mapping struct {
-	file *file
-	mem  []byte
-}
-
 // New returns a kernel with these nodes.
 func New(nodes ...*Node) *Kernel {
 	k := &Kernel{nodes: map[string]*Node{}, fds: map[int]any{}, maps: map[*byte]*mapping{}, nextFD: 100, now: time.Hour}
 	k.moved, k.asleep = sync.NewCond(&k.mu), sync.NewCond(&k.mu)
 	for _, n := range nodes {
-		n.queue = queue{typ: n.Type}
+		n.reset()
 		k.nodes[n.Path] = n
 	}
 	return k
@@ -94,11 +94,15 @@ func (k *Kernel) Calls() []string {
 	return append([]string(nil), k.calls...)
 }
 
-// Left returns how many descriptors and mappings were not given back.
+// Left returns how many descriptors, dma-bufs among them, and mappings were not
+// given back.
 func (k *Kernel) Left() (descriptors, mappings int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.fds), len(k.maps)
+	for _, m := range k.maps {
+		mappings += len(m.files)
+	}
+	return len(k.fds), mappings
 }
 
 // Now reads the clock that frames are stamped with.
@@ -130,7 +134,7 @@ func (k *Kernel) unplug() {
 	for _, n := range k.nodes {
 		n.gone = true
 		n.life++
-		n.queue = queue{typ: n.Type}
+		n.reset()
 	}
 	k.moved.Broadcast()
 }
@@ -166,7 +170,7 @@ func (k *Kernel) Open(path string) (int, error) {
 	case n.Locked:
 		return -1, unix.EACCES
 	}
-	return k.add(&file{node: n, life: n.life}), nil
+	return k.add(&file{node: n, inst: n.opened(), life: n.life}), nil
 }
 
 // Eventfd makes an event counter.
@@ -210,45 +214,6 @@ func (k *Kernel) Drain(fd int) error {
 	return nil
 }
 
-// Mmap maps a buffer of the file's queue.
-func (k *Kernel) Mmap(fd int, offset int64, length int) ([]byte, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.call("mmap"); err != nil {
-		return nil, err
-	}
-	f, ok := k.fds[fd].(*file)
-	if !ok {
-		return nil, unix.EBADF
-	}
-	if f.gone() {
-		return nil, unix.ENODEV
-	}
-	mem := f.node.queue.memory(offset)
-	if mem == nil || length != len(mem) {
-		return nil, unix.EINVAL
-	}
-	f.maps++
-	k.maps[&mem[0]] = &mapping{f, mem}
-	return mem, nil
-}
-
-// Munmap ends a mapping and spoils its memory, for those who still read it.
-func (k *Kernel) Munmap(mem []byte) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	err := k.call("munmap")
-	m, ok := k.maps[&mem[0]]
-	if !ok {
-		return unix.EINVAL
-	}
-	delete(k.maps, &mem[0])
-	Paint(m.mem, 0xDB)
-	m.file.maps--
-	m.file.letGo()
-	return err
-}
-
 // Close closes a descriptor.
 func (k *Kernel) Close(fd int) error {
 	k.mu.Lock()
@@ -259,35 +224,22 @@ func (k *Kernel) Close(fd int) error {
 		return unix.EBADF
 	}
 	delete(k.fds, fd)
-	if f, ok := v.(*file); ok {
-		f.closed = true
-		f.letGo()
+	switch v := v.(type) {
+	case *file:
+		v.closed = true
+		v.letGo()
+	case *dmabuf:
+		v.mem.fds--
+		v.mem.spoil()
 	}
 	return err
 }
-
-// Size returns how many bytes a dma-buf has.
-func (k *Kernel) Size(fd int) (int64, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.call("lseek"); err != nil {
-		return 0, err
-	}
-	b, ok := k.fds[fd].(*dmabuf)
-	if !ok {
-		return 0, unix.EBADF
-	}
-	return int64(len(b.mem)), nil
-}
-
-// A dmabuf is memory that a descriptor stands for.
-type dmabuf struct{ mem []byte }
 
 // letGo is the kernel's release of a file: after its close, and not before its
 // last mapping has gone.
 func (f *file) letGo() {
 	if f.closed && f.maps == 0 {
-		f.node.queue.drop(f)
+		f.inst.drop(f)
 	}
 }
 
@@ -302,7 +254,7 @@ func (k *Kernel) Poll(fds []unix.PollFd) error {
 	for {
 		ready := false
 		for i := range fds {
-			fds[i].Revents = k.ready(int(fds[i].Fd)) & (fds[i].Events | unix.POLLERR | unix.POLLHUP | unix.POLLNVAL)
+			fds[i].Revents = k.ready(int(fds[i].Fd), fds[i].Events) & (fds[i].Events | unix.POLLERR | unix.POLLHUP | unix.POLLNVAL)
 			ready = ready || fds[i].Revents != 0
 		}
 		if ready {
@@ -330,8 +282,25 @@ func (k *Kernel) AwaitSleep() {
 	}
 }
 
-// ready says what is to be had from a descriptor now.
-func (k *Kernel) ready(fd int) int16 {
+// AwaitHang returns once somebody hangs in a STREAMOFF.
+func (k *Kernel) AwaitHang() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for k.hanging == 0 {
+		k.asleep.Wait()
+	}
+}
+
+// Attached returns how often a dma-buf was attached to a queue: a queue that
+// gets the same one for the same buffer each time attaches it once.
+func (k *Kernel) Attached() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.attached
+}
+
+// ready says what is to be had from a descriptor now, of the events asked for.
+func (k *Kernel) ready(fd int, asked int16) int16 {
 	switch v := k.fds[fd].(type) {
 	case *event:
 		if v.count > 0 {
@@ -342,7 +311,7 @@ func (k *Kernel) ready(fd int) int16 {
 		if v.gone() { // v4l2_poll of an unregistered device
 			return unix.POLLERR | unix.POLLHUP | unix.POLLPRI
 		}
-		return v.node.queue.poll()
+		return v.inbox.poll() | v.inst.poll(asked)
 	default:
 		return unix.POLLNVAL
 	}
@@ -351,7 +320,7 @@ func (k *Kernel) ready(fd int) int16 {
 // work lets the polled nodes make a frame, if one can.
 func (k *Kernel) work(fds []unix.PollFd) bool {
 	for _, p := range fds {
-		if f, ok := k.fds[int(p.Fd)].(*file); ok && !f.gone() && f.node.produce(k.later) {
+		if f, ok := k.fds[int(p.Fd)].(*file); ok && !f.gone() && p.Events&(unix.POLLIN|unix.POLLOUT) != 0 && f.inst.work(k) {
 			return true
 		}
 	}

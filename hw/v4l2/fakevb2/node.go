@@ -2,24 +2,36 @@ package fakevb2
 
 import (
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"encoderd.example/hw/v4l2/uapi"
 )
 
-// A Node is a capture node. Set its fields before [New]; later only inside
-// [Kernel.Do].
+// A Node is a capture node, or with an Encoder one that codes, or with Subdev
+// one that stands for a receiver alone. Set its fields before [New]; later only
+// inside [Kernel.Do].
 type Node struct {
 	Path    string // "/dev/video0"
 	Driver  string
 	Card    string
 	BusInfo string
 	Caps    uint32 // of the node; CapStreaming is not implied
-	Type    uint32 // of its queue
+	Type    uint32 // of its capture queue; that of an encoder's output queue follows
 	Inputs  int
-	Formats []Format
+	// Receivers are the inputs that receive a digital signal, by number; of a
+	// subdevice, the pads.
+	Receivers map[int]*Receiver
+	// Subdev answers only what a subdevice does: timings, EDID, controls, events.
+	Subdev bool
+	// Encoder makes it an encoder. Each opening is one of its own.
+	Encoder *Encoder
+	// Converter makes it a converter. Each opening is one of its own.
+	Converter *Converter
+	// Controls are its knobs; OldControls serves them by the old calls only.
+	Controls    []Control
+	OldControls bool
+	Formats     []Format
 	// Script spoils frames: the n-th frame since the start suffers Script[n].
 	Script []Fault
 	// Fill writes a picture and returns how many bytes of each memory plane it
@@ -31,20 +43,40 @@ type Node struct {
 	Locked bool
 	// MostBuffers limits what REQBUFS gives; no limit if zero.
 	MostBuffers int
+	// NoImport refuses queues of dma-bufs.
+	NoImport bool
+	// Refuse fails all calls of a name, such as "expbuf", and does nothing else.
+	Refuse map[string]unix.Errno
+	// HangStreamOff lets STREAMOFF return only once it is false again.
+	HangStreamOff bool
 	// RefuseQBuf makes that many QBUF calls fail with EINVAL.
 	RefuseQBuf int
 	// Grants changes what S_FMT gives.
 	Grants func(*uapi.Format)
 
 	gone     bool
-	life     int // counts unpluggings
-	queue    queue
-	format   uapi.Format
-	interval uapi.Fract
+	life     int       // counts unpluggings
+	shared   *instance // what all openings of a camera use
+	running  map[*instance]bool
 	input    int32
+	settings []Setting
 	frames   int
 	sequence uint32
 	last     uapi.Timeval
+}
+
+// reset makes the node as it is when the driver has just bound it.
+func (n *Node) reset() {
+	n.shared = newInstance(n)
+	n.running = map[*instance]bool{}
+}
+
+// opened returns the instance of a new opening.
+func (n *Node) opened() *instance {
+	if n.Encoder != nil || n.Converter != nil {
+		return newInstance(n)
+	}
+	return n.shared
 }
 
 // A Format is one format that a node offers.
@@ -58,8 +90,10 @@ type Format struct {
 	Silent bool
 	// BytesPerPixel times the area is the size of each memory plane.
 	BytesPerPixel float64
-	// Align rounds the stride up.
-	Align int
+	// Align rounds the stride up, AlignLines the height.
+	Align, AlignLines int
+	// AnyStride takes longer lines if they are asked for (bytesperline).
+	AnyStride bool
 }
 
 // A Size is one picture size with its rates.
@@ -91,9 +125,9 @@ const (
 )
 
 // produce makes one frame, and says whether there was a buffer for it.
-func (n *Node) produce(now func() time.Duration) bool {
-	b := n.queue.next()
-	if b == nil || n.Idle {
+func (n *Node) produce(q *queue, now func() time.Duration) bool {
+	b := q.next()
+	if b == nil || n.Idle || !n.receives() {
 		return false
 	}
 	var f Fault
@@ -101,20 +135,20 @@ func (n *Node) produce(now func() time.Duration) bool {
 		f = n.Script[n.frames]
 	}
 	if f.Fatal {
-		n.queue.failed = true
+		q.failed = true
 		return true
 	}
 	n.fill(b, f)
 	n.stamp(b, f, now()-Delay)
 	n.frames++
-	n.queue.finish()
+	q.finish()
 	return true
 }
 
 func (n *Node) fill(b *buffer, f Fault) {
 	var planes [][]byte
-	for _, p := range b.planes {
-		planes = append(planes, p.mem)
+	for i := range b.planes {
+		planes = append(planes, b.planes[i].data())
 	}
 	fill := n.Fill
 	if fill == nil {
@@ -160,83 +194,4 @@ func (n *Node) stamp(b *buffer, f Fault, at time.Duration) {
 	}
 	n.sequence++
 	n.last = tv
-}
-
-// Ioctl serves the calls that a capture node answers.
-func (k *Kernel) Ioctl(fd int, req uintptr, arg unsafe.Pointer) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.call(names[req]); err != nil {
-		return err
-	}
-	f, ok := k.fds[fd].(*file)
-	switch {
-	case !ok:
-		return unix.EBADF
-	case f.gone():
-		return unix.ENODEV
-	}
-	if serve, ok := buffering[req]; ok {
-		err := serve(f, arg)
-		k.moved.Broadcast()
-		return err
-	}
-	if serve, ok := describing[req]; ok {
-		return serve(f.node, arg)
-	}
-	return unix.ENOTTY
-}
-
-// names of the calls, as Calls returns them.
-var names = map[uintptr]string{
-	uapi.QueryCap: "querycap", uapi.EnumFmt: "enum_fmt", uapi.GetFmt: "g_fmt", uapi.SetFmt: "s_fmt",
-	uapi.ReqBufs: "reqbufs", uapi.QueryBuf: "querybuf", uapi.QBuf: "qbuf", uapi.DQBuf: "dqbuf",
-	uapi.StreamOn: "streamon", uapi.StreamOff: "streamoff", uapi.GetParm: "g_parm", uapi.SetParm: "s_parm",
-	uapi.SetInput: "s_input", uapi.EnumFrameSizes: "enum_framesizes", uapi.EnumFrameIntervals: "enum_frameintervals",
-}
-
-// buffering are the calls on the queue, which depend on who makes them.
-var buffering = map[uintptr]func(*file, unsafe.Pointer) error{
-	uapi.ReqBufs:   func(f *file, arg unsafe.Pointer) error { return f.node.reqbufs(f, (*uapi.RequestBuffers)(arg)) },
-	uapi.QueryBuf:  func(f *file, arg unsafe.Pointer) error { return f.node.queue.querybuf((*uapi.Buffer)(arg)) },
-	uapi.QBuf:      func(f *file, arg unsafe.Pointer) error { return f.node.qbuf(f, (*uapi.Buffer)(arg)) },
-	uapi.DQBuf:     func(f *file, arg unsafe.Pointer) error { return f.node.queue.dqbuf(f, (*uapi.Buffer)(arg)) },
-	uapi.StreamOn:  func(f *file, arg unsafe.Pointer) error { return f.node.streamon(f, *(*int32)(arg)) },
-	uapi.StreamOff: func(f *file, arg unsafe.Pointer) error { return f.node.queue.streamoff(f, uint32(*(*int32)(arg))) },
-}
-
-func (n *Node) reqbufs(f *file, arg *uapi.RequestBuffers) error {
-	if arg.Type != n.Type || arg.Memory != uapi.MemoryMMAP {
-		return unix.EINVAL
-	}
-	if n.MostBuffers > 0 {
-		arg.Count = min(arg.Count, uint32(n.MostBuffers))
-	}
-	return n.queue.reqbufs(f, int(arg.Count), n.sizes())
-}
-
-func (n *Node) qbuf(f *file, arg *uapi.Buffer) error {
-	if n.RefuseQBuf > 0 {
-		n.RefuseQBuf--
-		return unix.EINVAL
-	}
-	return n.queue.qbuf(f, arg)
-}
-
-func (n *Node) streamon(f *file, typ int32) error {
-	n.frames, n.sequence = 0, 0
-	return n.queue.streamon(f, uint32(typ))
-}
-
-// sizes returns the sizes of the memory planes of the current format.
-func (n *Node) sizes() []uint32 {
-	if !n.queue.multiplanar() {
-		return []uint32{n.format.Pix().SizeImage}
-	}
-	p := n.format.PixMP()
-	var sizes []uint32
-	for _, m := range p.Planes[:p.NumPlanes] {
-		sizes = append(sizes, m.SizeImage)
-	}
-	return sizes
 }

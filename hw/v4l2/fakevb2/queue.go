@@ -14,7 +14,8 @@ import (
 //	                      └──────── STREAMOFF ──────────────►┘
 type queue struct {
 	typ       uint32
-	owner     *file // who made the buffers: others get EBUSY
+	memory    uint32 // kind, of the buffers
+	owner     *file  // who made the buffers: others get EBUSY
 	streaming bool
 	failed    bool // vb2_queue_error: until STREAMOFF
 	last      bool // the last buffer was dequeued: until STREAMOFF
@@ -39,12 +40,17 @@ type buffer struct {
 }
 
 type plane struct {
-	offset int64
-	mem    []byte
+	size   uint32  // that the driver needs
+	mem    *memory // of an import queue: what was queued last
+	offset int64   // for mmap
+	fd     int     // of an import queue
+	length uint32  // as queued with fd
 	used   uint32
+	start  uint32 // data_offset
 }
 
-const page = 4096
+// data returns the part of the memory that the driver works on.
+func (p *plane) data() []byte { return p.mem.data[:p.size:p.size] }
 
 func (q *queue) multiplanar() bool {
 	return q.typ == uapi.BufTypeVideoCaptureMplane || q.typ == uapi.BufTypeVideoOutputMplane
@@ -58,20 +64,25 @@ func (q *queue) capture() bool {
 func (q *queue) busy() bool { return len(q.bufs) > 0 }
 
 // reqbufs makes count buffers with planes of these sizes; none for a count of
-// zero. Memory that is still mapped lives on without its buffer.
-func (q *queue) reqbufs(f *file, count int, sizes []uint32) error {
+// zero. Memory that is still mapped or exported lives on without its buffer.
+func (q *queue) reqbufs(f *file, memory uint32, count int, sizes []uint32) error {
 	if q.owner != nil && q.owner != f {
 		return unix.EBUSY
 	}
 	if q.streaming {
 		return unix.EBUSY
 	}
-	q.bufs, q.owner = nil, nil
+	q.release()
+	q.memory = memory
 	for range count {
 		b := &buffer{}
 		for _, size := range sizes {
-			b.planes = append(b.planes, plane{offset: q.ordinal, mem: make([]byte, size)})
-			q.ordinal += page
+			p := plane{size: size, fd: -1}
+			if memory == uapi.MemoryMMAP {
+				p.mem, p.offset = newMemory(size), q.ordinal
+				q.ordinal += page
+			}
+			b.planes = append(b.planes, p)
 		}
 		b.raw.Index = uint32(len(q.bufs))
 		q.bufs = append(q.bufs, b)
@@ -80,19 +91,39 @@ func (q *queue) reqbufs(f *file, count int, sizes []uint32) error {
 	return nil
 }
 
+// release forgets the buffers and lets go of what was imported.
+func (q *queue) release() {
+	for _, b := range q.bufs {
+		for i := range b.planes {
+			q.detach(&b.planes[i])
+		}
+	}
+	q.bufs, q.owner = nil, nil
+}
+
+func (q *queue) detach(p *plane) {
+	if q.memory != uapi.MemoryDMABUF || p.mem == nil {
+		return
+	}
+	p.mem.attached--
+	p.mem.spoil()
+	p.mem, p.fd = nil, -1
+}
+
 // drop forgets everything that a file had made.
 func (q *queue) drop(f *file) {
 	if q.owner == f {
 		q.stop()
-		q.bufs, q.owner = nil, nil
+		q.release()
 	}
 }
 
-func (q *queue) memory(offset int64) []byte {
+// find returns the plane that is mapped at offset.
+func (q *queue) find(offset int64) *plane {
 	for _, b := range q.bufs {
-		for _, p := range b.planes {
-			if p.offset == offset {
-				return p.mem
+		for i, p := range b.planes {
+			if q.memory == uapi.MemoryMMAP && p.offset == offset {
+				return &b.planes[i]
 			}
 		}
 	}
@@ -101,7 +132,7 @@ func (q *queue) memory(offset int64) []byte {
 
 // named returns the buffer that arg is about.
 func (q *queue) named(arg *uapi.Buffer) (*buffer, error) {
-	if arg.Type != q.typ || int(arg.Index) >= len(q.bufs) {
+	if int(arg.Index) >= len(q.bufs) {
 		return nil, unix.EINVAL
 	}
 	return q.bufs[arg.Index], q.checkPlanes(arg, len(q.bufs[arg.Index].planes))
@@ -114,6 +145,19 @@ func (q *queue) checkPlanes(arg *uapi.Buffer, n int) error {
 	return nil
 }
 
+// asked returns the planes of a request, whatever the API.
+func (q *queue) asked(arg *uapi.Buffer, n int) []uapi.Plane {
+	if !q.multiplanar() {
+		return []uapi.Plane{{BytesUsed: arg.BytesUsed, Length: arg.Length, M: arg.M}}
+	}
+	return told(arg, n)
+}
+
+// told is the kernel's view of a pointer that user space stored as a number.
+func told(arg *uapi.Buffer, n int) []uapi.Plane {
+	return unsafe.Slice(*(**uapi.Plane)(unsafe.Pointer(&arg.M)), n) //nolint:gosec // the size was checked against Length
+}
+
 func (q *queue) querybuf(arg *uapi.Buffer) error {
 	b, err := q.named(arg)
 	if err != nil {
@@ -123,7 +167,19 @@ func (q *queue) querybuf(arg *uapi.Buffer) error {
 	return nil
 }
 
-func (q *queue) qbuf(f *file, arg *uapi.Buffer) error {
+// export follows vb2_core_expbuf.
+func (q *queue) export(k *Kernel, arg *uapi.ExportBuffer) error {
+	if q.memory != uapi.MemoryMMAP || int(arg.Index) >= len(q.bufs) || int(arg.Plane) >= len(q.bufs[arg.Index].planes) {
+		return unix.EINVAL
+	}
+	if arg.Flags&^(unix.O_CLOEXEC|unix.O_ACCMODE) != 0 {
+		return unix.EINVAL
+	}
+	arg.FD = int32(k.export(q.bufs[arg.Index].planes[arg.Plane].mem))
+	return nil
+}
+
+func (q *queue) qbuf(k *Kernel, f *file, arg *uapi.Buffer) error {
 	if q.owner != nil && q.owner != f {
 		return unix.EBUSY
 	}
@@ -131,13 +187,76 @@ func (q *queue) qbuf(f *file, arg *uapi.Buffer) error {
 	switch {
 	case err != nil:
 		return err
-	case arg.Memory != uapi.MemoryMMAP, b.state != dequeued:
+	case arg.Memory != q.memory, b.state != dequeued:
 		return unix.EINVAL
 	case q.failed:
 		return unix.EIO
 	}
+	asked := q.asked(arg, len(b.planes))
+	if err := q.verify(b, asked); err != nil {
+		return err
+	}
+	for i := range b.planes {
+		if err := q.attach(k, &b.planes[i], asked[i]); err != nil {
+			return err
+		}
+	}
+	if !q.capture() {
+		b.raw.Timestamp = arg.Timestamp
+		b.raw.Field = arg.Field
+		for i := range b.planes {
+			b.planes[i].used, b.planes[i].start = asked[i].BytesUsed, asked[i].DataOffset
+		}
+	}
 	b.state = queued
 	q.queued = append(q.queued, b)
+	return nil
+}
+
+// verify follows __verify_length: what is handed over for reading must fit.
+func (q *queue) verify(b *buffer, asked []uapi.Plane) error {
+	if q.capture() {
+		return nil
+	}
+	for i, a := range asked {
+		length := b.planes[i].size
+		if q.memory == uapi.MemoryDMABUF {
+			length = a.Length
+		}
+		if a.BytesUsed > length || a.DataOffset > 0 && a.DataOffset >= a.BytesUsed {
+			return unix.EINVAL
+		}
+	}
+	return nil
+}
+
+// attach follows __prepare_dmabuf. The same descriptor and length as before
+// stay attached.
+func (q *queue) attach(k *Kernel, p *plane, asked uapi.Plane) error {
+	if q.memory != uapi.MemoryDMABUF {
+		return nil
+	}
+	fd := int(int32(asked.M))
+	d, ok := k.fds[fd].(*dmabuf)
+	if !ok {
+		return unix.EINVAL
+	}
+	length := asked.Length
+	if length == 0 {
+		length = uint32(len(d.mem.data))
+	}
+	switch {
+	case length < p.size:
+		return unix.EINVAL
+	case int(length) > len(d.mem.data):
+		return unix.EFAULT
+	case p.mem == d.mem && p.length == length:
+		return nil
+	}
+	q.detach(p)
+	d.mem.attached++
+	k.attached++
+	p.mem, p.fd, p.length = d.mem, fd, length
 	return nil
 }
 
@@ -145,7 +264,7 @@ func (q *queue) dqbuf(f *file, arg *uapi.Buffer) error {
 	switch {
 	case q.owner != nil && q.owner != f:
 		return unix.EBUSY
-	case arg.Type != q.typ, arg.Memory != uapi.MemoryMMAP, !q.streaming:
+	case !q.streaming, arg.Memory != q.memory:
 		return unix.EINVAL
 	case q.failed:
 		return unix.EIO
@@ -169,23 +288,30 @@ func (q *queue) dqbuf(f *file, arg *uapi.Buffer) error {
 func (q *queue) tell(b *buffer, arg *uapi.Buffer) {
 	m, length := arg.M, arg.Length
 	*arg = b.raw
-	arg.Type, arg.Memory = q.typ, uapi.MemoryMMAP
+	arg.Type, arg.Memory = q.typ, q.memory
 	if !q.multiplanar() {
-		p := b.planes[0]
-		arg.M, arg.Length, arg.BytesUsed = uintptr(p.offset), uint32(len(p.mem)), p.used
+		p := q.describe(&b.planes[0])
+		arg.M, arg.Length, arg.BytesUsed = p.M, p.Length, p.BytesUsed
 		return
 	}
 	arg.M, arg.Length = m, length
-	// The kernel's view of a pointer that user space stored as a number.
-	told := unsafe.Slice(*(**uapi.Plane)(unsafe.Pointer(&arg.M)), len(b.planes)) //nolint:gosec // the size was checked against Length
-	for i, p := range b.planes {
-		told[i].M, told[i].Length, told[i].BytesUsed = uintptr(p.offset), uint32(len(p.mem)), p.used
+	planes := told(arg, len(b.planes))
+	for i := range b.planes {
+		planes[i] = q.describe(&b.planes[i])
 	}
+	arg.Length = uint32(len(b.planes))
 }
 
-func (q *queue) streamon(f *file, typ uint32) error {
+func (q *queue) describe(p *plane) uapi.Plane {
+	if q.memory == uapi.MemoryDMABUF {
+		return uapi.Plane{BytesUsed: p.used, Length: p.length, M: uintptr(uint32(p.fd)), DataOffset: p.start}
+	}
+	return uapi.Plane{BytesUsed: p.used, Length: p.size, M: uintptr(p.offset), DataOffset: p.start}
+}
+
+func (q *queue) streamon(f *file) error {
 	switch {
-	case typ != q.typ, len(q.bufs) == 0:
+	case len(q.bufs) == 0:
 		return unix.EINVAL
 	case q.owner != f:
 		return unix.EBUSY
@@ -194,11 +320,8 @@ func (q *queue) streamon(f *file, typ uint32) error {
 	return nil
 }
 
-func (q *queue) streamoff(f *file, typ uint32) error {
-	switch {
-	case typ != q.typ:
-		return unix.EINVAL
-	case q.owner != nil && q.owner != f:
+func (q *queue) streamoff(f *file) error {
+	if q.owner != nil && q.owner != f {
 		return unix.EBUSY
 	}
 	q.stop()
@@ -226,7 +349,10 @@ func (q *queue) poll() int16 {
 	}
 }
 
-// next returns the buffer that the driver fills next, if it has one.
+// idle says that the driver has no buffer, for the rule of m2m devices.
+func (q *queue) idle() bool { return !q.streaming || len(q.queued) == 0 && len(q.done) == 0 }
+
+// next returns the buffer that the driver fills or reads next, if it has one.
 func (q *queue) next() *buffer {
 	if !q.streaming || q.failed || q.last || len(q.queued) == 0 {
 		return nil

@@ -1,0 +1,191 @@
+package fakevb2
+
+import (
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"encoderd.example/hw/v4l2/uapi"
+)
+
+// A call is one that a node serves.
+type call struct {
+	name   string // as Calls returns it
+	subdev bool   // subdevices answer it too
+	serve  func(*Kernel, *file, unsafe.Pointer) error
+}
+
+// of types the argument of a call.
+func of[T any](serve func(*Kernel, *file, *T) error) func(*Kernel, *file, unsafe.Pointer) error {
+	return func(k *Kernel, f *file, arg unsafe.Pointer) error { return serve(k, f, (*T)(arg)) }
+}
+
+// calls are all that nodes serve; what an individual node has not is ENOTTY.
+var calls = map[uintptr]call{
+	uapi.QueryCap:           {"querycap", false, of((*Kernel).querycap)},
+	uapi.EnumFmt:            {"enum_fmt", false, of((*Kernel).enumFmt)},
+	uapi.EnumFrameSizes:     {"enum_framesizes", false, of((*Kernel).enumSizes)},
+	uapi.EnumFrameIntervals: {"enum_frameintervals", false, of((*Kernel).enumIntervals)},
+	uapi.GetFmt:             {"g_fmt", false, of((*Kernel).getFmt)},
+	uapi.SetFmt:             {"s_fmt", false, of((*Kernel).setFmt)},
+	uapi.TryFmt:             {"try_fmt", false, of((*Kernel).tryFmt)},
+	uapi.GetParm:            {"g_parm", false, of((*Kernel).getParm)},
+	uapi.SetParm:            {"s_parm", false, of((*Kernel).setParm)},
+	uapi.GetSelection:       {"g_selection", false, of((*Kernel).getSelection)},
+	uapi.SetSelection:       {"s_selection", false, of((*Kernel).setSelection)},
+
+	uapi.EnumInput:        {"enuminput", false, of((*Kernel).enumInput)},
+	uapi.GetInput:         {"g_input", false, of((*Kernel).getInput)},
+	uapi.SetInput:         {"s_input", false, of((*Kernel).setInput)},
+	uapi.QueryDVTimings:   {"query_dv_timings", true, of((*Kernel).queryTimings)},
+	uapi.GetDVTimings:     {"g_dv_timings", true, of((*Kernel).getTimings)},
+	uapi.SetDVTimings:     {"s_dv_timings", true, of((*Kernel).setTimings)},
+	uapi.EnumDVTimings:    {"enum_dv_timings", true, of((*Kernel).enumTimings)},
+	uapi.GetEDID:          {"g_edid", true, of((*Kernel).getEDID)},
+	uapi.SetEDID:          {"s_edid", true, of((*Kernel).setEDID)},
+	uapi.SubscribeEvent:   {"subscribe_event", true, of((*Kernel).subscribe)},
+	uapi.UnsubscribeEvent: {"unsubscribe_event", true, of((*Kernel).unsubscribe)},
+	uapi.DQEvent:          {"dqevent", true, of((*Kernel).dqevent)},
+
+	uapi.QueryExtCtrl: {"query_ext_ctrl", true, of((*Kernel).queryExtCtrl)},
+	uapi.QueryCtrl:    {"queryctrl", true, of((*Kernel).queryCtrl)},
+	uapi.QueryMenu:    {"querymenu", true, of((*Kernel).queryMenu)},
+	uapi.GetExtCtrls:  {"g_ext_ctrls", true, of((*Kernel).getExtCtrls)},
+	uapi.SetExtCtrls:  {"s_ext_ctrls", true, of((*Kernel).setExtCtrls)},
+	uapi.GetCtrl:      {"g_ctrl", true, of((*Kernel).getCtrl)},
+	uapi.SetCtrl:      {"s_ctrl", true, of((*Kernel).setCtrl)},
+
+	uapi.ReqBufs:    {"reqbufs", false, of((*Kernel).reqbufs)},
+	uapi.QueryBuf:   {"querybuf", false, of((*Kernel).querybuf)},
+	uapi.ExpBuf:     {"expbuf", false, of((*Kernel).expbuf)},
+	uapi.QBuf:       {"qbuf", false, of((*Kernel).qbuf)},
+	uapi.DQBuf:      {"dqbuf", false, of((*Kernel).dqbuf)},
+	uapi.StreamOn:   {"streamon", false, of((*Kernel).streamon)},
+	uapi.StreamOff:  {"streamoff", false, of((*Kernel).streamoff)},
+	uapi.EncoderCmd: {"encoder_cmd", false, of((*Kernel).encoderCmd)},
+}
+
+// Ioctl serves the calls that nodes answer.
+func (k *Kernel) Ioctl(fd int, req uintptr, arg unsafe.Pointer) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c, known := calls[req]
+	if err := k.call(c.name); err != nil {
+		return err
+	}
+	f, ok := k.fds[fd].(*file)
+	switch {
+	case !ok:
+		return unix.EBADF
+	case f.gone():
+		return unix.ENODEV
+	case !known, f.node.Subdev && !c.subdev:
+		return unix.ENOTTY
+	case f.node.Refuse[c.name] != 0:
+		return f.node.Refuse[c.name]
+	}
+	defer k.moved.Broadcast()
+	return c.serve(k, f, arg)
+}
+
+func (k *Kernel) reqbufs(f *file, arg *uapi.RequestBuffers) error {
+	s := f.inst.side(arg.Type)
+	switch {
+	case s == nil:
+		return unix.EINVAL
+	case arg.Memory != uapi.MemoryMMAP && arg.Memory != uapi.MemoryDMABUF:
+		return unix.EINVAL
+	case arg.Memory == uapi.MemoryDMABUF && f.node.NoImport:
+		return unix.EINVAL
+	}
+	if n := f.node.MostBuffers; n > 0 {
+		arg.Count = min(arg.Count, uint32(n))
+	}
+	if arg.Count > 0 {
+		arg.Count = max(arg.Count, uint32(s.least))
+	}
+	arg.Capabilities = uapi.BufCapMMAP | uapi.BufCapOrphanedBufs
+	if !f.node.NoImport {
+		arg.Capabilities |= uapi.BufCapDMABUF
+	}
+	return s.reqbufs(f, arg.Memory, int(arg.Count), s.sizes())
+}
+
+func (k *Kernel) querybuf(f *file, arg *uapi.Buffer) error {
+	if s := f.inst.side(arg.Type); s != nil {
+		return s.querybuf(arg)
+	}
+	return unix.EINVAL
+}
+
+func (k *Kernel) expbuf(f *file, arg *uapi.ExportBuffer) error {
+	if s := f.inst.side(arg.Type); s != nil {
+		return s.export(k, arg)
+	}
+	return unix.EINVAL
+}
+
+func (k *Kernel) qbuf(f *file, arg *uapi.Buffer) error {
+	if f.node.RefuseQBuf > 0 {
+		f.node.RefuseQBuf--
+		return unix.EINVAL
+	}
+	if s := f.inst.side(arg.Type); s != nil {
+		return s.qbuf(k, f, arg)
+	}
+	return unix.EINVAL
+}
+
+func (k *Kernel) dqbuf(f *file, arg *uapi.Buffer) error {
+	if s := f.inst.side(arg.Type); s != nil {
+		return s.dqbuf(f, arg)
+	}
+	return unix.EINVAL
+}
+
+func (k *Kernel) streamon(f *file, typ *int32) error {
+	s := f.inst.side(uint32(*typ))
+	if s == nil {
+		return unix.EINVAL
+	}
+	if f.inst.job != nil {
+		return f.inst.job.streamon(f, s)
+	}
+	f.node.frames, f.node.sequence = 0, 0
+	return s.streamon(f)
+}
+
+func (k *Kernel) streamoff(f *file, typ *int32) error {
+	s := f.inst.side(uint32(*typ))
+	if s == nil {
+		return unix.EINVAL
+	}
+	k.hang(f.node)
+	if f.gone() {
+		return unix.ENODEV
+	}
+	if f.inst.job != nil {
+		return f.inst.job.streamoff(f, s)
+	}
+	if f.inst.conv != nil && s == f.inst.out {
+		f.inst.conv.stopped()
+	}
+	return s.streamoff(f)
+}
+
+// hang waits for as long as the node's driver does not come back.
+func (k *Kernel) hang(n *Node) {
+	k.hanging++
+	for n.HangStreamOff {
+		k.asleep.Broadcast()
+		k.moved.Wait()
+	}
+	k.hanging--
+}
+
+func (k *Kernel) encoderCmd(f *file, arg *uapi.EncoderCommand) error {
+	if f.inst.job == nil {
+		return unix.ENOTTY
+	}
+	return f.inst.job.command(k, arg.Command)
+}
