@@ -51,15 +51,14 @@ type H264 struct {
 // as SDP tells them (RFC 6184, 8.1).
 var profiles = map[string]string{"baseline": "42e0", "main": "4d00", "high": "6400"}
 
-// RTPCodec describes the stream to peers: 90 kHz, packetization mode 1, lost
-// packets are asked for again, and key frames when that does not help. It
-// claims level 3.1 as everybody does; peers that allow level asymmetry take
-// higher ones.
+// RTPCodec describes the stream to peers: 90 kHz, packetization mode 1, and
+// they may ask for key pictures. It claims level 3.1 as everybody does; peers
+// that allow level asymmetry take higher ones.
 func (h H264) RTPCodec() *codec.RTPCodec {
 	const clock = 90_000
 	c := codec.NewRTPH264Codec(clock)
 	c.SDPFmtpLine = "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=" + profiles[h.profile()] + "1f"
-	c.RTCPFeedback = []webrtc.RTCPFeedback{{Type: "nack"}, {Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
+	c.RTCPFeedback = []webrtc.RTCPFeedback{{Type: "nack", Parameter: "pli"}, {Type: "ccm", Parameter: "fir"}}
 	return c
 }
 
