@@ -61,7 +61,7 @@ type Corrector struct {
 type CorrectorStats struct {
 	Silence uint64 // sample frames filled in for sound that never came
 	Dropped uint64 // sample frames thrown away, since their instant was already filled
-	Gaps    uint64 // times that lost sound was replaced by silence
+	Gaps    uint64 // times that sound broke off, and silence took its place
 	Steps   uint64 // times that sound was too early to be steered, and was cut
 }
 
@@ -142,6 +142,7 @@ func (c *Corrector) FillTo(stamp time.Duration) {
 		if c.late(stamp) <= 0 {
 			return // input reaches that far
 		}
+		c.stats.Gaps++
 		c.detach()
 		c.age = 0 // another card may come
 	}

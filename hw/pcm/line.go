@@ -13,12 +13,13 @@ type line struct {
 	k   *kernel
 	x   []float32 // interleaved stereo
 	pos float64   // in sample frames of x
+	end int       // sample frames of x from here on are silence
 }
 
 // reset forgets all input. The next output will lie early sample frames, 0 to
 // 1, before the first sample pushed; what lies before that is silence.
 func (l *line) reset(early float64) {
-	l.x = l.x[:0]
+	l.x, l.end = l.x[:0], 0
 	l.pushSilence(l.k.half)
 	l.pos = float64(l.k.half) - early
 }
@@ -33,6 +34,9 @@ func (l *line) push(pcm []int16) {
 	l.x = slices.Grow(l.x, len(pcm))
 	for _, v := range pcm {
 		l.x = append(l.x, float32(v))
+		if v != 0 {
+			l.end = (len(l.x) + 1) / channels
+		}
 	}
 }
 
@@ -43,15 +47,21 @@ func (l *line) pushSilence(frames int) {
 }
 
 // render appends to dst every output that the input suffices for, step input
-// frames apart, and forgets input that no later output needs.
+// frames apart, and forgets input that no later output needs. Silence takes no
+// arithmetic.
 func (l *line) render(dst []int16, step float64) []int16 {
 	for last := l.frames() - l.k.half; int(l.pos) < last; l.pos += step {
+		if int(l.pos)-l.k.half+1 >= l.end {
+			dst = append(dst, 0, 0)
+			continue
+		}
 		left, right := l.k.at(l.x, l.pos)
 		dst = append(dst, round16(left), round16(right))
 	}
 	if done := min(int(l.pos)-l.k.half+1, l.frames()); done > 0 {
 		l.x = l.x[:copy(l.x, l.x[channels*done:])]
 		l.pos -= float64(done)
+		l.end = max(l.end-done, 0)
 	}
 	return dst
 }

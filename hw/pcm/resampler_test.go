@@ -111,6 +111,34 @@ func TestResamplerForgetsOnReset(t *testing.T) {
 	}
 }
 
+func TestSilenceIsSkippedWithoutATrace(t *testing.T) {
+	const from, frames = 44100, 4410
+	in := make([]int16, 2*frames)
+	copy(in[2*1000:], sine(997, 20000, from, 0, 300))
+	in[2*2000], in[2*3000+1] = 30000, -1 // one sample on one side alone
+	r := NewResampler(from)
+	half := r.line.k.half
+	x := make([]float32, 2*half, 2*(half+frames))
+	for _, v := range in {
+		x = append(x, float32(v))
+	}
+	var out []int16
+	for block := range slices.Chunk(in, 2*441) {
+		out, _ = r.Add(out, block)
+	}
+	if len(out) < 2*4700 {
+		t.Fatalf("%d frames came out", len(out)/2)
+	}
+	pos := float64(half)
+	for i := 0; i < len(out); i += 2 {
+		left, right := r.line.k.at(x, pos)
+		if d := max(math.Abs(float64(out[i])-float64(left)), math.Abs(float64(out[i+1])-float64(right))); d > 0.51 {
+			t.Fatalf("frame %d is %d, %d; want %.2f, %.2f", i/2, out[i], out[i+1], left, right)
+		}
+		pos += float64(from) / rate
+	}
+}
+
 func BenchmarkResampler(b *testing.B) {
 	r := NewResampler(44100)
 	in := sine(997, 20000, 44100, 0, 441)
