@@ -87,6 +87,7 @@ type session struct {
 	input  hw.Layout
 	raised bool // the bit rate is above its target for a while
 	lost   bool // nothing is left to be done
+	copies bool // the driver refused the camera's memory
 }
 
 // openSession opens the encoder on which the ladder stands, or one below it.
@@ -196,6 +197,7 @@ func (s *session) guard(ctx context.Context, end context.CancelCauseFunc) {
 			end(errNewLayout)
 			return
 		}
+		s.lookAtCopies()
 		st := s.enc.Stats()
 		switch look.look(s.units.Load(), st.Submitted+st.Dropped) {
 		case nudge:
@@ -210,6 +212,25 @@ func (s *session) guard(ctx context.Context, end context.CancelCauseFunc) {
 		case wait:
 			s.relax(look)
 		}
+	}
+}
+
+// A copier is an encoder that may have to copy what it was to read in place.
+type copier interface {
+	// CopyReason says why in words, or "".
+	CopyReason() string
+}
+
+// lookAtCopies corrects the plan if the driver refused the camera's memory.
+func (s *session) lookAtCopies() {
+	c, ok := s.enc.(copier)
+	if !ok || s.copies {
+		return
+	}
+	if why := c.CopyReason(); why != "" {
+		s.copies = true
+		s.d.noteBuffers(s.note, hw.BufferPlan{Way: hw.Copy, Reason: why}, s.ladder.reason)
+		s.d.Log.Warn("encoder copies pictures", "rendition", s.config.Rendition, "encoder", s.driver.Name, "why", why)
 	}
 }
 
@@ -265,7 +286,9 @@ func (s *session) outdated() bool {
 		return true
 	}
 	s.seen = seen
-	s.d.noteBuffers(s.note, plan, s.ladder.reason)
+	if !s.copies {
+		s.d.noteBuffers(s.note, plan, s.ladder.reason)
+	}
 	return false
 }
 

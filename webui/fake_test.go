@@ -121,7 +121,7 @@ func onAir() *fakeBox {
 				DriftPPM: 21, Xruns: 2, Gaps: 2, Steps: 1,
 			},
 			Renditions: []status.Rendition{
-				{Name: "main", Codec: "h264", Encoder: "libx264", Width: 1920, Height: 1080, FPS: 29.97, Bitrate: 5_980_000, Target: 6_000_000, Frames: 149_100, Dropped: 2, CopiedBytes: 77, State: status.Live},
+				{Name: "main", Codec: "h264", Encoder: "libx264", Width: 1920, Height: 1080, FPS: 29.97, Bitrate: 5_980_000, Target: 6_000_000, Frames: 149_100, Dropped: 2, CopiedBytes: 77, State: status.Live, Buffers: &status.Buffers{Way: "export", Reason: "v4l2:x reads the camera's memory"}},
 				{Name: "sub", Codec: "h264", Encoder: "libx264", Width: 640, Height: 360, FPS: 29.97, Bitrate: 790_000, Target: 800_000, Frames: 149_100, State: status.Live},
 			},
 			Outputs: []status.Output{

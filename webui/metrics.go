@@ -150,6 +150,17 @@ var families = []metric{
 		},
 	},
 	{
+		"encoderd_rendition_buffers_info", "How pictures get from the camera to the encoder; always 1.", gauge,
+		[]string{"rendition", "way"},
+		func(b status.Box, e emit) {
+			for _, r := range b.Renditions {
+				if r.Buffers != nil {
+					e(1, r.Name, r.Buffers.Way)
+				}
+			}
+		},
+	},
+	{
 		"encoderd_rendition_frames_total", "Coded pictures.", counter,
 		[]string{"rendition"},
 		eachRendition(func(r status.Rendition) float64 { return float64(r.Frames) }),

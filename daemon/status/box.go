@@ -101,8 +101,8 @@ type Rendition struct {
 	Error       string  `json:"error,omitempty"`
 	// EncoderReason says why it is not the encoder that comes first.
 	EncoderReason string `json:"encoder_reason,omitempty"`
-	// Buffers is null until a camera has come.
-	Buffers *Buffers `json:"buffers"`
+	// Buffers is absent until a camera has come.
+	Buffers *Buffers `json:"buffers,omitempty"`
 }
 
 // Buffers says how pictures get from the camera to an encoder, and why so.

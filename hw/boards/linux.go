@@ -5,6 +5,7 @@ import (
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/alsa"
+	"encoderd.example/hw/m2m"
 	"encoderd.example/hw/sim"
 	"encoderd.example/hw/soft"
 	"encoderd.example/hw/uevent"
@@ -27,6 +28,7 @@ func linux(log *slog.Logger, b hw.Board) hw.Board {
 	test := sim.New(sim.Options{}).Hardware()
 	cameras := v4l2.Finder{Root: root(), Log: orDiscard(log), Sys: v4l2.Kernel{}}
 	b.Cameras = cameras.Cameras
+	b.FindEncoders = m2m.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}.Encoders
 	b.Mics = func() ([]hw.Mic, error) { return alsa.Discover("/") }
 	b.FindMic = func(id string) (hw.Mic, error) { return alsa.Find("/", id) }
 	b.Watch = uevent.Watch

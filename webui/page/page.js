@@ -27,8 +27,13 @@ const RENDITION_WORDS = {
   off: ['off', 'Off'],
   starting: ['wait', 'Starting'],
   live: ['good', 'Running'],
+  recovering: ['bad', 'Hangs, is brought back'],
   backoff: ['bad', 'Waiting to try again'],
   failed: ['bad', 'Stopped'],
+};
+const WAYS = {
+  export: 'Shared, no copy', import: 'Shared, no copy', heap: 'In memory, no copy',
+  copy: 'Copied', convert: 'Converted', decode: 'Decoded', through: 'Coded by the camera',
 };
 const TALLY_WORDS = {
   program: 'On program', preview: 'On preview', off: 'Off', unknown: 'Unknown',
@@ -234,13 +239,16 @@ function renditionRow(r) {
   const [tone, word] = RENDITION_WORDS[r.state] ?? ['off', r.state];
   return [
     { text: r.name, wide: true },
-    { text: word, tone, note: r.error, wide: true },
+    { text: word, tone, note: r.error || r.encoder_reason || wayOf(r.buffers), wide: true },
     { text: parts(size(r)), note: rate(r.fps) },
     { text: parts(r.codec), note: r.encoder },
     { text: bits(r.bitrate), note: r.target_bitrate ? `of ${bits(r.target_bitrate)}` : '' },
     { text: String(r.dropped), note: `of ${r.frames}` },
   ];
 }
+
+// wayOf says how pictures get from the camera to an encoder.
+function wayOf(b) { return b ? `${WAYS[b.way] ?? b.way}: ${b.reason}` : ''; }
 
 function readerRow(r) {
   return [{ text: r.peer, wide: true }, r.protocol, r.rendition, ago(r.since), bytes(r.bytes), String(r.lost)];
