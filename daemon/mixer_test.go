@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,6 +22,8 @@ type tape struct {
 	begin  time.Duration // stamp of the first sample since Reset
 	frames int64         // since Reset
 	loud   int64         // sample frames that are not silent
+	jump   int           // largest from sample to sample on one side
+	last   [hw.Channels]int16
 	resets int
 	err    error
 }
@@ -36,10 +39,13 @@ func (e *tape) Encode(pcm []int16, stamp time.Duration, emit func(*stream.Unit))
 		e.t.Errorf("sample %d is stamped %v off its place", e.frames, off)
 	}
 	e.frames += int64(len(pcm) / hw.Channels)
-	for _, v := range pcm {
+	for i, v := range pcm {
 		if v != 0 {
 			e.loud++
 		}
+		before := &e.last[i%hw.Channels]
+		e.jump = max(e.jump, int(v)-int(*before), int(*before)-int(v))
+		*before = v
 	}
 	emit(&stream.Unit{PTS: stamp})
 	return nil
@@ -54,10 +60,11 @@ func (e *tape) Track() *stream.Track { return nil }
 func (e *tape) Reset()               { e.frames = 0; e.resets++ }
 func (e *tape) Close() error         { return nil }
 
-// A tone is a sound card that is always in time and loud.
+// A tone is a sound card that is always in time.
 type tone struct {
 	now  func() time.Duration
 	next time.Duration
+	give [hw.Channels]int16 // every sample
 }
 
 var errPulled = errors.New("pulled out")
@@ -77,8 +84,8 @@ func (s *tone) Read(ctx context.Context, pcm []int16) (int, time.Duration, error
 		return 0, 0, errPulled
 	}
 	n := hw.SampleRate / 50
-	for i := range n * hw.Channels {
-		pcm[i] = 1000
+	for i := range n {
+		copy(pcm[hw.Channels*i:], s.give[:])
 	}
 	return n, stamp, nil
 }
@@ -91,11 +98,12 @@ type desktop struct {
 	*mixer
 	t    *testing.T
 	tape *tape
+	tone [hw.Channels]int16 // of the card
 }
 
 func newDesktop(t *testing.T) *desktop {
 	t.Helper()
-	d := &desktop{mixer: newMixer(), t: t, tape: &tape{t: t}}
+	d := &desktop{mixer: newMixer(), t: t, tape: &tape{t: t}, tone: [hw.Channels]int16{1000, -200}}
 	d.now = bubbleClock()
 	return d
 }
@@ -119,7 +127,7 @@ func (d *desktop) plugged(long time.Duration) {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), long)
 	defer cancel()
-	err := d.record(ctx, &tone{now: d.now}, func() {})
+	err := d.record(ctx, &tone{now: d.now, give: d.tone}, func() {})
 	if err != nil && !errors.Is(err, errPulled) {
 		d.t.Error(err)
 	}
@@ -141,6 +149,9 @@ func TestMixer(t *testing.T) {
 		{"without a card there is silence in real time", mixesSilence},
 		{"sound takes its place in silence, twice", mixesCard},
 		{"muted means silence", mixesMuted},
+		{"channels, gain and mute turn without a click", turnsKnobs},
+		{"silence that lasts is noticed", noticesSilence},
+		{"other inputs are asked of the card", picksInputs},
 		{"a new encoder goes on where the old one ended", goesOn},
 		{"a delay moves the sound without a second one for an instant", delays},
 		{"sound of long ago is not made up for", forgetsOldBlocks},
@@ -199,6 +210,119 @@ func mixesMuted(d *desktop) {
 	d.seconds("coded", d.tape.frames, 5*time.Second)
 	if d.tape.loud != 0 {
 		d.t.Errorf("%d samples are loud", d.tape.loud)
+	}
+}
+
+func turnsKnobs(d *desktop) {
+	tests := []struct {
+		channels config.Channels
+		gain     config.Level
+		muted    bool
+		want     [hw.Channels]int16
+	}{
+		{config.Stereo, 6, false, [2]int16{1995, -399}},
+		{config.Stereo, 6, true, [2]int16{}},
+		{config.Channels{Left: 2, Right: 1}, 0, false, [2]int16{-200, 1000}},
+		{config.Channels{Left: 1, Right: 1}, -20, false, [2]int16{100, 100}},
+		{config.Channels{Left: 2, Right: 2}, 24, false, [2]int16{-3170, -3170}},
+		{config.Channels{Left: 1, Right: 2, Mono: true}, 0, false, [2]int16{400, 400}},
+		{config.Stereo, 0, false, [2]int16{1000, -200}},
+	}
+	card := make(chan struct{})
+	go func() { defer close(card); d.plugged(time.Duration(len(tests)+2) * time.Second) }()
+	d.during(func() {
+		time.Sleep(time.Second)
+		synctest.Wait()
+		d.tape.jump = 0 // the card's beginning is one
+		for _, tt := range tests {
+			d.turn(config.Audio{Channels: tt.channels, Gain: tt.gain})
+			d.muted.Store(tt.muted)
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if d.tape.last != tt.want {
+				d.t.Errorf("%s %s muted %v: %v is heard, want %v", tt.channels, tt.gain, tt.muted, d.tape.last, tt.want)
+			}
+			if d.tape.jump > 3600/480+1 { // the longest way in 10 ms
+				d.t.Errorf("%s %s muted %v: it clicks by %d", tt.channels, tt.gain, tt.muted, d.tape.jump)
+			}
+		}
+	})
+	<-card
+	d.seconds("coded", d.tape.frames, time.Duration(len(tests)+1)*time.Second)
+}
+
+func noticesSilence(d *desktop) {
+	tests := []struct {
+		name  string
+		audio config.Audio
+		tone  int16 // on one side
+		muted bool
+		card  time.Duration // 0: there is none
+		want  bool
+	}{
+		{"sound", config.Audio{Silence: -60, SilenceAfter: 10e9}, 40, false, 15 * time.Second, false},
+		{"silence", config.Audio{Silence: -60, SilenceAfter: 10e9}, 30, false, 11 * time.Second, true},
+		{"not yet", config.Audio{Silence: -60, SilenceAfter: 10e9}, 30, false, 9 * time.Second, false},
+		{"sound that is muted", config.Audio{Silence: -60, SilenceAfter: 10e9}, 40, true, 15 * time.Second, false},
+		{"loud by the gain", config.Audio{Silence: -60, SilenceAfter: 10e9, Gain: 6}, 30, false, 15 * time.Second, false},
+		{"nobody wants to know", config.Audio{Silence: -60}, 0, false, 15 * time.Second, false},
+		{"no card is another trouble", config.Audio{Silence: -60, SilenceAfter: 10e9}, 0, false, 0, false},
+	}
+	for _, tt := range tests {
+		tt.audio.Channels = config.Stereo
+		d.turn(tt.audio)
+		d.muted.Store(tt.muted)
+		d.tone = [hw.Channels]int16{0, -tt.tone}
+		d.during(func() {
+			if tt.card == 0 {
+				time.Sleep(20 * time.Second)
+			} else {
+				d.plugged(tt.card)
+			}
+			synctest.Wait()
+			if got := d.levels().silent; got != tt.want {
+				d.t.Errorf("%s: noticed %v, want %v", tt.name, got, tt.want)
+			}
+		})
+		d.tape.Reset()
+	}
+}
+
+// A console is a sound card with many inputs.
+type console struct {
+	tone
+	picked [][2]int
+	err    error
+}
+
+func (c *console) Pick(left, right int) error {
+	c.picked = append(c.picked, [2]int{left, right})
+	return c.err
+}
+
+func picksInputs(d *desktop) {
+	many := config.Audio{Channels: config.Channels{Left: 3, Right: 18}}
+	d.turn(many)
+	c := &console{tone: tone{now: d.now, give: d.tone}}
+	ctx, cancel := context.WithTimeout(d.t.Context(), 10*time.Second)
+	defer cancel()
+	d.during(func() {
+		time.AfterFunc(5*time.Second, func() { d.turn(config.Audio{Channels: config.Channels{Left: 2, Right: 2}}) })
+		_ = d.record(ctx, c, func() {}) // ends with ctx
+	})
+	if want := [][2]int{{3, 18}, {1, 2}}; !slices.Equal(c.picked, want) {
+		d.t.Errorf("picked %v, want %v", c.picked, want)
+	}
+	if want := [2]int16{d.tone[1], d.tone[1]}; d.tape.last != want {
+		d.t.Errorf("heard %v in the end, want %v", d.tape.last, want)
+	}
+	d.turn(many)
+	if err := d.record(d.t.Context(), &tone{now: d.now}, func() {}); !errors.Is(err, hw.ErrUnsupported) {
+		d.t.Errorf("a card without other inputs: got %v", err)
+	}
+	c.err = errors.New("no channel 18")
+	if err := d.record(d.t.Context(), c, func() {}); !errors.Is(err, c.err) {
+		d.t.Errorf("a card that refuses: got %v", err)
 	}
 }
 

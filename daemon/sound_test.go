@@ -2,9 +2,13 @@ package daemon
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
+	"encoderd.example/daemon/status"
+	"encoderd.example/hw"
+	"encoderd.example/hw/pcm"
 	"encoderd.example/stream"
 )
 
@@ -39,5 +43,71 @@ func TestMixerStopsAtOnceHoweverMuchSoundWaits(t *testing.T) {
 	}
 	if enc.calls != 1 {
 		t.Errorf("%d blocks were coded after the order to stop", enc.calls-1)
+	}
+}
+
+func TestTheStatusTellsOfTheSound(t *testing.T) {
+	d := testDaemon(t)
+	d.config = parse(t, "[audio]\nsilence = '-50dB'\nsilence_after = '1m'")
+	d.start = time.Now().Add(-time.Minute)
+	d.mixer.heard.Store(int64(d.mixer.now()))
+	d.noteMic(&fakeMic{}, &tone{})
+	d.mixer.level = soundLevel{
+		Levels: pcm.Levels{
+			Peak: [2]float64{-61.04, -58.96}, RMS: [2]float64{-70, pcm.Floor}, Momentary: -66.66, ShortTerm: -65.55,
+		},
+		drift: 299.96, late: 4 * time.Millisecond, gaps: 3, steps: 1, silent: true,
+	}
+	want := status.Sound{
+		Source: "auto", ID: "alsa:Fake", Name: "Fake card", Signal: true, Silent: true, PeakDBFS: -59,
+		Channels:     [2]status.SoundChannel{{PeakDBFS: -61, RMSDBFS: -70}, {PeakDBFS: -59, RMSDBFS: -120}},
+		LoudnessLUFS: -65.6, MomentaryLUFS: -66.7, DriftPPM: 300, Gaps: 3, Steps: 1,
+	}
+	b := d.box(time.Now())
+	if b.Sound != want || b.AVOffsetMS != 4 {
+		t.Errorf("got  %+v, offset %v ms\nwant %+v", b.Sound, b.AVOffsetMS, want)
+	}
+	check := func(name string, want bool) {
+		t.Helper()
+		b := d.box(time.Now())
+		found := false
+		for _, f := range b.Faults {
+			found = found || f.Code == status.SilentSound && strings.HasPrefix(f.Text, "alsa:Fake has given nothing above -50dBFS for 1m0s. Check")
+		}
+		if found != want {
+			t.Errorf("%s: fault %v, want %v: %v", name, found, want, b.Faults)
+		}
+	}
+	check("silent", true)
+	d.wanted.Muted = true
+	check("muted", false)
+	d.wanted.Muted = false
+	d.mixer.heard.Store(0)
+	check("no card", false)
+	d.config.Audio.Source = "none"
+	none := status.SoundChannel{PeakDBFS: -120, RMSDBFS: -120}
+	if got, want := d.box(time.Now()).Sound, (status.Sound{
+		Source: "none", PeakDBFS: -120, Channels: [2]status.SoundChannel{none, none}, LoudnessLUFS: -120, MomentaryLUFS: -120,
+	}); got != want {
+		t.Errorf("without sound: got %+v", got)
+	}
+}
+
+type fakeMic struct{ hw.Mic }
+
+func (*fakeMic) ID() string   { return "alsa:Fake" }
+func (*fakeMic) Name() string { return "Fake card" }
+
+func TestTheCheckNamesWhatIsNotUsual(t *testing.T) {
+	tests := []struct{ doc, want string }{
+		{"", ""},
+		{"audio.channels = 'stereo'", ""},
+		{"audio={channels='3+4', gain='-3.5dB', delay='40ms'}", ", channels 3+4, gain -3.5dB, delay 40ms"},
+		{"audio.silence = -70", ", silent below -70dB for 30s"},
+	}
+	for _, tt := range tests {
+		if got := soundSettings(parse(t, tt.doc).Audio); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.doc, got, tt.want)
+		}
 	}
 }
