@@ -105,33 +105,6 @@ var families = []metric{
 		func(b status.Box, e emit) { e(max(b.Sound.PeakDBFS, silence)) },
 	},
 	{
-		"encoderd_sound_channel_peak_dbfs", "Peak level of a channel in dB below full scale.", gauge, []string{"channel"},
-		eachChannel(func(c status.SoundChannel) float64 { return c.PeakDBFS }),
-	},
-	{
-		"encoderd_sound_channel_rms_dbfs", "RMS level of a channel in dB below full scale.", gauge, []string{"channel"},
-		eachChannel(func(c status.SoundChannel) float64 { return c.RMSDBFS }),
-	},
-	{
-		"encoderd_sound_loudness_lufs", "Loudness by EBU R128, of the last 3 s and of the last 400 ms.", gauge, []string{"window"},
-		func(b status.Box, e emit) {
-			e(max(b.Sound.LoudnessLUFS, silence), "short-term")
-			e(max(b.Sound.MomentaryLUFS, silence), "momentary")
-		},
-	},
-	{
-		"encoderd_sound_silent", "Whether the sound has been silent for longer than it should.", gauge, nil,
-		func(b status.Box, e emit) { e(truth(b.Sound.Silent)) },
-	},
-	{
-		"encoderd_sound_gaps_total", "Times that lost sound was replaced by silence.", counter, nil,
-		func(b status.Box, e emit) { e(float64(b.Sound.Gaps)) },
-	},
-	{
-		"encoderd_sound_steps_total", "Times that sound was too far off the picture and was moved by force.", counter, nil,
-		func(b status.Box, e emit) { e(float64(b.Sound.Steps)) },
-	},
-	{
 		"encoderd_sound_channel_peak_dbfs", "Peak level of a channel in dB below full scale.", gauge,
 		[]string{"channel"},
 		eachChannel(func(c status.SoundChannel) float64 { return c.PeakDBFS }),
