@@ -90,7 +90,8 @@ func sysfs(nodes ...string) fstest.MapFS {
 	return files
 }
 
-// camera returns the only camera of a kernel with one node.
+// camera returns the camera of a kernel with one node, whichever input is
+// selected.
 func camera(t *testing.T, k *fakevb2.Kernel, n *fakevb2.Node) *v4l2.Camera {
 	t.Helper()
 	cameras, err := finder(k, sysfs(strings.TrimPrefix(n.Path, "/dev/"))).Cameras()

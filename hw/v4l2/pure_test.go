@@ -196,16 +196,19 @@ func TestLayout(t *testing.T) {
 }
 
 func TestLayoutsThatAreShared(t *testing.T) {
-	type p = hw.PlaneLayout
+	type places = [3]hw.PlaneLayout
+	at := func(buffer, offset, stride int) hw.PlaneLayout {
+		return hw.PlaneLayout{Buffer: buffer, Offset: offset, Stride: stride}
+	}
 	tests := []struct {
 		name, mode string
 		mems       []memPlane
 		want       hw.Layout
 	}{
-		{"packed", "YUYV 848x480", []memPlane{{1728, 829440}}, hw.Layout{Planes: [3]p{{Stride: 1728}}, Sizes: [3]int{829440}}},
-		{"NV12", "NV12 320x180", []memPlane{{320, 90112}}, hw.Layout{Planes: [3]p{{0, 0, 320}, {0, 57600, 320}}, Sizes: [3]int{90112}}},
-		{"I420", "YU12 320x180", []memPlane{{320, 86400}}, hw.Layout{Planes: [3]p{{0, 0, 320}, {0, 57600, 160}, {0, 72000, 160}}, Sizes: [3]int{86400}}},
-		{"NV12 in two memories", "NM12 320x180", []memPlane{{384, 69120}, {384, 34560}}, hw.Layout{Planes: [3]p{{0, 0, 384}, {1, 0, 384}}, Sizes: [3]int{69120, 34560}}},
+		{"packed", "YUYV 848x480", []memPlane{{1728, 829440}}, hw.Layout{Planes: places{{Stride: 1728}}, Sizes: [3]int{829440}}},
+		{"NV12", "NV12 320x180", []memPlane{{320, 90112}}, hw.Layout{Planes: places{at(0, 0, 320), at(0, 57600, 320)}, Sizes: [3]int{90112}}},
+		{"I420", "YU12 320x180", []memPlane{{320, 86400}}, hw.Layout{Planes: places{at(0, 0, 320), at(0, 57600, 160), at(0, 72000, 160)}, Sizes: [3]int{86400}}},
+		{"NV12 in two memories", "NM12 320x180", []memPlane{{384, 69120}, {384, 34560}}, hw.Layout{Planes: places{at(0, 0, 384), at(1, 0, 384)}, Sizes: [3]int{69120, 34560}}},
 		{"JPEG has none", "MJPG 320x180", []memPlane{{0, 100000}}, hw.Layout{}},
 		{"nor has H.264", "H264 320x180", []memPlane{{0, 100000}}, hw.Layout{}},
 	}

@@ -72,6 +72,7 @@ func (q *queue) reqbufs(f *file, memory uint32, count int, sizes []uint32) error
 	if q.streaming {
 		return unix.EBUSY
 	}
+	q.stop() // what was queued is forgotten with its buffers
 	q.release()
 	q.memory = memory
 	for range count {
