@@ -170,7 +170,9 @@ func (r *receiver) within(offers []offer) []offer {
 	return slices.DeleteFunc(offers, func(o offer) bool { return o.Width > r.timings.Width() || o.Height > r.timings.Height() })
 }
 
-func (r *receiver) measured() bool { return r != nil && r.timings.Width() > 0 && r.timings.Height() > 0 }
+func (r *receiver) measured() bool {
+	return r != nil && r.timings.Width() > 0 && r.timings.Height() > 0
+}
 
 // recall takes what the receiver is set to for what comes in.
 func (r *receiver) recall() error {
