@@ -10,6 +10,7 @@ import (
 
 	"github.com/pion/mediadevices"
 	"github.com/pion/mediadevices/pkg/codec"
+	"github.com/pion/mediadevices/pkg/frame"
 	"github.com/pion/mediadevices/pkg/prop"
 	"github.com/pion/webrtc/v4"
 	"github.com/pion/webrtc/v4/pkg/media"
@@ -29,6 +30,7 @@ type studio struct {
 	board    hw.Board
 	registry *pion.Registry
 	codecs   *mediadevices.CodecSelector
+	format   frame.Format // that the encoder reads in place; empty if it does not matter
 	wish     options
 	log      *slog.Logger
 
@@ -45,7 +47,7 @@ func newStudio(board hw.Board, o options, log *slog.Logger) (*studio, error) {
 	}
 	video, audio := builders(found, board.AudioEncoders, o.bitrate, log)
 	s := &studio{
-		board: board, registry: pion.NewRegistry(), wish: o, log: log,
+		board: board, registry: pion.NewRegistry(), format: formatFor(found), wish: o, log: log,
 		codecs: mediadevices.NewCodecSelector(mediadevices.WithVideoEncoders(video...), mediadevices.WithAudioEncoders(audio...)),
 	}
 	var err2 error
@@ -61,6 +63,19 @@ func encoders(board hw.Board) (list []hw.EncoderDriver, err error) {
 		list, err = board.FindEncoders()
 	}
 	return append(list, board.Encoders...), err
+}
+
+// formatFor returns the layout that the best encoder reads without a copy.
+func formatFor(list []hw.EncoderDriver) frame.Format {
+	if len(list) == 0 || list[0].Importer == nil {
+		return ""
+	}
+	for _, pixel := range list[0].Importer.Takes() {
+		if name, ok := pion.Format(pixel); ok {
+			return name
+		}
+	}
+	return ""
 }
 
 // builders returns what mediadevices may code with, best first: it takes the
@@ -154,6 +169,9 @@ func (s *studio) record(ctx context.Context, changed <-chan struct{}) error {
 func (s *studio) constraints() mediadevices.MediaStreamConstraints {
 	c := mediadevices.MediaStreamConstraints{Codec: s.codecs, Video: func(c *mediadevices.MediaTrackConstraints) {
 		c.Width, c.Height, c.FrameRate = prop.Int(s.wish.width), prop.Int(s.wish.height), prop.Float(s.wish.fps)
+		if s.format != "" {
+			c.FrameFormat = prop.FrameFormat(s.format)
+		}
 	}}
 	if len(s.registry.Mics()) > 0 {
 		c.Audio = func(*mediadevices.MediaTrackConstraints) {}

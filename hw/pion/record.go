@@ -86,6 +86,13 @@ var formats = map[hw.PixelFormat]frame.Format{
 	hw.I422: frame.Format(hw.I422.String()),
 }
 
+// Format returns mediadevices' name for a layout, and false if pictures of it
+// are no images.
+func Format(pixel hw.PixelFormat) (frame.Format, bool) {
+	name, ok := formats[pixel]
+	return name, ok
+}
+
 // Properties lists the modes of the opened camera; coded pictures are no
 // images.
 func (c *camera) Properties() []prop.Media {
