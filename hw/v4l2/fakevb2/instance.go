@@ -10,10 +10,10 @@ import (
 // encoder, else those of the node.
 type instance struct {
 	node   *Node
-	out    *side // where pictures or coded data come out
-	in     *side // where an encoder takes pictures; nil of cameras
-	job    *job  // of an encoder
-	conv   *conversion
+	out    *side       // where pictures or coded data come out
+	in     *side       // where an encoder takes pictures; nil of cameras
+	job    *job        // of an encoder
+	conv   *conversion // of a converter
 	values map[uint32]int64
 }
 
