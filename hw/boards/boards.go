@@ -19,7 +19,11 @@ import (
 type maker func(log *slog.Logger) hw.Board
 
 // all lists the boards; the last one is what an unknown machine is.
-var all = []maker{simBoard, virtBoard, genericBoard}
+var all = []maker{
+	simBoard, virtBoard,
+	raspberryPi, raspberryPi5, imx6, imx8qm, am62p, genio, rockchip,
+	genericBoard,
+}
 
 // ErrUnknown says that there is no board of that name.
 var ErrUnknown = errors.New("unknown board")
