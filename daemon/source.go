@@ -14,7 +14,7 @@ import (
 type source struct {
 	hw.BufferSource                 // of the pictures as they are delivered
 	granted         hw.BufferSource // as the driver offered its memory
-	offered         hw.Way          // what it was asked for; "" if it cannot share
+	wish            hw.Way          // what the encoder would like best; "" if it cannot share
 	plan            hw.BufferPlan   // what became of that
 }
 
@@ -82,20 +82,21 @@ func (d *Daemon) driverOf(rendition string) (hw.EncoderDriver, bool) {
 // a camera fills, the hub and two encoders hold at the same time.
 const poolBuffers = 8
 
-// offer decides how a camera and its encoder share memory.
-func (d *Daemon) offer(src hw.BufferSource) hw.BufferPlan {
+// offer decides how a camera and its encoder share memory. wish is what they
+// would do if there was memory enough.
+func (d *Daemon) offer(src hw.BufferSource) (plan hw.BufferPlan, wish hw.Way) {
 	driver, conf := d.sharer(src.Mode)
 	r := readerOf(driver, conf, src.Layout)
-	plan := planBuffers(src, r)
+	plan = planBuffers(src, r)
 	if plan.Way != hw.Import {
-		return plan
+		return plan, plan.Way
 	}
 	pool, err := driver.Importer.Allocate(r.Layout, poolBuffers)
 	if err != nil {
-		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("%s gives no memory: %v", driver.Name, err)}
+		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("%s gives no memory: %v", driver.Name, err)}, hw.Import
 	}
 	plan.Pool = pool
-	return plan
+	return plan, hw.Import
 }
 
 // errReplan says that a camera is to be opened anew, because another encoder
@@ -124,8 +125,10 @@ func (d *Daemon) openCamera(ctx context.Context, cam hw.Camera, c cameraConfig) 
 	}
 	var granted hw.BufferSource
 	var plan hw.BufferPlan
+	var wish hw.Way
 	s, err := sharing.OpenShared(ctx, want, func(src hw.BufferSource) hw.BufferPlan {
-		granted, plan = src, d.offer(src)
+		granted = src
+		plan, wish = d.offer(src)
 		return plan
 	})
 	if err != nil {
@@ -134,7 +137,7 @@ func (d *Daemon) openCamera(ctx context.Context, cam hw.Camera, c cameraConfig) 
 		}
 		return nil, err
 	}
-	in := &intake{CameraStream: s, src: delivered(granted, plan, s.Plan())}
+	in := &intake{CameraStream: s, src: delivered(granted, wish, plan, s.Plan())}
 	if plan.Pool != nil {
 		in.lender = newLender(plan.Pool, d.returnPool)
 	}
@@ -162,18 +165,18 @@ func bare(m hw.Mode) hw.Layout {
 }
 
 // delivered says how pictures come after a plan was carried out, or was not.
-func delivered(granted hw.BufferSource, planned, done hw.BufferPlan) source {
+func delivered(granted hw.BufferSource, wish hw.Way, planned, done hw.BufferPlan) source {
 	src := granted
 	src.Imports = false
 	src.Exports = done.Way == hw.Export || done.Way == hw.Import
 	switch {
 	case done.Way == hw.Import && planned.Pool != nil:
 		src.Layout = planned.Pool.Layout()
-	case done.Way != planned.Way:
+	case done.Way != wish:
 		src.Private = done.Reason
 	}
 	done.Pool = nil
-	return source{BufferSource: src, granted: granted, offered: planned.Way, plan: done}
+	return source{BufferSource: src, granted: granted, wish: wish, plan: done}
 }
 
 // take makes an open camera the source.
@@ -211,14 +214,14 @@ func (in *intake) Close() error {
 // replan ends ctx with errReplan once an encoder reads the pictures that wants
 // them in another way. Memory of hardware is slow to read for software.
 func (d *Daemon) replan(ctx context.Context, in *intake, end context.CancelCauseFunc) {
-	if in.src.offered == "" {
+	if in.src.wish == "" {
 		return
 	}
 	_, seen := d.readers.Get()
 	for {
 		driver, conf := d.sharer(in.src.Mode)
 		want := planBuffers(in.src.granted, readerOf(driver, conf, in.src.granted.Layout)).Way
-		if has := in.src.offered; want != has && (shares(want) || has == hw.Import) {
+		if want != in.src.wish && (shares(want) || in.src.plan.Way == hw.Import) {
 			end(errReplan)
 			return
 		}

@@ -1,0 +1,317 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"encoderd.example/daemon/status"
+	"encoderd.example/hw"
+	"encoderd.example/stream"
+)
+
+// A chip is the input side of a hardware encoder whose lines have a certain
+// alignment.
+type chip struct {
+	align  int
+	broken atomic.Bool // it has no memory to give
+
+	mu    sync.Mutex
+	pools []*memory
+}
+
+func (c *chip) Takes() []hw.PixelFormat { return []hw.PixelFormat{hw.NV12} }
+
+func (c *chip) Layout(src hw.Layout) (hw.Layout, error) {
+	if src.Pixel != hw.NV12 {
+		return hw.Layout{}, hw.ErrUnsupported
+	}
+	stride := (max(src.Width, src.Planes[0].Stride) + c.align - 1) / c.align * c.align
+	return shared(src.Width, src.Height, stride), nil
+}
+
+func (c *chip) Allocate(l hw.Layout, count int) (hw.Pool, error) {
+	if c.broken.Load() {
+		return nil, errors.New("out of contiguous memory")
+	}
+	m := &memory{layout: l, buffers: make([]hw.Buffer, count)}
+	for i := range m.buffers {
+		m.buffers[i] = hw.Buffer{FDs: [3]int{100 + i, -1, -1}}
+		m.buffers[i].Mem[0] = make([]byte, l.Sizes[0])
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.pools = append(c.pools, m)
+	return m, nil
+}
+
+// open counts the pools that were not closed.
+func (c *chip) open() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.pools {
+		if !m.closed.Load() {
+			n++
+		}
+	}
+	return n
+}
+
+type memory struct {
+	layout  hw.Layout
+	buffers []hw.Buffer
+	closed  atomic.Bool
+}
+
+func (m *memory) Layout() hw.Layout    { return m.layout }
+func (m *memory) Buffers() []hw.Buffer { return m.buffers }
+func (m *memory) Close() error {
+	if m.closed.Swap(true) {
+		return errors.New("closed twice")
+	}
+	return nil
+}
+
+// A sharingCamera is the software board's camera with memory of another kind.
+type sharingCamera struct {
+	hw.Camera
+	source *atomic.Pointer[hw.BufferSource] // what it says of its memory
+	fails  *atomic.Bool                     // sharing fails in the end
+	takes  []hw.PixelFormat
+	asked  *atomic.Pointer[[]hw.PixelFormat]
+}
+
+func (c sharingCamera) Preferring(takes []hw.PixelFormat) hw.Camera {
+	c.takes = takes
+	return c
+}
+
+func (c sharingCamera) OpenShared(ctx context.Context, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (hw.SharedStream, error) {
+	c.asked.Store(&c.takes)
+	s, err := c.Open(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	src := *c.source.Load()
+	src.Mode = s.Mode()
+	plan := decide(src)
+	if c.fails.Load() && shares(plan.Way) {
+		plan = hw.BufferPlan{Way: hw.Copy, Reason: "the driver refuses dma-bufs"}
+	}
+	return &sharedStream{CameraStream: s, plan: plan}, nil
+}
+
+type sharedStream struct {
+	hw.CameraStream
+	plan hw.BufferPlan
+}
+
+func (s *sharedStream) Plan() hw.BufferPlan { return s.plan }
+
+// A stage is a hall with a camera and a chip that may share memory.
+type stage struct {
+	hall
+	chip   *chip
+	source atomic.Pointer[hw.BufferSource]
+	fails  atomic.Bool
+	asked  atomic.Pointer[[]hw.PixelFormat]
+}
+
+// onStage runs a test on a box with a camera whose memory is src.
+func onStage(t *testing.T, doc string, src hw.BufferSource, before func(*stage), test func(*stage)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &stage{chip: &chip{align: 64}, hall: hall{hard: &videoDriver{free: make(chan struct{})}, soft: &videoDriver{}}}
+		s.source.Store(&src)
+		if before != nil {
+			before(s)
+		}
+		s.rig = newRig(t, doc, func(b *hw.Board) {
+			cameras := b.Cameras
+			b.Cameras = func() ([]hw.Camera, error) {
+				list, err := cameras()
+				for i, c := range list {
+					list[i] = sharingCamera{Camera: c, source: &s.source, fails: &s.fails, asked: &s.asked}
+				}
+				return list, err
+			}
+			b.FindEncoders = func() ([]hw.EncoderDriver, error) {
+				d := s.hard.driver("hard", true)
+				d.Importer = s.chip
+				return []hw.EncoderDriver{d}, nil
+			}
+			b.Encoders = []hw.EncoderDriver{s.soft.driver("soft", false)}
+		})
+		func() {
+			defer s.stop()
+			s.until("box on duty", onDuty)
+			test(s)
+		}()
+		if n := s.chip.open(); n > 0 {
+			t.Errorf("%d pools were not closed", n)
+		}
+	})
+}
+
+// wayIs asks for the way of a rendition's pictures.
+func wayIs(i int, want hw.Way) func(status.Box) bool {
+	return func(b status.Box) bool {
+		return onDuty(b) && b.Renditions[i].Buffers != nil && b.Renditions[i].Buffers.Way == string(want)
+	}
+}
+
+func TestCameraAndEncoderShareMemory(t *testing.T) {
+	fits, odd := shared(128, 72, 128), shared(128, 72, 130)
+	tests := []struct {
+		name   string
+		src    hw.BufferSource
+		before func(*stage)
+		want   hw.Way
+		words  string
+		input  hw.Layout // that the encoder is opened for in the end
+		pools  int
+	}{
+		{"the encoder reads the camera's memory", hw.BufferSource{Layout: fits, Exports: true}, nil, hw.Export, "hard reads the camera's memory", fits, 0},
+		{"the camera writes into the encoder's", hw.BufferSource{Layout: fits, Imports: true, Private: "the camera's memory is not contiguous"}, nil, hw.Import, "writes into the memory of hard", fits, 1},
+		{"lines of the encoder's length", hw.BufferSource{Layout: odd, Exports: true, Imports: true}, nil, hw.Import, "writes into", shared(128, 72, 192), 1},
+		{"memory that cannot be shared", hw.BufferSource{Layout: fits, Private: "the camera's memory is not contiguous"}, nil, hw.Copy, "is not contiguous: hard cannot read it", fits, 0},
+		{"an encoder without memory", hw.BufferSource{Layout: fits, Imports: true}, func(s *stage) { s.chip.broken.Store(true) }, hw.Copy, "out of contiguous memory", fits, 0},
+		{"a driver that refuses in the end", hw.BufferSource{Layout: fits, Imports: true}, func(s *stage) { s.fails.Store(true) }, hw.Copy, "the driver refuses dma-bufs", fits, 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			onStage(t, small, tt.src, tt.before, func(s *stage) {
+				v := s.view("main")
+				time.Sleep(2 * reopenAfter)
+				b := s.until("plan", wayIs(0, tt.want))
+				if got := b.Renditions[0].Buffers.Reason; !strings.Contains(got, tt.words) {
+					t.Errorf("reason %q, want %q", got, tt.words)
+				}
+				if e := s.hard.latest(); e.Input != tt.input {
+					t.Errorf("the encoder was opened for %v, want %v", e.Input, tt.input)
+				}
+				if n := len(s.hard.all()); n > 2 || len(s.chip.pools) != tt.pools {
+					t.Errorf("%d encoders, %d pools", n, len(s.chip.pools))
+				}
+				if takes := *s.asked.Load(); !slices.Equal(takes, s.chip.Takes()) {
+					t.Errorf("the camera was told that the encoder takes %v", takes)
+				}
+				v.on(t)
+			})
+		})
+	}
+}
+
+func TestAnEncoderIsOpenedAnewForAnotherLayoutAndNotForTheSlate(t *testing.T) {
+	onStage(t, small, hw.BufferSource{Layout: shared(128, 72, 128), Exports: true}, nil, func(s *stage) {
+		v := s.view("main")
+		time.Sleep(2 * reopenAfter)
+		before := len(s.hard.all())
+		for range 3 { // the same camera comes and goes
+			s.fault("camera-unplugged", true)
+			s.until("slate", func(b status.Box) bool { return !b.Input.Signal })
+			time.Sleep(5 * time.Second)
+			s.fault("camera-unplugged", false)
+			s.until("picture", onDuty)
+			time.Sleep(5 * time.Second)
+		}
+		if n := len(s.hard.all()); n != before {
+			t.Errorf("%d encoders for the same camera, want %d", n, before)
+		}
+		wide := shared(128, 72, 256)
+		s.fault("camera-unplugged", true)
+		s.source.Store(&hw.BufferSource{Layout: wide, Exports: true})
+		time.Sleep(5 * time.Second)
+		s.fault("camera-unplugged", false)
+		s.until("picture", wayIs(0, hw.Export))
+		time.Sleep(5 * time.Second)
+		if e := s.hard.latest(); e.Input != wide || len(s.hard.all()) != before+1 {
+			t.Errorf("%d encoders, the last for %v, want one more, for %v", len(s.hard.all()), e.Input, wide)
+		}
+		v.on(t)
+	})
+}
+
+func TestACameraLeavesTheMemoryOfAnEncoderThatHangs(t *testing.T) {
+	onStage(t, small, hw.BufferSource{Layout: shared(128, 72, 128), Imports: true}, nil, func(s *stage) {
+		v := s.view("main")
+		s.until("plan", wayIs(0, hw.Import))
+		s.hard.mute.Store(true)
+		s.until("software", by("soft"))
+		s.until("plan", wayIs(0, hw.Heap))
+		time.Sleep(5 * time.Second)
+		if n := s.chip.open(); n > 0 {
+			t.Errorf("%d pools are open", n)
+		}
+		if b, _ := s.Status(); !onDuty(b) {
+			t.Errorf("%+v", b)
+		}
+		v.on(t)
+	})
+}
+
+func TestEachRenditionHasItsOwnWay(t *testing.T) {
+	const doc = small + "[[rendition]]\nname = \"main\"\n[[rendition]]\nname = \"sub\"\nwidth = 64\nheight = 64\n[[rendition]]\nname = \"twin\"\n"
+	onStage(t, doc, hw.BufferSource{Layout: shared(128, 72, 128), Imports: true}, nil, func(s *stage) {
+		time.Sleep(2 * reopenAfter)
+		b := s.until("plan", wayIs(0, hw.Import))
+		if !wayIs(1, hw.Convert)(b) || !strings.Contains(b.Renditions[1].Buffers.Reason, "scales 128x72 to 64x64") || !wayIs(2, hw.Import)(b) {
+			t.Errorf("sub %v, twin %v", b.Renditions[1].Buffers, b.Renditions[2].Buffers)
+		}
+	})
+}
+
+func TestTheLenderClosesItsPoolAfterTheLastFrame(t *testing.T) {
+	var given atomic.Int32
+	pool := &memory{}
+	l := newLender(pool, func(p hw.Pool) {
+		if p == pool {
+			given.Add(1)
+		}
+	})
+	back := 0
+	f := hw.NewFrame(func(*hw.Frame) { back++ })
+	f.Stamp, f.Mode = time.Second, hw.Mode{Pixel: hw.NV12, Width: 2, Height: 2}
+	first := l.lend(f.Lend())
+	if first.Stamp != time.Second || first.Mode != f.Mode || back != 0 {
+		t.Errorf("%+v, %d came back", first.Mode, back)
+	}
+	first.Release()
+	second := l.lend(f.Lend())
+	second.Retain()
+	second.Release()
+	l.end()
+	if given.Load() != 0 {
+		t.Error("the pool is closed while a frame is out")
+	}
+	second.Release()
+	if given.Load() != 1 || back != 2 || first != second {
+		t.Errorf("closed %d times, %d frames came back", given.Load(), back)
+	}
+}
+
+// copying is an encoder whose driver refuses shared memory.
+type copying struct{ hw.Encoder }
+
+func (copying) CopyReason() string { return "the driver refuses the dma-buf: invalid argument" }
+
+func TestARefusalOfTheDriverIsTold(t *testing.T) {
+	inBox(t, small, func(b *hw.Board) {
+		open := b.Encoders[0].Open
+		b.Encoders[0].Open = func(c hw.EncoderConfig) (hw.Encoder, error) {
+			e, err := open(c)
+			return copying{e}, err
+		}
+	}, func(r *rig) {
+		b := r.until("plan", wayIs(0, hw.Copy))
+		if got := b.Renditions[0].Buffers.Reason; !strings.Contains(got, "refuses the dma-buf") || b.Renditions[0].Codec != stream.H264.String() {
+			t.Errorf("reason %q", got)
+		}
+	})
+}
