@@ -1,0 +1,3 @@
+package external
+
+var encoderScripts = map[string]func(*child) error{}
