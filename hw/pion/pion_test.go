@@ -406,18 +406,20 @@ func (c *sharingCamera) OpenShared(ctx context.Context, want hw.Mode, decide fun
 
 func TestACamerasMemoryRidesAlongIfItCan(t *testing.T) {
 	for exports, want := range map[bool]hw.Way{true: hw.Export, false: hw.Copy} {
-		c := &sharingCamera{fakeCamera: fakeCamera{id: "a", modes: []hw.Mode{vga}}, exports: exports}
-		plug(t, registry(t), nil, c)
-		d := listedByLabel(driver.Camera)["a"]
-		if err := d.Open(); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := d.(driver.VideoRecorder).VideoRecord(d.Properties()[0]); err != nil || c.plan.Way != want || c.plan.Reason == "" {
-			t.Errorf("exports %v: %v, %v", exports, c.plan, err)
-		}
-		if err := d.Close(); err != nil {
-			t.Error(err)
-		}
+		t.Run(string(want), func(t *testing.T) {
+			c := &sharingCamera{fakeCamera: fakeCamera{id: "a", modes: []hw.Mode{vga}}, exports: exports}
+			plug(t, registry(t), nil, c)
+			d := listedByLabel(driver.Camera)["a"]
+			if err := d.Open(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.(driver.VideoRecorder).VideoRecord(d.Properties()[0]); err != nil || c.plan.Way != want || c.plan.Reason == "" {
+				t.Errorf("%v, %v", c.plan, err)
+			}
+			if err := d.Close(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
