@@ -498,6 +498,16 @@ func TestSizesAreRoundedWithinReason(t *testing.T) {
 			t.Errorf("%+v, %v", l, err)
 		}
 	})
+	t.Run("or refused where that cannot be", func(t *testing.T) {
+		n := scalerNode()
+		n.Converter.In[0].AlignLines = 16
+		n.Refuse = map[string]unix.Errno{"s_selection": unix.ENOTTY}
+		k := fakevb2.New(n)
+		if _, err := find(t, k).Layout(wide); !errors.Is(err, hw.ErrUnsupported) {
+			t.Errorf("%v", err)
+		}
+		nothingLeft(t, k, 0)
+	})
 	for composes, name := range map[bool]string{true: "what comes out is composed", false: "or refused"} {
 		t.Run(name, func(t *testing.T) {
 			n := scalerNode()
@@ -736,3 +746,30 @@ var (
 	_ hw.Importer = (*Device)(nil)
 	_ v4l2.Sys    = (*fakevb2.Kernel)(nil)
 )
+
+// Cameras may stamp two pictures alike, or go back; each is still matched with
+// what is made of it, and keeps its own stamp.
+func TestStampsNeedNotRise(t *testing.T) {
+	k := fakevb2.New(scalerNode())
+	d := find(t, k)
+	src := shareable(t, k, d, large)
+	c := open(t, d, large, small)
+	for i, stamp := range []time.Duration{time.Second, time.Second, time.Second + 300, time.Millisecond, 0} {
+		f := src.frame(src.fds[i%4], byte(i))
+		f.Stamp = stamp
+		if err := c.Submit(f); err != nil {
+			t.Fatal(err)
+		}
+		f.Release()
+		out := take(t, c)
+		if out.Stamp != stamp || out.Seq != uint32(i+1) || out.Planes[0].Data[0] != byte(16*i) {
+			t.Errorf("picture %d: number %d, stamp %v, want %v", i, out.Seq, out.Stamp, stamp)
+		}
+		out.Release()
+	}
+	if st := c.Stats(); st != (Stats{Submitted: 5, Converted: 5}) {
+		t.Errorf("%+v", st)
+	}
+	shut(t, c)
+	nothingLeft(t, k, 4)
+}

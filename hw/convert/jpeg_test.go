@@ -111,8 +111,18 @@ func TestJPEGIsDecodedIntoSharedMemory(t *testing.T) {
 // Decoders look into the picture, tell what it is, and want the queue of what
 // comes out started anew.
 func TestDecoderSettlesTheFormatByTheFirstPicture(t *testing.T) {
+	for name, refuse := range map[string]map[string]unix.Errno{
+		"and tells": nil, "without a word": {"subscribe_event": unix.ENOTTY},
+	} {
+		t.Run(name, func(t *testing.T) { settle(t, refuse) })
+	}
+}
+
+func settle(t *testing.T, refuse map[string]unix.Errno) {
+	t.Helper()
 	n := decoderNode()
 	n.Converter.Finds = code("YUYV")
+	n.Refuse = refuse
 	k := fakevb2.New(n)
 	d := decoder(t, k, hw.NV12)
 	data := picture(t, 1280, 720)
@@ -318,6 +328,11 @@ func TestWhatIsNoJPEGForHardwareIsToldApart(t *testing.T) {
 
 func TestDecoderWithNothingUsableSaysSo(t *testing.T) {
 	n := decoderNode()
+	n.Converter.Most = [2]int{64, 32}
+	if _, err := decoder(t, fakevb2.New(n)).Decode(mjpeg(picture(t, 64, 48), 1, 1)); !errors.Is(err, hw.ErrUnsupported) {
+		t.Errorf("too large a picture: %v", err)
+	}
+	n.Converter.Most = [2]int{}
 	n.Grants = func(f *uapi.Format) {
 		if f.Type == uapi.BufTypeVideoCapture {
 			f.Pix().PixelFormat = code("NV24")
