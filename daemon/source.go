@@ -292,3 +292,47 @@ func (d *Daemon) returnPool(p hw.Pool) {
 		d.Log.Warn("memory of an encoder is not given back", "err", err)
 	}
 }
+
+// A PairPlan says how a camera's pictures would get to an encoder, and why so.
+type PairPlan struct {
+	Encoder string `json:"encoder"`
+	Way     hw.Way `json:"way"`
+	Reason  string `json:"reason"`
+}
+
+// PlanPairs opens a camera for a moment, if it can share memory, and plans how
+// pictures of its best mode would get to each of the encoders. It fails with
+// ErrBusy while somebody else holds the camera.
+func PlanPairs(ctx context.Context, cam hw.Camera, drivers []hw.EncoderDriver) ([]PairPlan, error) {
+	src, err := lookAt(ctx, cam)
+	if err != nil {
+		return nil, err
+	}
+	var list []PairPlan
+	for _, d := range drivers {
+		c := hw.EncoderConfig{Width: src.Mode.Width, Height: src.Mode.Height, FPS: src.Mode.FPS}
+		p := planBuffers(src, readerOf(d, c, src.Layout))
+		list = append(list, PairPlan{d.Name, p.Way, p.Reason})
+	}
+	return list, nil
+}
+
+// lookAt returns what a camera says of its memory.
+func lookAt(ctx context.Context, cam hw.Camera) (src hw.BufferSource, err error) {
+	sharing, ok := cam.(hw.SharingCamera)
+	if !ok {
+		modes, err := cam.Modes()
+		if err != nil || len(modes) == 0 {
+			return src, err
+		}
+		return hw.BufferSource{Mode: modes[0], Layout: bare(modes[0])}, nil
+	}
+	s, err := sharing.OpenShared(ctx, hw.Mode{}, func(of hw.BufferSource) hw.BufferPlan {
+		src = of
+		return hw.BufferPlan{Way: hw.Heap, Reason: "it is only looked at"}
+	})
+	if err != nil {
+		return src, err
+	}
+	return src, s.Close()
+}

@@ -13,6 +13,7 @@ import (
 
 	"encoderd.example/daemon/status"
 	"encoderd.example/hw"
+	"encoderd.example/hw/sim"
 	"encoderd.example/stream"
 )
 
@@ -312,6 +313,34 @@ func TestARefusalOfTheDriverIsTold(t *testing.T) {
 		b := r.until("plan", wayIs(0, hw.Copy))
 		if got := b.Renditions[0].Buffers.Reason; !strings.Contains(got, "refuses the dma-buf") || b.Renditions[0].Codec != stream.H264.String() {
 			t.Errorf("reason %q", got)
+		}
+	})
+}
+
+func TestPairsArePlannedByLookingAtTheCamera(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		board := sim.New(sim.Options{Now: bubbleClock()})
+		cameras, err := board.Hardware().Cameras()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := sharingCamera{Camera: cameras[0], source: &atomic.Pointer[hw.BufferSource]{}, fails: &atomic.Bool{}, asked: &atomic.Pointer[[]hw.PixelFormat]{}}
+		c.source.Store(&hw.BufferSource{Layout: shared(1920, 1080, 1920), Exports: true})
+		drivers := []hw.EncoderDriver{{Name: "hard", Hardware: true, Importer: &chip{align: 64}}, {Name: "soft"}}
+		for _, tt := range []struct {
+			cam  hw.Camera
+			want [2]hw.Way
+		}{{c, [2]hw.Way{hw.Export, hw.Heap}}, {cameras[0], [2]hw.Way{hw.Copy, hw.Heap}}} {
+			plans, err := PlanPairs(t.Context(), tt.cam, drivers)
+			if err != nil || len(plans) != 2 || plans[0].Way != tt.want[0] || plans[1].Way != tt.want[1] || plans[1].Encoder != "soft" {
+				t.Errorf("%+v, %v; want %v", plans, err, tt.want)
+			}
+		}
+		if err := board.SetFault("camera-busy", true); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := PlanPairs(t.Context(), c, drivers); !errors.Is(err, hw.ErrBusy) {
+			t.Errorf("got %v", err)
 		}
 	})
 }

@@ -48,7 +48,7 @@ func commands() []command {
 	return []command{
 		{"run", "[--config FILE] [--state DIR] [--board NAME]", "run the box until it is told to stop", program.run},
 		{"check", "[--config FILE] [--state DIR] [--board NAME] [--json]", "check the config and print the plan; changes nothing", program.check},
-		{"probe", "[--board NAME] [--json]", "list cameras, sound cards and encoders", program.probe},
+		{"probe", "[--board NAME] [--state DIR] [--json] [--measure]", "list cameras, sound cards and encoders; measure what hardware encoders can do", program.probe},
 		{"status", "[--state DIR] [--json] [--watch]", "tell how the running box is", program.status},
 		{"do", "[--state DIR] ACTION [KEY=VALUE …]", "order the running box to do something", program.do},
 		{"version", "", "print the version", program.version},
@@ -123,7 +123,7 @@ func (p program) version(_ context.Context, args []string) error {
 // options are the flags that several commands share.
 type options struct {
 	config, state, board string
-	json, watch          bool
+	json, watch, measure bool
 }
 
 // parse reads the flags that a command has, and returns what follows them.

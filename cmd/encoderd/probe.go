@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"encoderd.example/daemon"
 	"encoderd.example/hw"
 	"encoderd.example/hw/gpio"
 	"encoderd.example/hw/pion"
@@ -36,6 +37,8 @@ type cameraFound struct {
 	deviceFound
 	Modes []string `json:"modes"`
 	Error string   `json:"error,omitempty"`
+	// Buffers say how its pictures would get to each encoder, and why so.
+	Buffers []daemon.PairPlan `json:"buffers"`
 }
 
 type encoderFound struct {
@@ -43,6 +46,10 @@ type encoderFound struct {
 	Hardware bool     `json:"hardware"`
 	Codecs   []string `json:"codecs"`
 	Error    string   `json:"error,omitempty"`
+	// Budget is macroblocks a second for all its renditions together, zero if
+	// it is not known; Measured is what probe --measure has just found.
+	Budget   int `json:"budget,omitempty"`
+	Measured int `json:"measured,omitempty"`
 }
 
 type panelFound struct {
@@ -51,10 +58,12 @@ type panelFound struct {
 }
 
 // probe lists what the box has.
-func (p program) probe(_ context.Context, args []string) error {
+func (p program) probe(ctx context.Context, args []string) error {
 	o, rest, err := p.parse("probe", args, func(fs *flag.FlagSet, o *options) {
 		boardFlag(fs, o)
+		stateFlag(fs, o)
 		jsonFlag(fs, o)
+		fs.BoolVar(&o.measure, "measure", false, "measure how much each hardware encoder codes")
 	})
 	if err = errors.Join(err, noMore(rest)); err != nil {
 		return err
@@ -63,8 +72,13 @@ func (p program) probe(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	s := look(board)
+	drivers, err := daemon.Encoders(board, o.state)
+	s := look(ctx, board, drivers)
+	s.complain(err)
 	s.lookAtPorts()
+	if o.measure {
+		s.complain(s.measure(ctx, drivers, o.state))
+	}
 	if o.json {
 		return p.printJSON(s)
 	}
@@ -73,23 +87,19 @@ func (p program) probe(_ context.Context, args []string) error {
 }
 
 // look asks every driver; one that fails does not hide the others.
-func look(b hw.Board) survey {
+func look(ctx context.Context, b hw.Board, drivers []hw.EncoderDriver) survey {
 	s := survey{Board: b.Name, Title: b.Title, Cameras: []cameraFound{}, Mics: []deviceFound{}, Errors: []string{}}
 	cameras, err := b.Cameras()
 	mics, err2 := b.Mics()
 	registry := pion.NewRegistry()
-	for _, err := range []error{err, err2, registry.Sync(cameras, mics)} {
-		if err != nil {
-			s.Errors = append(s.Errors, err.Error())
-		}
-	}
+	s.complain(err, err2, registry.Sync(cameras, mics))
 	for _, c := range registry.Cameras() {
-		s.Cameras = append(s.Cameras, lookAtCamera(c))
+		s.Cameras = append(s.Cameras, lookAtCamera(ctx, c, drivers))
 	}
 	for _, m := range registry.Mics() {
 		s.Mics = append(s.Mics, deviceFound{m.ID(), m.Name()})
 	}
-	for _, d := range b.Encoders {
+	for _, d := range drivers {
 		s.Encoders = append(s.Encoders, tryEncoder(d))
 	}
 	for _, d := range b.AudioEncoders {
@@ -101,24 +111,33 @@ func look(b hw.Board) survey {
 	return s
 }
 
-// lookAtPorts lists what panels and switchers can be wired to.
-func (s *survey) lookAtPorts() {
-	chips, err := gpio.List()
-	ports, err2 := serial.List()
-	s.GPIO, s.Serial = append([]gpio.Chip{}, chips...), append([]serial.Port{}, ports...)
-	for _, err := range []error{err, err2} {
+// complain keeps errors.
+func (s *survey) complain(errs ...error) {
+	for _, err := range errs {
 		if err != nil {
 			s.Errors = append(s.Errors, err.Error())
 		}
 	}
 }
 
-func lookAtCamera(c hw.Camera) cameraFound {
+// lookAtPorts lists what panels and switchers can be wired to.
+func (s *survey) lookAtPorts() {
+	chips, err := gpio.List()
+	ports, err2 := serial.List()
+	s.GPIO, s.Serial = append([]gpio.Chip{}, chips...), append([]serial.Port{}, ports...)
+	s.complain(err, err2)
+}
+
+func lookAtCamera(ctx context.Context, c hw.Camera, drivers []hw.EncoderDriver) cameraFound {
 	f := cameraFound{deviceFound: deviceFound{c.ID(), c.Name()}, Modes: []string{}}
 	modes, err := c.Modes()
+	if err == nil {
+		f.Buffers, err = daemon.PlanPairs(ctx, c, drivers)
+	}
 	if err != nil {
 		f.Error = err.Error()
 	}
+	f.Buffers = append([]daemon.PairPlan{}, f.Buffers...)
 	for _, m := range modes {
 		f.Modes = append(f.Modes, m.String())
 	}
@@ -128,7 +147,7 @@ func lookAtCamera(c hw.Camera) cameraFound {
 // tryEncoder opens an encoder for a moment: a library that is not installed
 // shows here and not at the show.
 func tryEncoder(d hw.EncoderDriver) encoderFound {
-	f := encoderFound{Name: d.Name, Hardware: d.Hardware, Codecs: []string{}}
+	f := encoderFound{Name: d.Name, Hardware: d.Hardware, Codecs: []string{}, Budget: d.Budget}
 	for _, c := range d.Codecs {
 		f.Codecs = append(f.Codecs, c.String())
 	}
@@ -167,6 +186,9 @@ func (p program) tellSurvey(s survey) {
 		for _, m := range c.Modes[:min(len(c.Modes), modesShown)] {
 			fmt.Fprintf(w, "           %s\n", m)
 		}
+		for _, b := range c.Buffers {
+			fmt.Fprintf(w, "           to %s: %s: %s\n", b.Encoder, b.Way, b.Reason)
+		}
 		if more := len(c.Modes) - modesShown; more > 0 {
 			fmt.Fprintf(w, "           and %d more, see --json\n", more)
 		}
@@ -178,6 +200,12 @@ func (p program) tellSurvey(s survey) {
 		state := "ready"
 		if e.Error != "" {
 			state = e.Error
+		}
+		if e.Budget > 0 {
+			state += fmt.Sprintf(", %d macroblocks a second", e.Budget)
+		}
+		if e.Measured > 0 {
+			state += fmt.Sprintf(", %d measured", e.Measured)
 		}
 		fmt.Fprintf(w, "encoder  %s  %v: %s\n", e.Name, e.Codecs, state)
 	}
