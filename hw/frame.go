@@ -26,7 +26,7 @@ type Plane struct {
 // touching the planes after that is a bug.
 type Frame struct {
 	Mode
-	// Planes: NV12 has two, I420 and I422 three, YUYV and MJPEG one.
+	// Planes: NV12 and NV16 have two, I420 and I422 three, the others one.
 	Planes []Plane
 	// Stamp is the CLOCK_MONOTONIC time at which the picture was taken.
 	Stamp time.Duration
@@ -90,7 +90,10 @@ func (m Mode) Layout() ([]Plane, int, error) {
 		add(w, h)
 		add(cw, h)
 		add(cw, h)
-	case YUYV:
+	case NV16:
+		add(w, h)
+		add(2*cw, h)
+	case YUYV, UYVY:
 		add(4*cw, h)
 	default:
 		return nil, 0, fmt.Errorf("layout of %s: %w", m, ErrUnsupported)

@@ -44,6 +44,8 @@ const (
 	NV12  PixelFormat = 'N' | 'V'<<8 | '1'<<16 | '2'<<24 // Y plane, then interleaved CbCr at half size
 	I420  PixelFormat = 'Y' | 'U'<<8 | '1'<<16 | '2'<<24 // Y, Cb, Cr planes, chroma at half size
 	YUYV  PixelFormat = 'Y' | 'U'<<8 | 'Y'<<16 | 'V'<<24 // packed 4:2:2
+	UYVY  PixelFormat = 'U' | 'Y'<<8 | 'V'<<16 | 'Y'<<24 // the same with chroma first, as HDMI bridges send it
+	NV16  PixelFormat = 'N' | 'V'<<8 | '1'<<16 | '6'<<24 // Y plane, then interleaved CbCr at half width
 	I422  PixelFormat = '4' | '2'<<8 | '2'<<16 | 'P'<<24 // Y, Cb, Cr planes, chroma at half width
 	MJPEG PixelFormat = 'M' | 'J'<<8 | 'P'<<16 | 'G'<<24 // one JPEG picture a frame
 	H264  PixelFormat = 'H' | '2'<<8 | '6'<<16 | '4'<<24 // one access unit a frame, with start codes

@@ -6,23 +6,25 @@ import (
 	"encoderd.example/hw"
 )
 
-// unpacks reports whether the pair is YUYV to NV12 of the same even size: what
-// a USB camera gives and the encoder takes. It has a way of its own, which
-// reads the source once instead of twice.
+// unpacks reports whether the pair is YUYV or UYVY to NV12 of the same even
+// size: what USB cameras and HDMI bridges give and the encoder takes. It has a
+// way of its own, which reads the source once instead of twice.
 func (c *Converter) unpacks() bool {
-	return c.src.Pixel == hw.YUYV && c.dst.Pixel == hw.NV12 && c.src.Width == c.dst.Width && c.src.Height == c.dst.Height
+	packed := c.src.Pixel == hw.YUYV || c.src.Pixel == hw.UYVY
+	return packed && c.dst.Pixel == hw.NV12 && c.src.Width == c.dst.Width && c.src.Height == c.dst.Height
 }
 
 // unpack makes the picture two lines at a time.
 func (c *Converter) unpack(f *hw.Frame) {
 	w, from, luma, chroma := c.src.Width, f.Planes[0], c.planes[0], c.planes[1]
+	first := layouts[c.src.Pixel][0][0].offset
 	lumaRange := rangeOf(c.src.FullRange, c.dst.FullRange, true)
 	chromaRange := rangeOf(c.src.FullRange, c.dst.FullRange, false)
 	for y := 0; y < c.src.Height; y += 2 {
 		a, b := from.Data[y*from.Stride:][:2*w], from.Data[(y+1)*from.Stride:][:2*w]
 		ya, yb := luma.Data[y*luma.Stride:][:w], luma.Data[(y+1)*luma.Stride:][:w]
 		uv := chroma.Data[y/2*chroma.Stride:][:w]
-		unpackPair(ya, yb, uv, a, b)
+		unpackPair(ya, yb, uv, a, b, first)
 		lumaRange.adjust(ya)
 		lumaRange.adjust(yb)
 		chromaRange.adjust(uv)
@@ -30,19 +32,21 @@ func (c *Converter) unpack(f *hw.Frame) {
 }
 
 // unpackPair splits two lines into their luma and the mean of their chroma.
-func unpackPair(ya, yb, uv, a, b []byte) {
+// first is the place of the first luma byte, 0 or 1.
+func unpackPair(ya, yb, uv, a, b []byte, first int) {
+	luma, chroma := 8*uint(first), 8-8*uint(first)
 	for len(a) >= 16 && len(b) >= 16 && len(ya) >= 8 && len(yb) >= 8 && len(uv) >= 8 {
 		a0, a1 := binary.LittleEndian.Uint64(a), binary.LittleEndian.Uint64(a[8:])
 		b0, b1 := binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])
-		binary.LittleEndian.PutUint64(ya, squeeze(a0)|squeeze(a1)<<32)
-		binary.LittleEndian.PutUint64(yb, squeeze(b0)|squeeze(b1)<<32)
-		c0 := ((a0>>8)&evens + (b0>>8)&evens + ones) >> 1
-		c1 := ((a1>>8)&evens + (b1>>8)&evens + ones) >> 1
+		binary.LittleEndian.PutUint64(ya, squeeze(a0>>luma)|squeeze(a1>>luma)<<32)
+		binary.LittleEndian.PutUint64(yb, squeeze(b0>>luma)|squeeze(b1>>luma)<<32)
+		c0 := ((a0>>chroma)&evens + (b0>>chroma)&evens + ones) >> 1
+		c1 := ((a1>>chroma)&evens + (b1>>chroma)&evens + ones) >> 1
 		binary.LittleEndian.PutUint64(uv, squeeze(c0)|squeeze(c1)<<32)
 		a, b, ya, yb, uv = a[16:], b[16:], ya[8:], yb[8:], uv[8:]
 	}
 	for i := range ya {
-		ya[i], yb[i] = a[2*i], b[2*i]
-		uv[i] = byte((int(a[2*i+1]) + int(b[2*i+1]) + 1) >> 1)
+		ya[i], yb[i] = a[2*i+first], b[2*i+first]
+		uv[i] = byte((int(a[2*i+1-first]) + int(b[2*i+1-first]) + 1) >> 1)
 	}
 }

@@ -20,6 +20,8 @@ var layouts = map[hw.PixelFormat][]planeLayout{
 	hw.I420: {{{'y', 0, 1, 1, 1}}, {{'u', 0, 1, 2, 2}}, {{'v', 0, 1, 2, 2}}},
 	hw.I422: {{{'y', 0, 1, 1, 1}}, {{'u', 0, 1, 2, 1}}, {{'v', 0, 1, 2, 1}}},
 	hw.YUYV: {{{'y', 0, 2, 1, 1}, {'u', 1, 4, 2, 1}, {'v', 3, 4, 2, 1}}},
+	hw.UYVY: {{{'y', 1, 2, 1, 1}, {'u', 0, 4, 2, 1}, {'v', 2, 4, 2, 1}}},
+	hw.NV16: {{{'y', 0, 1, 1, 1}}, {{'u', 0, 2, 2, 1}, {'v', 1, 2, 2, 1}}},
 }
 
 // bytes returns how long a line of a picture of width is.

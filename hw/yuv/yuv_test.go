@@ -12,7 +12,7 @@ import (
 	"encoderd.example/hw/yuv"
 )
 
-var pixNames = map[hw.PixelFormat]string{hw.NV12: "nv12", hw.I420: "yuv420p", hw.YUYV: "yuyv422", hw.I422: "yuv422p"}
+var pixNames = map[hw.PixelFormat]string{hw.NV12: "nv12", hw.I420: "yuv420p", hw.YUYV: "yuyv422", hw.I422: "yuv422p", hw.UYVY: "uyvy422"}
 
 // ffmpeg runs the peer that conversions are compared with.
 func ffmpeg(tb testing.TB, in []byte, args ...string) []byte {
@@ -94,6 +94,9 @@ func TestPicturesMatchSwscale(t *testing.T) {
 	}{
 		{"YUYV keeps its size", hw.Mode{Pixel: hw.YUYV, Width: 1280, Height: 720}, 1280, 720, area, 90},
 		{"full-range YUYV of an uneven count of words", hw.Mode{Pixel: hw.YUYV, Width: 630, Height: 474, FullRange: true}, 630, 474, area, 60},
+		{"UYVY keeps its size", hw.Mode{Pixel: hw.UYVY, Width: 1280, Height: 720}, 1280, 720, area, 90},
+		{"full-range UYVY of an uneven count of words", hw.Mode{Pixel: hw.UYVY, Width: 630, Height: 474, FullRange: true}, 630, 474, area, 60},
+		{"UYVY from 1080p to 360p", hw.Mode{Pixel: hw.UYVY, Width: 1920, Height: 1080}, 640, 360, area, 60},
 		{"I422 keeps its size", hw.Mode{Pixel: hw.I422, Width: 1280, Height: 720}, 1280, 720, area, 90},
 		{"NV12 keeps its size", hw.Mode{Pixel: hw.NV12, Width: 1280, Height: 720}, 1280, 720, area, 90},
 		{"I420 keeps its size", hw.Mode{Pixel: hw.I420, Width: 1280, Height: 720}, 1280, 720, area, 90},
@@ -137,6 +140,39 @@ func TestPicturesMatchSwscale(t *testing.T) {
 	}
 }
 
+// NV16 is compared with I422, since swscale cannot make it.
+func TestNV16IsI422WithItsChromaSideBySide(t *testing.T) {
+	for _, size := range [][2]int{{640, 360}, {320, 180}, {800, 450}} {
+		planar := hw.Mode{Pixel: hw.I422, Width: 640, Height: 360, FullRange: true}
+		pairs := planar
+		pairs.Pixel = hw.NV16
+		a := frame(t, planar, scene(t, planar))
+		b, err := hw.NewMemoryFrame(pairs, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		copy(b.Planes[0].Data, a.Planes[0].Data)
+		for i := range a.Planes[1].Data {
+			b.Planes[1].Data[2*i], b.Planes[1].Data[2*i+1] = a.Planes[1].Data[i], a.Planes[2].Data[i]
+		}
+		var made [][]byte
+		for _, f := range []*hw.Frame{a, b} {
+			conv, err := yuv.New(f.Mode, hw.Mode{Pixel: hw.I420, Width: size[0], Height: size[1]})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := conv.Convert(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			made = append(made, flat(p))
+		}
+		if !bytes.Equal(made[0], made[1]) {
+			t.Errorf("%v: the pictures differ: %.1f dB", size, psnr(made[1], made[0]))
+		}
+	}
+}
+
 func TestWhatFitsIsLentAndNotCopied(t *testing.T) {
 	const luma, chroma = 1280 * 720, 640 * 360
 	for _, c := range []struct {
@@ -148,6 +184,7 @@ func TestWhatFitsIsLentAndNotCopied(t *testing.T) {
 		{"NV12", hw.Mode{Pixel: hw.NV12}, 0, []int{0, 1}},
 		{"I420", hw.Mode{Pixel: hw.I420}, 0, []int{0, 1, 2}},
 		{"I422 lends luma", hw.Mode{Pixel: hw.I422}, 2 * chroma, []int{0}},
+		{"NV16 lends luma", hw.Mode{Pixel: hw.NV16}, 2 * chroma, []int{0}},
 		{"YUYV lends nothing", hw.Mode{Pixel: hw.YUYV}, luma + 2*chroma, nil},
 		{"another range lends nothing", hw.Mode{Pixel: hw.I420, FullRange: true}, luma + 2*chroma, nil},
 	} {
@@ -190,7 +227,7 @@ func TestAspectIsKeptBetweenBlackBars(t *testing.T) {
 		{"an almost equal aspect has no bars", 1920, 1080, 854, 480, 0, 0, 854, 480},
 		{"a tall picture is a strip", 90, 1000, 160, 100, 74, 0, 10, 100},
 	} {
-		for _, pixel := range []hw.PixelFormat{hw.NV12, hw.I420, hw.YUYV, hw.I422} {
+		for _, pixel := range []hw.PixelFormat{hw.NV12, hw.I420, hw.YUYV, hw.UYVY, hw.NV16, hw.I422} {
 			t.Run(c.name+" "+pixel.String(), func(t *testing.T) {
 				src := hw.Mode{Pixel: pixel, Width: c.sw, Height: c.sh}
 				conv, err := yuv.New(src, hw.Mode{Pixel: hw.I420, Width: c.dw, Height: c.dh})
@@ -233,7 +270,7 @@ func TestAspectIsKeptBetweenBlackBars(t *testing.T) {
 }
 
 func TestEveryOddSizeAndPairOfFormatsIsConverted(t *testing.T) {
-	for _, src := range []hw.PixelFormat{hw.NV12, hw.I420, hw.YUYV, hw.I422} {
+	for _, src := range []hw.PixelFormat{hw.NV12, hw.I420, hw.YUYV, hw.UYVY, hw.NV16, hw.I422} {
 		for _, dst := range []hw.PixelFormat{hw.NV12, hw.I420} {
 			for _, s := range [][2]int{{1, 1}, {2, 2}, {3, 5}, {17, 9}, {33, 31}, {64, 48}, {127, 200}} {
 				for _, d := range [][2]int{{2, 2}, {16, 16}, {34, 32}, {64, 48}, {128, 2}} {
