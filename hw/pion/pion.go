@@ -1,6 +1,7 @@
 // Package pion makes the box's cameras and microphones known to
-// pion/mediadevices, and finds them there again. It is the only importer of
-// that library.
+// pion/mediadevices, and finds them there again. It and its folder encode, which
+// does the same for encoders, are the only ones in the product that import that
+// library.
 //
 // mediadevices' driver manager is the one list of what is plugged in: probe
 // and the source "auto" read it, and any program built on mediadevices can
