@@ -20,7 +20,6 @@ import (
 	"encoderd.example/hw/m2m"
 	"encoderd.example/hw/v4l2"
 	"encoderd.example/stream"
-	"encoderd.example/stream/h264"
 )
 
 var boardFinder = m2m.Finder{Root: os.DirFS("/"), Log: slog.New(slog.DiscardHandler), Sys: v4l2.Kernel{}}
@@ -55,68 +54,6 @@ func parameter(t *testing.T, name string, value int) {
 	if err := os.WriteFile("/sys/module/vh264enc/parameters/"+name, fmt.Append(nil, value), 0o600); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func config(width, height int) hw.EncoderConfig {
-	return hw.EncoderConfig{Codec: stream.H264, Width: width, Height: height, FPS: hw.Rate{Num: 15, Den: 1}, GOP: 30, Bitrate: 4_000_000}
-}
-
-func start(t *testing.T, d hw.EncoderDriver, cfg hw.EncoderConfig) *m2m.Encoder {
-	t.Helper()
-	e, err := d.Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return e.(*m2m.Encoder)
-}
-
-// A reel makes pictures in memory of its own or of a pool, and hands out those
-// that nobody holds.
-type reel struct {
-	frames chan *hw.Frame
-	count  int
-}
-
-func newReel(mode hw.Mode, pool hw.Pool) (*reel, error) {
-	r := &reel{frames: make(chan *hw.Frame, 8)}
-	for i := range 6 {
-		f, err := hw.NewMemoryFrame(mode, func(f *hw.Frame) { r.frames <- f })
-		if err != nil {
-			return nil, err
-		}
-		if pool != nil {
-			b, l := pool.Buffers()[i], pool.Layout()
-			for n := range f.Planes {
-				p := l.Planes[n]
-				f.Planes[n] = hw.Plane{Data: b.Mem[p.Buffer][p.Offset:], Stride: p.Stride, FD: b.FDs[p.Buffer], Offset: p.Offset}
-			}
-		}
-		r.frames <- f
-	}
-	return r, nil
-}
-
-// next draws a bar that moves and lends the picture.
-func (r *reel) next() *hw.Frame {
-	f := (<-r.frames).Lend()
-	y := f.Planes[0]
-	for line := range f.Height {
-		row := y.Data[line*y.Stride:][:f.Width]
-		for x := range row {
-			row[x] = byte(64 + line%64)
-		}
-		for x := range 16 {
-			row[(r.count*16+x)%f.Width] = 235
-		}
-	}
-	r.count++
-	f.Stamp = time.Duration(r.count) * 66_666_667
-	return f
 }
 
 // pass submits a picture, waiting for room.
@@ -164,74 +101,6 @@ func codeAll(t *testing.T, e hw.Encoder, r *reel, n int) (units []*stream.Unit) 
 	return units
 }
 
-// checkUnit looks at the NAL units: a key unit has its parameter sets in front,
-// no other has any, and nothing is there that readers have no use for.
-func checkUnit(t *testing.T, u *stream.Unit) {
-	t.Helper()
-	var types []byte
-	for nal := range h264.NALs(u.Data) {
-		types = append(types, h264.Type(nal))
-	}
-	want := []byte{h264.TypeSlice}
-	if u.Key {
-		want = []byte{h264.TypeSPS, h264.TypePPS, h264.TypeIDR}
-	}
-	if string(types) != string(want) {
-		t.Errorf("unit at %s, key %v: NAL units %d, want %d", u.PTS, u.Key, types, want)
-	}
-}
-
-// checkTrack reads the parameter sets of a track.
-func checkTrack(t *testing.T, track *stream.Track, cfg hw.EncoderConfig) {
-	t.Helper()
-	sps, _, err := h264.ParameterSets(track.Setup)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := h264.ParseSPS(sps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.Width != cfg.Width || s.Height != cfg.Height || s.FPS != cfg.FPS.Float() || s.Reorder != 0 || s.Matrix != 1 || s.FullRange {
-		t.Errorf("parameter set says %+v, want %dx%d at %v", s, cfg.Width, cfg.Height, cfg.FPS)
-	}
-	if track.Width != cfg.Width || track.Height != cfg.Height || track.Codec != stream.H264 {
-		t.Errorf("track says %+v", track)
-	}
-}
-
-func keys(units []*stream.Unit) (at []int) {
-	for i, u := range units {
-		if u.Key {
-			at = append(at, i)
-		}
-	}
-	return at
-}
-
-// reelOf returns pictures in memory of the encoder's driver, nearest to l.
-func reelOf(t *testing.T, d hw.EncoderDriver, l hw.Layout) (*reel, hw.Layout) {
-	t.Helper()
-	l, err := d.Importer.Layout(l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool, err := d.Importer.Allocate(l, 6)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := pool.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	r, err := newReel(hw.Mode{Pixel: l.Pixel, Width: l.Width, Height: l.Height}, pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r, l
-}
-
 func TestBoardCodesPicturesOfItsOwnMemory(t *testing.T) {
 	for _, options := range []string{"align=2", "align=16", "align=64", "align=2 multiplanar=0", "align=16 multiplanar=0"} {
 		d := load(t, options)
@@ -254,5 +123,244 @@ func TestBoardCodesPicturesOfItsOwnMemory(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestBoardCopiesWhatItCannotRead(t *testing.T) {
+	d := load(t, "align=16")
+	for _, tt := range []struct {
+		name   string
+		in     hw.Mode
+		copied int // bytes a picture
+	}{
+		{"same form", hw.Mode{Pixel: hw.NV12, Width: 320, Height: 180}, 320 * 180 * 3 / 2},
+		{"another form", hw.Mode{Pixel: hw.YUYV, Width: 320, Height: 180}, 320 * 180 * 3},
+		{"another size", hw.Mode{Pixel: hw.I420, Width: 640, Height: 360}, 320 * 180 * 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := newReel(tt.in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e := start(t, d, config(320, 180))
+			codeAll(t, e, r, 6)
+			if got := e.Stats(); got.CopiedBytes != uint64(6*tt.copied) || got.Coded != 6 {
+				t.Errorf("%+v, want %d bytes a picture", got, tt.copied)
+			}
+		})
+	}
+}
+
+func TestBoardTurnsItsKnobsWhileItRuns(t *testing.T) {
+	d := load(t, "align=2")
+	r, l := reelOf(t, d, hw.Layout{Pixel: hw.NV12, Width: 320, Height: 180})
+	cfg := config(320, 180)
+	cfg.Input, cfg.GOP = l, 600
+	e := start(t, d, cfg)
+	rich := codeAll(t, e, r, 6)
+	if err := e.SetBitrate(100_000); err != nil {
+		t.Fatal(err)
+	}
+	e.ForceKey()
+	poor := codeAll(t, e, r, 6)
+	if len(poor[0].Data)*2 > len(rich[0].Data) {
+		t.Errorf("a key picture has %d bytes at a fortieth of the rate, and %d before", len(poor[0].Data), len(rich[0].Data))
+	}
+	if err := e.SetRate(hw.Rate{Num: 30000, Den: 1001}); err != nil {
+		t.Fatal(err)
+	}
+	faster := codeAll(t, e, r, 6)
+	all := append(append(rich, poor...), faster...)
+	if got := fmt.Sprint(keys(all)); got != "[0 6 12]" {
+		t.Errorf("key units %s", got)
+	}
+	if rich[0].Track != poor[5].Track || poor[5].Track == faster[0].Track {
+		t.Error("a new track must come with the new frame rate, and only then")
+	}
+	cfg.FPS = hw.Rate{Num: 30000, Den: 1001}
+	checkTrack(t, faster[0].Track, cfg)
+}
+
+func TestBoardFaults(t *testing.T) {
+	t.Run("a picture fails", func(t *testing.T) {
+		d := load(t, "align=2")
+		r, l := reelOf(t, d, hw.Layout{Pixel: hw.NV12, Width: 320, Height: 180})
+		cfg := config(320, 180)
+		cfg.Input, cfg.GOP = l, 600
+		e := start(t, d, cfg)
+		codeAll(t, e, r, 3)
+		parameter(t, "fail_in", 1)
+		pass(t, e, r.next())
+		for e.Stats().Swallowed == 0 {
+			<-time.After(time.Millisecond)
+		}
+		after := codeAll(t, e, r, 5)
+		if !after[0].Key || e.Stats().Swallowed != 1 {
+			t.Errorf("key %v, %+v", after[0].Key, e.Stats())
+		}
+	})
+	t.Run("slow", func(t *testing.T) {
+		d := load(t, "align=2 latency_us=300000")
+		r, l := reelOf(t, d, hw.Layout{Pixel: hw.NV12, Width: 320, Height: 180})
+		cfg := config(320, 180)
+		cfg.Input = l
+		e := start(t, d, cfg)
+		busy := 0
+		for range 6 {
+			f := r.next()
+			if err := e.Submit(f); errors.Is(err, hw.ErrBusy) {
+				busy++
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			f.Release()
+		}
+		if busy != 2 || e.Stats().Dropped != 2 {
+			t.Errorf("%d of 6 frames were turned away, %+v", busy, e.Stats())
+		}
+		for range 4 {
+			checkUnit(t, unit(t, e))
+		}
+	})
+	t.Run("a hang ends with Close", func(t *testing.T) {
+		d := load(t, "align=2")
+		r, l := reelOf(t, d, hw.Layout{Pixel: hw.NV12, Width: 320, Height: 180})
+		cfg := config(320, 180)
+		cfg.Input = l
+		e := start(t, d, cfg)
+		codeAll(t, e, r, 2)
+		parameter(t, "hang", 1)
+		defer parameter(t, "hang", 0)
+		for range 5 {
+			f := r.next()
+			if err := e.Submit(f); err != nil && !errors.Is(err, hw.ErrBusy) {
+				t.Fatal(err)
+			}
+			f.Release()
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		if n := len(r.frames); n != cap(r.frames) {
+			t.Errorf("%d of %d frames came back", n, cap(r.frames))
+		}
+	})
+	t.Run("one too many", func(t *testing.T) {
+		d := load(t, "align=2 max_instances=1")
+		e := start(t, d, config(320, 180))
+		if _, err := d.Open(config(320, 180)); !errors.Is(err, hw.ErrBusy) {
+			t.Errorf("the second says %v", err)
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		start(t, d, config(320, 180))
+	})
+	t.Run("nothing keeps the module", func(t *testing.T) {
+		load(t, "align=2") // fails if anybody still holds the device
+	})
+}
+
+// TestBoardDrains begins a GOP anew the long way, as hardware without an order
+// for key pictures needs it, on the only hardware that there is.
+func TestBoardDrains(t *testing.T) {
+	m2m.ForgetForceKey(t)
+	d := load(t, "align=2")
+	r, l := reelOf(t, d, hw.Layout{Pixel: hw.NV12, Width: 320, Height: 180})
+	cfg := config(320, 180)
+	cfg.Input, cfg.GOP = l, 600
+	e := start(t, d, cfg)
+	units := codeAll(t, e, r, 4)
+	for range 3 {
+		e.ForceKey()
+		units = append(units, codeAll(t, e, r, 4)...)
+	}
+	if got := fmt.Sprint(keys(units)); got != "[0 4 8 12]" || e.Stats().Swallowed != 0 {
+		t.Errorf("key units %s, %+v", got, e.Stats())
+	}
+}
+
+// TestBoardCameraToEncoder passes pictures of vivid on without touching them,
+// in both directions: in the camera's memory and in the encoder's.
+func TestBoardCameraToEncoder(t *testing.T) {
+	for _, way := range []hw.Way{hw.Export, hw.Import} {
+		t.Run(string(way), func(t *testing.T) {
+			d := load(t, "align=2")
+			command(t, "modprobe -r vivid")
+			command(t, "modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0x0")
+			command(t, "udevadm settle")
+			camera := vivid(t)
+			cfg := config(320, 180)
+			plan := hw.BufferPlan{Way: way, Reason: "test"}
+			s, err := camera.OpenShared(t.Context(), hw.Mode{Pixel: hw.NV12, Width: 320, Height: 180, FPS: cfg.FPS}, func(src hw.BufferSource) hw.BufferPlan {
+				cfg.Input = src.Layout
+				if way == hw.Import {
+					l, err := d.Importer.Layout(src.Layout)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if plan.Pool, err = d.Importer.Allocate(l, 6); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return plan
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Plan(); got.Way != way {
+				t.Fatalf("the camera says %s", got)
+			}
+			watch(t, s, start(t, d, cfg), 60)
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+			if plan.Pool != nil {
+				if err := plan.Pool.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+func vivid(t *testing.T) hw.SharingCamera {
+	t.Helper()
+	cameras, err := v4l2.Finder{Root: os.DirFS("/"), Log: slog.New(slog.DiscardHandler), Sys: v4l2.Kernel{}}.Cameras()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cameras {
+		if c, ok := c.(hw.SharingCamera); ok && strings.HasPrefix(c.Name(), "vivid") {
+			return c
+		}
+	}
+	t.Fatalf("vivid is not among %d cameras", len(cameras))
+	return nil
+}
+
+// watch passes n pictures of a camera to an encoder and closes that.
+func watch(t *testing.T, s hw.CameraStream, e *m2m.Encoder, n int) {
+	t.Helper()
+	for i := range n {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		f, err := s.Read(ctx)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		stamp := f.Stamp
+		pass(t, e, f)
+		u := unit(t, e)
+		if u.PTS.Microseconds() != stamp.Microseconds() {
+			t.Errorf("picture %d has stamp %s, its unit %s", i, stamp, u.PTS)
+		}
+		checkUnit(t, u)
+	}
+	if got := e.Stats(); got.Coded != uint64(n) || got.CopiedBytes != 0 || e.CopyReason() != "" {
+		t.Errorf("%+v, %q", got, e.CopyReason())
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -115,8 +115,12 @@ func (c *copier) pick(out *copied) (hw.Buffer, error) {
 			continue
 		}
 		out.own = i
-		for j, size := range c.raw.layout.Sizes[:c.raw.mems] {
-			out.planes = append(out.planes, v4l2.PlaneData{FD: b.FDs[j], Length: len(b.Mem[j]), Used: size})
+		for j, used := range c.raw.layout.Sizes[:c.raw.mems] {
+			size, err := c.node.sys.Size(b.FDs[j])
+			if err != nil {
+				return hw.Buffer{}, fmt.Errorf("measure memory for copies: %w", err)
+			}
+			out.planes = append(out.planes, v4l2.PlaneData{FD: b.FDs[j], Length: int(size), Used: used})
 		}
 		return b, nil
 	}

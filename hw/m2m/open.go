@@ -178,20 +178,22 @@ func (s *session) fillCoded() error {
 
 // shut goes stop → unmap → free → close. It may be called at any stage.
 func (s *session) shut() error {
-	var errs []error
-	queues := []*v4l2.Queue{s.in, s.out}
-	for _, q := range queues {
+	var queues []*v4l2.Queue
+	for _, q := range []*v4l2.Queue{s.in, s.out} {
 		if q != nil {
-			errs = append(errs, unlessGone(q.StreamOff()))
+			queues = append(queues, q)
 		}
 	}
+	var errs []error
 	for _, q := range queues {
-		if q == nil {
-			continue
-		}
+		errs = append(errs, unlessGone(q.StreamOff()))
+	}
+	for _, q := range queues {
 		for i := range q.Len() {
 			errs = append(errs, q.Unmap(i))
 		}
+	}
+	for _, q := range queues {
 		errs = append(errs, unlessGone(q.Free()))
 	}
 	return errors.Join(append(errs, s.dev.Close())...)

@@ -23,13 +23,13 @@ type joiner struct {
 	micro int64
 	data  []byte // headRoom, then the byte stream
 	open  bool
+	more  bool  // the rest of the picture is in the next buffer
 	late  bool  // the rest of a picture once came when it was thought whole
 	sent  int64 // stamp of the latest picture that went out
 }
 
-// take reads a buffer of the bitstream and reports whether more of the same
-// picture must follow.
-func (w *worker) take(d v4l2.Done) (more bool) {
+// take reads a buffer of the bitstream.
+func (w *worker) take(d v4l2.Done) {
 	mem := w.out.Memory(d.Index)[0]
 	used := min(d.Used[0], len(mem))
 	part := mem[min(d.DataStart[0], used):used]
@@ -47,11 +47,10 @@ func (w *worker) take(d v4l2.Done) (more bool) {
 		}
 	case w.joined.open || w.pictures.has(micro):
 		w.join(micro, part)
-		return w.joined.late || w.node.quirks.splits && used >= len(mem)-nearFull
+		w.joined.more = w.joined.late || w.node.quirks.splits && used >= len(mem)-nearFull
 	default:
 		w.stray(micro, part)
 	}
-	return false
 }
 
 // join copies a part of a picture out of memory that may be slow to read byte
@@ -168,8 +167,10 @@ func (w *worker) reckon(in picture, key bool) {
 	case key:
 		w.waiting, w.asked = false, 0
 		w.broken = w.headers.describe(in.fullRange, w.now)
-	case w.asked != 0 && in.micro > w.asked:
-		w.asked, w.wantKey = 0, true // the one that was ordered did not come
+	case w.asked != 0 && in.micro > w.asked: // the one that was ordered did not come
+		w.asked, w.wantKey = 0, true
+	case w.asked == 0 && w.waiting:
+		w.wantKey = true
 	}
 }
 

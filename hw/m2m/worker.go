@@ -368,12 +368,11 @@ func (w *worker) collectRaw() (moved bool, err error) {
 
 // collectCoded takes what came out and gives the buffers back.
 func (w *worker) collectCoded() (moved bool, err error) {
-	more := false
 	for {
 		d, err := w.out.Dequeue()
 		switch {
 		case errors.Is(err, unix.EAGAIN):
-			if !more {
+			if !w.joined.more {
 				w.emitJoined()
 			}
 			return moved, w.broken
@@ -384,7 +383,7 @@ func (w *worker) collectCoded() (moved bool, err error) {
 			return moved, err
 		}
 		moved = true
-		more = w.take(d)
+		w.take(d)
 		if err := w.out.Enqueue(d.Index); err != nil {
 			return moved, err
 		}

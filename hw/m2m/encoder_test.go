@@ -1,0 +1,567 @@
+package m2m_test
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"testing"
+	"testing/synctest"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/m2m"
+	"encoderd.example/hw/v4l2/fakevb2"
+	"encoderd.example/hw/v4l2/uapi"
+	"encoderd.example/stream"
+	"encoderd.example/stream/h264"
+)
+
+// heap returns pictures in memory that nobody shares.
+func heap(t *testing.T, m hw.Mode) *reel {
+	t.Helper()
+	r, err := newReel(m, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// play opens the rig's encoder for pictures of 64×48 in memory of its own.
+func (r *rig) play(t *testing.T, cfg hw.EncoderConfig) *show {
+	t.Helper()
+	pictures, l := reelOf(t, r.driver, hw.Layout{Pixel: hw.NV12, Width: cfg.Width, Height: cfg.Height})
+	cfg.Input = l
+	e, err := r.driver.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newShow(t, e, pictures)
+}
+
+// padded codes grey pictures that are not so short that half of one is nothing.
+func padded(p fakevb2.Picture) []byte {
+	return append(fakevb2.Grey(p), bytes.Repeat([]byte{0x55}, 64)...)
+}
+
+func small() hw.EncoderConfig { return config(64, 48) }
+
+func TestPicturesInSharedMemoryAreNotCopied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, codec("vh264enc"))
+		s := r.play(t, small())
+		units := s.pass(10)
+		if len(units) != 10 || fmt.Sprint(keys(units)) != "[0]" {
+			t.Fatalf("%d units, keys %v", len(units), keys(units))
+		}
+		checkTrack(t, units[0].Track, small())
+		if units[9].Track != units[0].Track {
+			t.Error("a new track without need")
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+		if got, want := s.e.Stats(), (hw.EncoderStats{Submitted: 10, Coded: 10}); got != want {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// TestWhateverTheEncoderDoesTheShowGoesOn runs 12 pictures past each fault of
+// the fourth one, and looks which come out.
+func TestWhateverTheEncoderDoesTheShowGoesOn(t *testing.T) {
+	without := func(missing ...int) (list []int) {
+		for i := 1; i <= 12; i++ {
+			if !slices.Contains(missing, i) {
+				list = append(list, i)
+			}
+		}
+		return list
+	}
+	for _, tt := range []struct {
+		name   string
+		fault  fakevb2.CodingFault
+		first  bool // the first picture suffers, not the fourth
+		driver string
+		want   []int
+		keys   []int // pictures that come as key units
+	}{
+		{name: "dropped without a sign", fault: fakevb2.CodingFault{Dropped: true}, want: without(4), keys: []int{1}},
+		{name: "the first is dropped", fault: fakevb2.CodingFault{Dropped: true}, first: true, want: without(1, 2), keys: []int{3}},
+		{name: "headers in a buffer of their own", fault: fakevb2.CodingFault{HeaderOnly: true}, first: true, want: without(), keys: []int{1}},
+		{name: "headers alone, no picture", fault: fakevb2.CodingFault{HeaderOnly: true, Dropped: true}, want: without(4), keys: []int{1}},
+		{name: "an empty picture", fault: fakevb2.CodingFault{Empty: true}, want: without(4), keys: []int{1, 5}},
+		{name: "the flags lie", fault: fakevb2.CodingFault{WrongKey: true}, want: without(), keys: []int{1}},
+		{name: "a damaged picture", fault: fakevb2.CodingFault{Error: true}, want: without(4), keys: []int{1, 5}},
+		{name: "a stamp is lost", fault: fakevb2.CodingFault{NoStamp: true}, want: without(4), keys: []int{1, 5}},
+		{name: "garbage first", fault: fakevb2.CodingFault{Garbage: true}, first: true, want: without(), keys: []int{1}},
+		// That a picture was cut shows when its rest comes: one cut picture is sent,
+		// and from then on each waits for the next one, the last in vain.
+		{name: "split for no reason", fault: fakevb2.CodingFault{Split: true}, want: without(12), keys: []int{1, 5}},
+		{name: "damaged, no order for key pictures", fault: fakevb2.CodingFault{Error: true}, driver: "wave5", want: without(4), keys: []int{1, 5}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := codec(cmp.Or(tt.driver, "vh264enc"))
+				n.Encoder.Script = []fakevb2.CodingFault{{}, {}, {}, tt.fault}
+				if tt.first {
+					n.Encoder.Script = []fakevb2.CodingFault{tt.fault}
+				}
+				n.Encoder.Code = padded
+				r := newRig(t, n)
+				s := r.play(t, config(256, 128))
+				s.pass(12)
+				if err := s.close(); err != nil {
+					t.Error(err)
+				}
+				units := s.units
+				var keyed []int
+				for _, i := range keys(units) {
+					keyed = append(keyed, at(units)[i])
+				}
+				if got := at(units); !slices.Equal(got, tt.want) || !slices.Equal(keyed, tt.keys) {
+					t.Errorf("pictures %d came, %d as key units", got, keyed)
+				}
+				st := s.e.Stats()
+				if st.Coded != uint64(len(tt.want)) || st.Coded+st.Swallowed != uint64(tt.want[len(tt.want)-1]) || st.Dropped+st.CopiedBytes != 0 {
+					t.Errorf("%+v", st)
+				}
+			})
+		})
+	}
+}
+
+func TestKeyPicturesOnDemand(t *testing.T) {
+	for _, tt := range []struct {
+		name, driver string
+		adapt        func(*fakevb2.Node)
+	}{
+		{"by order", "vh264enc", func(*fakevb2.Node) {}},
+		{"by a new GOP", "wave5", func(*fakevb2.Node) {}},
+		{"by a new GOP, the last picture says so", "iris_driver", func(n *fakevb2.Node) { n.Encoder.LastOnPicture = true }},
+		{"by a new GOP, pictures stay inside", "wave5", func(n *fakevb2.Node) { n.Encoder.Latency = 1 }},
+		{"by a new GOP, no order to drain", "hva", func(n *fakevb2.Node) { n.Encoder.NoStop = true }},
+		{"the driver lacks the order", "unheard-of", func(n *fakevb2.Node) {
+			n.Controls = slices.DeleteFunc(n.Controls, func(c fakevb2.Control) bool { return c.ID == uapi.CIDForceKeyFrame })
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := codec(tt.driver)
+				tt.adapt(n)
+				s := newRig(t, n).play(t, config(256, 128))
+				s.pass(4)
+				s.e.ForceKey()
+				s.pass(4)
+				s.e.ForceKey()
+				s.pass(4)
+				late := s.reel.count - len(s.units) // pictures that stay inside
+				if err := s.close(); err != nil {
+					t.Error(err)
+				}
+				if got := fmt.Sprint(keys(s.units)); got != "[0 4 8]" || late != n.Encoder.Latency {
+					t.Errorf("keys %s, %d pictures inside, %d", got, late, at(s.units))
+				}
+				if s.units[8].Track != s.units[0].Track {
+					t.Error("a new track without need")
+				}
+			})
+		})
+	}
+}
+
+func TestRatesWhileItRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, codec("vh264enc"))
+		s := r.play(t, small())
+		s.pass(2)
+		if err := s.e.SetBitrate(1_234_567); err != nil {
+			t.Error(err)
+		}
+		if err := s.e.(*m2m.Encoder).SetRate(hw.Rate{Num: 30000, Den: 1001}); err != nil {
+			t.Error(err)
+		}
+		s.pass(2)
+		r.Do(func() {
+			if got := r.node.Settings(); !slices.Contains(got, fakevb2.Setting{ID: uapi.CIDBitrate, Value: 1_234_567}) {
+				t.Errorf("settings %v", got)
+			}
+		})
+		if fmt.Sprint(keys(s.units)) != "[0 2]" {
+			t.Errorf("keys %v", keys(s.units))
+		}
+		want := small()
+		want.FPS = hw.Rate{Num: 30000, Den: 1001}
+		checkTrack(t, s.units[3].Track, want)
+		for what, err := range map[string]error{"no rate": s.e.SetBitrate(0), "no frame rate": s.e.(*m2m.Encoder).SetRate(hw.Rate{})} {
+			if !errors.Is(err, hw.ErrUnsupported) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, codec("wave5")).play(t, config(256, 128))
+		for what, err := range map[string]error{"bit rate": s.e.SetBitrate(2_000_000), "frame rate": s.e.(*m2m.Encoder).SetRate(hw.Rate{Num: 30, Den: 1})} {
+			if !errors.Is(err, hw.ErrUnsupported) {
+				t.Errorf("%s of hardware that cannot: %v", what, err)
+			}
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPicturesArriveWhole looks at what the encoder is given, by whatever way.
+func TestPicturesArriveWhole(t *testing.T) {
+	only := func(codes ...string) func(*fakevb2.Node) {
+		return func(n *fakevb2.Node) {
+			n.Encoder.Raw = slices.DeleteFunc(n.Encoder.Raw, func(f fakevb2.Format) bool {
+				return !slices.Contains(codes, hw.PixelFormat(f.Code).String())
+			})
+		}
+	}
+	split := func(n *fakevb2.Node) {
+		n.Encoder.Raw = []fakevb2.Format{{Code: uint32(hw.FourCC("NM12")), Split: 2, BytesPerPixel: 1, Align: 64, AlignLines: 16}}
+	}
+	for _, tt := range []struct {
+		name   string
+		adapt  func(*fakevb2.Node)
+		in     hw.Mode
+		pooled bool // in memory of the device
+		copied int  // bytes a picture
+	}{
+		{"in place", only("NV12"), hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, true, 0},
+		{"in place, planes apart", split, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 40}, true, 0},
+		{"in place, packed", only("YUYV"), hw.Mode{Pixel: hw.YUYV, Width: 64, Height: 48}, true, 0},
+		{"copied", only("NV12"), hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, false, 64 * 48 * 3 / 2},
+		{"copied, planes apart", split, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 40}, false, 64 * 40 * 3 / 2},
+		{"copied, three planes", only("YU12"), hw.Mode{Pixel: hw.I420, Width: 64, Height: 48}, false, 64 * 48 * 3 / 2},
+		{"copied into longer lines", only("NV12"), hw.Mode{Pixel: hw.NV12, Width: 72, Height: 40}, false, 72 * 40 * 3 / 2},
+		{"converted", only("NV12"), hw.Mode{Pixel: hw.YUYV, Width: 64, Height: 48}, false, 64 * 48 * 3},
+		{"converted to packed", only("YUYV"), hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48, FullRange: true}, false, 64 * 48 * 7 / 2},
+		{"scaled", only("NV12"), hw.Mode{Pixel: hw.NV12, Width: 128, Height: 96}, false, 64 * 48 * 3},
+		{"the driver imports nothing", func(n *fakevb2.Node) { only("NV12")(n); n.NoImport = true }, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, true, 64 * 48 * 3 / 2},
+		{"the driver refuses the memory", func(n *fakevb2.Node) { only("NV12")(n); n.RefuseQBuf = 1 }, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, true, 64 * 48 * 3 / 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := codec("unheard-of")
+				n.RefuseQBuf = 0
+				tt.adapt(n)
+				refuse := n.RefuseQBuf
+				n.RefuseQBuf = 0
+				var luma [][]byte
+				n.Encoder.Code = func(p fakevb2.Picture) []byte {
+					luma = append(luma, bytes.Clone(p.Planes[0]))
+					return fakevb2.Grey(p)
+				}
+				r := newRig(t, n)
+				cfg := config(tt.in.Width, tt.in.Height)
+				if tt.name == "scaled" {
+					cfg = small()
+				}
+				pictures := heap(t, tt.in)
+				l := hw.Layout{Pixel: tt.in.Pixel, Width: tt.in.Width, Height: tt.in.Height}
+				if tt.pooled {
+					pictures, l = reelOf(t, r.driver, l)
+				}
+				cfg.Input = l
+				e, err := r.driver.Open(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Do(func() { n.RefuseQBuf = refuse })
+				s := newShow(t, e, pictures)
+				if units := s.pass(5); len(units) != 5 {
+					t.Errorf("%d units", len(units))
+				}
+				if got := s.e.Stats(); got.CopiedBytes != uint64(5*tt.copied) {
+					t.Errorf("copied %d bytes a picture, want %d", got.CopiedBytes/5, tt.copied)
+				}
+				if got := e.(*m2m.Encoder).CopyReason(); (got != "") != (refuse > 0) {
+					t.Errorf("reason: %q", got)
+				}
+				if err := s.close(); err != nil {
+					t.Error(err)
+				}
+				checkLuma(t, luma, tt.in, cfg)
+			})
+		})
+	}
+}
+
+// checkLuma looks for the bar, and for the lines above and below the middle.
+func checkLuma(t *testing.T, luma [][]byte, in hw.Mode, cfg hw.EncoderConfig) {
+	t.Helper()
+	for i, plane := range luma {
+		step, stride := 1, (cfg.Width+15)/16*16
+		switch {
+		case in.Height == 40 && in.Width == 64:
+			stride = 64
+		case len(plane) == 64*48*2:
+			step, stride = 2, 2*cfg.Width
+		}
+		for _, y := range []int{1, cfg.Height / 2, cfg.Height - 2} {
+			line := plane[y*stride:]
+			bar := (i*16 + 8) * cfg.Width / in.Width % cfg.Width
+			rest := (bar + cfg.Width/2) % cfg.Width
+			want := 64 + y*in.Height/cfg.Height%64
+			if b, v := int(line[bar*step]), int(line[rest*step]); b < 215 || v < want-16 || v > want+8 {
+				t.Errorf("picture %d, line %d: bar %d, rest %d, want 235 and %d", i, y, b, v, want)
+			}
+		}
+	}
+}
+
+// TestTheRangeOfThePicturesIsTold: pictures that are read in place keep their
+// range, so the parameter sets must follow; others are brought to it.
+func TestTheRangeOfThePicturesIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, codec("vh264enc")).play(t, small())
+		full := func(want bool) {
+			t.Helper()
+			last := s.units[len(s.units)-1]
+			sps, _, err := h264.ParameterSets(last.Track.Setup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info, err := h264.ParseSPS(sps); err != nil || info.FullRange != want {
+				t.Errorf("picture %d: full range %v, %v; want %v", len(s.units), info.FullRange, err, want)
+			}
+		}
+		frames := map[*hw.Frame]bool{}
+		setRange := func(v bool) {
+			for range cap(s.reel.frames) {
+				f := <-s.reel.frames
+				f.FullRange, frames[f] = v, true
+				s.reel.frames <- f
+			}
+		}
+		setRange(true)
+		s.pass(3)
+		full(true)
+		setRange(false)
+		s.pass(3)
+		full(false)
+		slate := heap(t, hw.Mode{Pixel: hw.I420, Width: 32, Height: 32, FullRange: true}).next()
+		slate.Stamp = stamp(7)
+		if err := s.e.Submit(slate); err != nil {
+			t.Error(err)
+		}
+		slate.Release()
+		s.settle()
+		full(false)
+		if got := fmt.Sprint(keys(s.units)); got != "[0 3]" || s.e.Stats().Coded != 7 {
+			t.Errorf("keys %s of %d", got, s.e.Stats().Coded)
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestPicturesThatFillTheirBuffersAreJoined: bcm2835 continues a picture that
+// is too large in the next buffer, without a word.
+func TestPicturesThatFillTheirBuffersAreJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := codec("bcm2835-codec")
+		n.Grants = func(f *uapi.Format) {
+			if f.Type == uapi.BufTypeVideoCaptureMplane {
+				f.PixMP().Planes[0].SizeImage = 8192
+			}
+		}
+		n.Encoder.Code = func(p fakevb2.Picture) []byte {
+			return append(fakevb2.Grey(p), bytes.Repeat([]byte{byte(1 + p.Number)}, 20_000*(p.Number%2))...)
+		}
+		s := newRig(t, n).play(t, small())
+		s.pass(6)
+		for i, u := range s.units {
+			if want := 20_000 * (i % 2); len(u.Data) < want || len(u.Data) > want+100 {
+				t.Errorf("unit %d has %d bytes, want a little more than %d", i, len(u.Data), want)
+			}
+		}
+		if got := s.e.Stats(); got.Coded != 6 || got.Swallowed != 0 || fmt.Sprint(keys(s.units)) != "[0]" {
+			t.Errorf("%+v, keys %v", got, keys(s.units))
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestSubmitNeverWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, codec("vh264enc"))
+		s := r.play(t, small())
+		s.pass(1)
+		r.Do(func() { r.node.Idle = true })
+		for i := range 6 {
+			f := s.reel.next()
+			if err := s.e.Submit(f); (err != nil) != (i >= 4) || err != nil && !errors.Is(err, hw.ErrBusy) {
+				t.Errorf("frame %d: %v", i, err)
+			}
+			f.Release()
+			s.settle()
+		}
+		late := s.reel.next()
+		late.Stamp = stamp(2)
+		coded := heap(t, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}).next()
+		coded.Pixel, coded.Stamp = hw.MJPEG, stamp(99)
+		for what, f := range map[string]*hw.Frame{"a stamp that does not rise": late, "JPEG": coded} {
+			if err := s.e.Submit(f); !errors.Is(err, hw.ErrUnsupported) {
+				t.Errorf("%s: %v", what, err)
+			}
+			f.Release()
+		}
+		r.Do(func() { r.node.Idle = false })
+		s.settle()
+		s.pass(3)
+		if got, want := s.e.Stats(), (hw.EncoderStats{Submitted: 8, Coded: 8, Dropped: 4}); got != want {
+			t.Errorf("%+v", got)
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+		f := s.reel.next()
+		if err := s.e.Submit(f); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+		f.Release()
+	})
+}
+
+// TestTheWayToTheFirstPicture is the order of calls that drivers expect.
+func TestTheWayToTheFirstPicture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := codec("bcm2835-codec")
+		n.Encoder.Raw[0].AlignLines = 32
+		r := newRig(t, n)
+		before := len(r.Calls())
+		e, err := r.driver.Open(config(64, 48))
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		var got []string
+		for _, c := range r.Calls()[before:] {
+			if len(got) == 0 || got[len(got)-1] != c {
+				got = append(got, c)
+			}
+		}
+		want := []string{
+			"open", "eventfd", "s_fmt", "s_parm", "s_selection", "query_ext_ctrl", "s_ext_ctrls",
+			"query_ext_ctrl", "g_ext_ctrls", "s_ext_ctrls", "query_ext_ctrl", "g_ext_ctrls", "s_ext_ctrls", // profile and level are read back
+			"reqbufs", "querybuf", "mmap", "querybuf", "mmap", "querybuf", "mmap", "querybuf", "mmap",
+			"qbuf", "streamon", "dqbuf", "poll",
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got  %v\nwant %v", got, want)
+		}
+		stopping := len(r.Calls())
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		got = slices.Compact(r.Calls()[stopping:])
+		if want := []string{"notify", "drain", "streamoff", "munmap", "reqbufs", "close"}; !slices.Equal(got, want) {
+			t.Errorf("the end: got %v, want %v", got, want)
+		}
+		r.Do(func() {
+			set := map[uint32]int64{}
+			for _, s := range r.node.Settings() {
+				set[s.ID] = s.Value
+			}
+			for id, want := range map[uint32]int64{
+				uapi.CIDBitrate: 4_000_000, uapi.CIDBitrateMode: uapi.BitrateModeVBR, uapi.CIDGOPSize: 30, uapi.CIDFrameRCEnable: 1,
+				uapi.CIDH264Profile: uapi.H264ProfileHigh, uapi.CIDH264Level: uapi.H264Level2_1, uapi.CIDHeaderMode: uapi.HeaderModeJoined,
+				uapi.CIDRepeatSeqHeader: 1, uapi.CIDH264MinQP: 10, uapi.CIDH264MaxQP: 51,
+			} {
+				if set[id] != want {
+					t.Errorf("control %#x is set to %d, want %d", id, set[id], want)
+				}
+			}
+		})
+	})
+}
+
+func TestProfilesThatTheDriverHas(t *testing.T) {
+	baseline := func() *fakevb2.Node {
+		n := codec("coda")
+		for i, c := range n.Controls {
+			if c.ID == uapi.CIDH264Profile {
+				n.Controls[i].Max = uapi.H264ProfileConstrainedBaseline
+			}
+		}
+		return n
+	}
+	for _, tt := range []struct {
+		profile string
+		node    *fakevb2.Node
+		want    int64
+	}{
+		{"", codec("vh264enc"), uapi.H264ProfileHigh},
+		{"main", codec("vh264enc"), uapi.H264ProfileMain},
+		{"baseline", codec("vh264enc"), uapi.H264ProfileConstrainedBaseline},
+		{"", baseline(), uapi.H264ProfileConstrainedBaseline},
+		{"high", baseline(), -1},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, tt.node)
+			cfg := small()
+			cfg.Profile = tt.profile
+			e, err := r.driver.Open(cfg)
+			if tt.want < 0 {
+				if !errors.Is(err, hw.ErrUnsupported) {
+					t.Errorf("profile %q: %v", tt.profile, err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Do(func() {
+				last := int64(-1)
+				for _, s := range r.node.Settings() {
+					if s.ID == uapi.CIDH264Profile {
+						last = s.Value
+					}
+				}
+				if last != tt.want {
+					t.Errorf("profile %q is %d, want %d", tt.profile, last, tt.want)
+				}
+			})
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestConfigsThatNoneCanDo(t *testing.T) {
+	r := newRig(t, codec("bcm2835-codec"))
+	for what, adapt := range map[string]func(*hw.EncoderConfig){
+		"sound":        func(c *hw.EncoderConfig) { c.Codec = stream.AAC },
+		"odd":          func(c *hw.EncoderConfig) { c.Width = 63 },
+		"too small":    func(c *hw.EncoderConfig) { c.Width = 16 },
+		"too large":    func(c *hw.EncoderConfig) { c.Width = 1922 },
+		"no rate":      func(c *hw.EncoderConfig) { c.FPS = hw.Rate{} },
+		"no GOP":       func(c *hw.EncoderConfig) { c.GOP = 0 },
+		"no bits":      func(c *hw.EncoderConfig) { c.Bitrate = 0 },
+		"no profile":   func(c *hw.EncoderConfig) { c.Profile = "best" },
+		"over a level": func(c *hw.EncoderConfig) { c.Bitrate = 2_000_000_000 },
+	} {
+		cfg := small()
+		adapt(&cfg)
+		if _, err := r.driver.Open(cfg); !errors.Is(err, hw.ErrUnsupported) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	r.Unplug()
+	if _, err := r.driver.Open(small()); !errors.Is(err, hw.ErrMissing) || !errors.Is(err, hw.ErrGone) {
+		t.Errorf("unplugged: %v", err)
+	}
+}
