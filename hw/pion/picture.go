@@ -70,15 +70,19 @@ func (p *Picture) At(x, y int) color.Color {
 
 func sample(f *hw.Frame, x, y int) color.YCbCr {
 	at := func(plane, x, y int) uint8 { return f.Planes[plane].Data[y*f.Planes[plane].Stride+x] }
+	pair := x / 2 * 4 // of packed pixels
 	switch f.Pixel {
 	case hw.NV12:
 		return color.YCbCr{Y: at(0, x, y), Cb: at(1, x&^1, y/2), Cr: at(1, x|1, y/2)}
+	case hw.NV16:
+		return color.YCbCr{Y: at(0, x, y), Cb: at(1, x&^1, y), Cr: at(1, x|1, y)}
 	case hw.I420:
 		return color.YCbCr{Y: at(0, x, y), Cb: at(1, x/2, y/2), Cr: at(2, x/2, y/2)}
 	case hw.I422:
 		return color.YCbCr{Y: at(0, x, y), Cb: at(1, x/2, y), Cr: at(2, x/2, y)}
+	case hw.UYVY:
+		return color.YCbCr{Y: at(0, 2*x+1, y), Cb: at(0, pair, y), Cr: at(0, pair+2, y)}
 	default: // YUYV: the camera opens no other
-		pair := x / 2 * 4
 		return color.YCbCr{Y: at(0, 2*x, y), Cb: at(0, pair+1, y), Cr: at(0, pair+3, y)}
 	}
 }

@@ -587,7 +587,7 @@ func TestLostSoundComesAsSilence(t *testing.T) {
 }
 
 func TestAtFindsEverySampleInEveryLayout(t *testing.T) {
-	for _, pixel := range []hw.PixelFormat{hw.NV12, hw.I420, hw.I422, hw.YUYV} {
+	for _, pixel := range []hw.PixelFormat{hw.NV12, hw.NV16, hw.I420, hw.I422, hw.YUYV, hw.UYVY} {
 		for _, size := range [][2]int{{8, 6}, {7, 5}} {
 			t.Run(fmt.Sprintf("%s %dx%d", pixel, size[0], size[1]), func(t *testing.T) {
 				m := hw.Mode{Pixel: pixel, Width: size[0], Height: size[1]}
@@ -619,7 +619,7 @@ func paint(f *hw.Frame) func(x, y int) color.YCbCr {
 	cb := func(cx, cy int) uint8 { return uint8(100 + 16*cy + cx) }
 	cr := func(cx, cy int) uint8 { return uint8(200 + 16*cy + cx) }
 	lines := 2 // of luma for one of chroma
-	if f.Pixel == hw.I422 || f.Pixel == hw.YUYV {
+	if f.Pixel != hw.NV12 && f.Pixel != hw.I420 {
 		lines = 1
 	}
 	put := func(plane, x, y int, v uint8) { f.Planes[plane].Data[y*f.Planes[plane].Stride+x] = v }
@@ -627,7 +627,7 @@ func paint(f *hw.Frame) func(x, y int) color.YCbCr {
 		for x := range f.Width {
 			cx, cy := x/2, y/lines
 			switch f.Pixel {
-			case hw.NV12:
+			case hw.NV12, hw.NV16:
 				put(0, x, y, luma(x, y))
 				put(1, 2*cx, cy, cb(cx, cy))
 				put(1, 2*cx+1, cy, cr(cx, cy))
@@ -635,6 +635,10 @@ func paint(f *hw.Frame) func(x, y int) color.YCbCr {
 				put(0, x, y, luma(x, y))
 				put(1, cx, cy, cb(cx, cy))
 				put(2, cx, cy, cr(cx, cy))
+			case hw.UYVY: // Cb Y0 Cr Y1
+				put(0, 2*x+1, y, luma(x, y))
+				put(0, 4*cx, y, cb(cx, cy))
+				put(0, 4*cx+2, y, cr(cx, cy))
 			default: // YUYV: Y0 Cb Y1 Cr
 				put(0, 2*x, y, luma(x, y))
 				put(0, 4*cx+1, y, cb(cx, cy))

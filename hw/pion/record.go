@@ -83,7 +83,7 @@ func (c *camera) Close() error { return c.rec.end() }
 // are four-character codes, too.
 var formats = map[hw.PixelFormat]frame.Format{
 	hw.I420: frame.FormatI420, hw.NV12: frame.FormatNV12, hw.YUYV: frame.FormatYUYV, hw.MJPEG: frame.FormatMJPEG,
-	hw.I422: frame.Format(hw.I422.String()),
+	hw.UYVY: frame.FormatUYVY, hw.NV16: frame.Format(hw.NV16.String()), hw.I422: frame.Format(hw.I422.String()),
 }
 
 // Format returns mediadevices' name for a layout, and false if pictures of it
