@@ -124,6 +124,9 @@ func (n *Node) following(id uint32) *Control {
 	if id&next == 0 {
 		return n.control(id)
 	}
+	if n.StuckControls && len(n.Controls) > 0 {
+		return &n.Controls[0]
+	}
 	var first *Control
 	for i := range n.Controls {
 		c := &n.Controls[i]

@@ -28,10 +28,12 @@ type Node struct {
 	Encoder *Encoder
 	// Converter makes it a converter. Each opening is one of its own.
 	Converter *Converter
-	// Controls are its knobs; OldControls serves them by the old calls only.
-	Controls    []Control
-	OldControls bool
-	Formats     []Format
+	// Controls are its knobs. OldControls serves them by the old calls only,
+	// StuckControls lists the first for ever.
+	Controls      []Control
+	OldControls   bool
+	StuckControls bool
+	Formats       []Format
 	// Script spoils frames: the n-th frame since the start suffers Script[n].
 	Script []Fault
 	// Fill writes a picture and returns how many bytes of each memory plane it

@@ -1,0 +1,36 @@
+package fakevb2_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os/exec"
+	"testing"
+
+	"encoderd.example/hw/v4l2/fakevb2"
+)
+
+func TestDecodersTakeTheGreyPictures(t *testing.T) {
+	const gop = 33
+	for _, size := range []struct{ width, height, pictures int }{{64, 48, 70}, {70, 50, 70}, {1920, 1080, 3}} {
+		t.Run(fmt.Sprintf("%dx%d", size.width, size.height), func(t *testing.T) {
+			var coded []byte
+			for i := range size.pictures {
+				coded = append(coded, fakevb2.Grey(fakevb2.Picture{
+					Number: i, Width: size.width, Height: size.height,
+					Key: i%gop == 0, Headers: i == 0, FrameNum: i % gop, Keys: (i + gop - 1) / gop,
+				})...)
+			}
+			var complaints bytes.Buffer
+			decode := exec.CommandContext(context.Background(), "ffmpeg", "-v", "error", "-f", "h264", "-i", "-", "-f", "rawvideo", "-pix_fmt", "gray", "-")
+			decode.Stdin, decode.Stderr = bytes.NewReader(coded), &complaints
+			got, err := decode.Output()
+			if err != nil || complaints.Len() > 0 {
+				t.Fatalf("ffmpeg: %v: %s", err, &complaints)
+			}
+			if want := bytes.Repeat([]byte{got[0]}, size.pictures*size.width*size.height); !bytes.Equal(got, want) {
+				t.Errorf("%d bytes of grey came out, want %d", len(got), len(want))
+			}
+		})
+	}
+}
