@@ -61,6 +61,9 @@ type Daemon struct {
 	readers status.Cell[struct{}] // its version counts changes of encoders
 	calls   calls                 // into drivers, that did not come back
 
+	painting sync.Mutex // held while the hub is told where to paint
+	canvas   canvas
+
 	// changed holds a token while config or wishes differ from what runs.
 	changed chan struct{}
 	saving  sync.Mutex // held while the wishes are written
@@ -125,7 +128,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	report.Go(func() { d.report(living) })
 	d.follow(ctx, living)
 	d.group.Apply(living, nil)
-	d.hub.drain() // the camera stops after the hub
+	d.hub.end() // the camera stops after the hub
 	kill()
 	report.Wait()
 	return nil

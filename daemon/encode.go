@@ -141,6 +141,7 @@ func (d *Daemon) tryEncoder(c encodeConfig, l *ladder) (*session, error) {
 	s.enc = enc
 	s.note = d.noteEncoder(c.Rendition, driver, enc, c.Bitrate)
 	d.noteBuffers(s.note, plan, l.reason)
+	d.paint(c.Rendition, s.input)
 	return s, nil
 }
 
@@ -282,7 +283,7 @@ func (s *session) outdated() bool {
 		return false
 	}
 	plan, input, seen := s.d.buffersFor(s.driver, s.config.EncoderConfig)
-	if input != s.input && input != (hw.Layout{}) {
+	if input != s.input && (shares(plan.Way) || plan.Way == hw.Copy) {
 		return true
 	}
 	s.seen = seen

@@ -26,6 +26,8 @@ type hub struct {
 	frames chan *hw.Frame
 	gone   chan struct{} // the camera said that it is gone
 	shots  chan chan<- *hw.Frame
+	easels chan *easel // to paint on from now on
+	easel  *easel      // in use; of run's goroutine, and of end
 
 	passed atomic.Uint64 // progress: frames handed to encoders
 	slates atomic.Uint64
@@ -48,6 +50,8 @@ func newHub() *hub {
 		frames: make(chan *hw.Frame, 2),
 		gone:   make(chan struct{}, 1),
 		shots:  make(chan chan<- *hw.Frame),
+		easels: make(chan *easel, 1),
+		easel:  &easel{},
 	}
 }
 
@@ -69,6 +73,70 @@ func (h *hub) lost() {
 	case h.gone <- struct{}{}:
 	default:
 	}
+}
+
+// An easel is what slates are painted on: memory of the encoder that reads
+// most of them, so that nobody copies, or the heap if it has no pool.
+type easel struct {
+	pool   hw.Pool
+	lender *lender
+}
+
+// paintOn makes the hub paint its slates in memory that it closes by give, after
+// the last frame, once it paints elsewhere. A nil pool is the heap. It is for
+// one goroutine at a time.
+func (h *hub) paintOn(pool hw.Pool, give func(hw.Pool)) {
+	e := &easel{}
+	if pool != nil {
+		e = &easel{pool: pool, lender: newLender(pool, give)}
+	}
+	select {
+	case old := <-h.easels:
+		old.end()
+	default:
+	}
+	h.easels <- e
+}
+
+// slate returns a painter for the easel in use, or for the heap if that does
+// not fit.
+func (e *easel) slate(c pictureConfig) (*picture.Slate, error) {
+	if e.pool != nil {
+		l := e.pool.Layout()
+		if l.Width == c.Width && l.Height == c.Height {
+			return picture.NewSharedSlate(e.pool, c.FPS, noSignal, c.Box)
+		}
+	}
+	return picture.NewSlate(hw.Mode{Pixel: hw.I420, Width: c.Width, Height: c.Height, FPS: c.FPS}, noSignal, c.Box)
+}
+
+// noSignal is what viewers read.
+const noSignal = "NO SIGNAL"
+
+// lend passes on a frame that was painted here.
+func (e *easel) lend(f *hw.Frame) *hw.Frame {
+	if f == nil || e.lender == nil || f.Planes[0].FD < 0 {
+		return f
+	}
+	return e.lender.lend(f)
+}
+
+func (e *easel) end() {
+	if e.lender != nil {
+		e.lender.end()
+	}
+}
+
+// end gives back what slates were painted on; run must have returned.
+func (h *hub) end() {
+	h.drain()
+	select {
+	case e := <-h.easels:
+		e.end()
+	default:
+	}
+	h.easel.end()
+	h.easel = &easel{}
 }
 
 // attach adds an encoder that takes up to rate frames a second.
@@ -128,7 +196,7 @@ func patience(period, jitter time.Duration) time.Duration {
 
 // run forwards frames until ctx ends.
 func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
-	slate, err := picture.NewSlate(hw.Mode{Pixel: hw.I420, Width: c.Width, Height: c.Height, FPS: c.FPS}, "NO SIGNAL", c.Box)
+	slate, err := h.easel.slate(c)
 	if err != nil {
 		return err
 	}
@@ -146,6 +214,12 @@ func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
 			timer.Reset(0)
 		case <-timer.C:
 			timer.Reset(v.late(slate))
+		case e := <-h.easels:
+			h.easel.end()
+			h.easel = e
+			if slate, err = e.slate(c); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return nil
 		}
@@ -238,7 +312,7 @@ func (v *view) slate(s *picture.Slate) time.Duration {
 		v.hub.setSignal(false)
 		v.hub.cut()
 	}
-	if f := s.Frame(v.hub.now()); f != nil {
+	if f := v.hub.easel.lend(s.Frame(v.hub.now())); f != nil {
 		v.pass(f)
 		v.hub.slates.Add(1)
 		f.Release()

@@ -142,6 +142,8 @@ type videoDriver struct {
 	mu   sync.Mutex
 	made []*fakeVideo
 	free chan struct{} // what hanging encoders wait for
+
+	slates chan hw.Plane // if set: luma of the slates that were submitted
 }
 
 func (d *videoDriver) driver(name string, hardware bool) hw.EncoderDriver {
@@ -198,6 +200,12 @@ type fakeVideo struct {
 
 func (e *fakeVideo) Submit(f *hw.Frame) error {
 	e.check()
+	if e.driver.slates != nil && f.Planes[0].FD >= 0 {
+		select {
+		case e.driver.slates <- f.Planes[0]:
+		default:
+		}
+	}
 	if e.driver.mute.Load() {
 		e.submitted.Add(1)
 		return nil

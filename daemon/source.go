@@ -29,7 +29,7 @@ func (d *Daemon) sourceVersion() uint64 {
 func (d *Daemon) buffersFor(driver hw.EncoderDriver, c hw.EncoderConfig) (hw.BufferPlan, hw.Layout, uint64) {
 	src, version := d.source.Get()
 	if version == 0 {
-		return hw.BufferPlan{}, hw.Layout{}, version
+		return hw.BufferPlan{}, d.restLayout(driver, c), version
 	}
 	r := readerOf(driver, c, src.Layout)
 	plan := planBuffers(src.BufferSource, r)
@@ -40,30 +40,88 @@ func (d *Daemon) buffersFor(driver hw.EncoderDriver, c hw.EncoderConfig) (hw.Buf
 		}
 	case hw.Import, hw.Copy:
 	default:
-		return plan, hw.Layout{}, version
+		return plan, d.restLayout(driver, c), version
 	}
 	return plan, r.Layout, version
 }
 
-// sharer returns the encoder that a camera in that mode shares memory with:
-// that of the first rendition of the picture's size that hardware codes, or
-// else of the first one.
-func (d *Daemon) sharer(m hw.Mode) (hw.EncoderDriver, hw.EncoderConfig) {
+// restLayout is how slates lie for an encoder while no camera's pictures are
+// shared with it; zero if it shares no memory, or codes another size.
+func (d *Daemon) restLayout(driver hw.EncoderDriver, c hw.EncoderConfig) hw.Layout {
+	d.mu.Lock()
+	v := d.config.Video
+	d.mu.Unlock()
+	if driver.Importer == nil || c.Width != v.Width || c.Height != v.Height {
+		return hw.Layout{}
+	}
+	for _, pixel := range driver.Importer.Takes() {
+		if paintable(pixel) {
+			return readerOf(driver, c, hw.Layout{Pixel: pixel, Width: c.Width, Height: c.Height}).Layout
+		}
+	}
+	return hw.Layout{}
+}
+
+// paintable reports whether the slate can be painted in that format.
+func paintable(p hw.PixelFormat) bool { return p == hw.NV12 || p == hw.I420 }
+
+// A canvas says where slates are painted; zero is the heap.
+type canvas struct {
+	Driver string
+	Layout hw.Layout
+}
+
+// slateBuffers is how many slates may be on their way to encoders.
+const slateBuffers = 6
+
+// paint makes the hub paint slates in the memory of an encoder that was opened
+// for pictures in l, if cameras share memory with it: then slates are not
+// copied either.
+func (d *Daemon) paint(rendition string, l hw.Layout) {
+	d.painting.Lock()
+	defer d.painting.Unlock()
+	d.mu.Lock()
+	m := hw.Mode{Width: d.config.Video.Width, Height: d.config.Video.Height}
+	d.mu.Unlock()
+	name, driver, _ := d.sharer(m)
+	if name != rendition {
+		return
+	}
+	want := canvas{driver.Name, l}
+	if driver.Importer == nil || !paintable(l.Pixel) {
+		want = canvas{}
+	}
+	if want == d.canvas {
+		return
+	}
+	d.canvas = want
+	var pool hw.Pool
+	if want != (canvas{}) {
+		var err error
+		if pool, err = driver.Importer.Allocate(l, slateBuffers); err != nil {
+			d.Log.Warn("slates are copied", "encoder", driver.Name, "err", err)
+		}
+	}
+	d.hub.paintOn(pool, d.returnPool)
+}
+
+// sharer returns the rendition whose encoder a camera in that mode shares memory
+// with: the first one of the picture's size that hardware codes, or else the
+// first one.
+func (d *Daemon) sharer(m hw.Mode) (name string, first hw.EncoderDriver, conf hw.EncoderConfig) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var first hw.EncoderDriver
-	var conf hw.EncoderConfig
 	for i, r := range d.config.Renditions {
 		driver, ok := d.driverOf(r.Name)
 		c := hw.EncoderConfig{Width: r.Width, Height: r.Height, FPS: hw.Rate(r.FPS)}
 		if ok && driver.Importer != nil && r.Width == m.Width && r.Height == m.Height {
-			return driver, c
+			return r.Name, driver, c
 		}
 		if i == 0 {
-			first, conf = driver, c
+			name, first, conf = r.Name, driver, c
 		}
 	}
-	return first, conf
+	return name, first, conf
 }
 
 // driverOf returns the encoder of a rendition: the one that was opened last,
@@ -85,7 +143,7 @@ const poolBuffers = 8
 // offer decides how a camera and its encoder share memory. wish is what they
 // would do if there was memory enough.
 func (d *Daemon) offer(src hw.BufferSource) (plan hw.BufferPlan, wish hw.Way) {
-	driver, conf := d.sharer(src.Mode)
+	_, driver, conf := d.sharer(src.Mode)
 	r := readerOf(driver, conf, src.Layout)
 	plan = planBuffers(src, r)
 	if plan.Way != hw.Import {
@@ -150,7 +208,7 @@ func (d *Daemon) preferring(cam hw.Camera, want hw.Mode) hw.Camera {
 	if !ok {
 		return cam
 	}
-	if driver, _ := d.sharer(want); driver.Importer != nil {
+	if _, driver, _ := d.sharer(want); driver.Importer != nil {
 		return p.Preferring(driver.Importer.Takes())
 	}
 	return cam
@@ -219,7 +277,7 @@ func (d *Daemon) replan(ctx context.Context, in *intake, end context.CancelCause
 	}
 	_, seen := d.readers.Get()
 	for {
-		driver, conf := d.sharer(in.src.Mode)
+		_, driver, conf := d.sharer(in.src.Mode)
 		want := planBuffers(in.src.granted, readerOf(driver, conf, in.src.granted.Layout)).Way
 		if want != in.src.wish && (shares(want) || in.src.plan.Way == hw.Import) {
 			end(errReplan)

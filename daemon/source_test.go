@@ -43,7 +43,7 @@ func (c *chip) Allocate(l hw.Layout, count int) (hw.Pool, error) {
 	}
 	m := &memory{layout: l, buffers: make([]hw.Buffer, count)}
 	for i := range m.buffers {
-		m.buffers[i] = hw.Buffer{FDs: [3]int{100 + i, -1, -1}}
+		m.buffers[i] = hw.Buffer{FDs: [3]int{100*count + i, -1, -1}}
 		m.buffers[i].Mem[0] = make([]byte, l.Sizes[0])
 	}
 	c.mu.Lock()
@@ -52,16 +52,26 @@ func (c *chip) Allocate(l hw.Layout, count int) (hw.Pool, error) {
 	return m, nil
 }
 
-// open counts the pools that were not closed.
-func (c *chip) open() (n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, m := range c.pools {
+// open counts the pools for so many buffers that were not closed.
+func (c *chip) open(buffers int) (n int) {
+	for _, m := range c.made(buffers) {
 		if !m.closed.Load() {
 			n++
 		}
 	}
 	return n
+}
+
+// made returns the pools for so many buffers.
+func (c *chip) made(buffers int) (list []*memory) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range c.pools {
+		if len(m.buffers) == buffers {
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 type memory struct {
@@ -154,8 +164,8 @@ func onStage(t *testing.T, doc string, src hw.BufferSource, before func(*stage),
 			s.until("box on duty", onDuty)
 			test(s)
 		}()
-		if n := s.chip.open(); n > 0 {
-			t.Errorf("%d pools were not closed", n)
+		if cam, slate := s.chip.open(poolBuffers), s.chip.open(slateBuffers); cam+slate > 0 {
+			t.Errorf("%d pools of cameras and %d of slates were not closed", cam, slate)
 		}
 	})
 }
@@ -197,8 +207,8 @@ func TestCameraAndEncoderShareMemory(t *testing.T) {
 				if e := s.hard.latest(); e.Input != tt.input {
 					t.Errorf("the encoder was opened for %v, want %v", e.Input, tt.input)
 				}
-				if n := len(s.hard.all()); n > 2 || len(s.chip.pools) != tt.pools {
-					t.Errorf("%d encoders, %d pools", n, len(s.chip.pools))
+				if n, pools := len(s.hard.all()), len(s.chip.made(poolBuffers)); n > 2 || pools != tt.pools {
+					t.Errorf("%d encoders, %d pools", n, pools)
 				}
 				if takes := *s.asked.Load(); !slices.Equal(takes, s.chip.Takes()) {
 					t.Errorf("the camera was told that the encoder takes %v", takes)
@@ -247,8 +257,8 @@ func TestACameraLeavesTheMemoryOfAnEncoderThatHangs(t *testing.T) {
 		s.until("software", by("soft"))
 		s.until("plan", wayIs(0, hw.Heap))
 		time.Sleep(5 * time.Second)
-		if n := s.chip.open(); n > 0 {
-			t.Errorf("%d pools are open", n)
+		if cam, slate := s.chip.open(poolBuffers), s.chip.open(slateBuffers); cam+slate > 0 {
+			t.Errorf("%d pools of cameras and %d of slates are open", cam, slate)
 		}
 		if b, _ := s.Status(); !onDuty(b) {
 			t.Errorf("%+v", b)
@@ -341,6 +351,38 @@ func TestPairsArePlannedByLookingAtTheCamera(t *testing.T) {
 		}
 		if _, err := PlanPairs(t.Context(), c, drivers); !errors.Is(err, hw.ErrBusy) {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestSlatesLieInTheEncodersMemory(t *testing.T) {
+	wide := hw.BufferSource{Layout: shared(128, 72, 256), Exports: true}
+	onStage(t, small, wide, func(s *stage) { s.hard.slates = make(chan hw.Plane, 1000) }, func(s *stage) {
+		time.Sleep(2 * reopenAfter)
+		slate := func(stride int) {
+			t.Helper()
+			for len(s.hard.slates) > 0 {
+				<-s.hard.slates
+			}
+			s.fault("camera-unplugged", true)
+			s.until("slate", func(b status.Box) bool { return !b.Input.Signal })
+			time.Sleep(time.Second)
+			s.fault("camera-unplugged", false)
+			s.until("picture", onDuty)
+			if n := len(s.hard.slates); n < 8 {
+				t.Errorf("%d slates went to the encoder", n)
+			}
+			if p := <-s.hard.slates; p.FD < 100*slateBuffers || p.Stride != stride {
+				t.Errorf("a slate lies in %d, %d bytes a line; want an encoder's memory, %d a line", p.FD, p.Stride, stride)
+			}
+		}
+		slate(256)
+		s.apply(strings.Replace(small, "[video]", "[box]\nname = \"other\"\n[video]", 1)) // only the slate changes
+		s.until("picture", onDuty)
+		time.Sleep(time.Second)
+		slate(256)
+		if made := s.chip.made(slateBuffers); len(made) != 2 || !made[0].closed.Load() || made[1].closed.Load() {
+			t.Errorf("%d pools of slates, want one for the first layout, closed, and one for the camera's", len(made))
 		}
 	})
 }

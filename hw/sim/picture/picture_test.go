@@ -1,7 +1,9 @@
 package picture_test
 
 import (
+	"bytes"
 	"encoding/hex"
+	"errors"
 	"flag"
 	"image"
 	"image/png"
@@ -390,5 +392,57 @@ func BenchmarkRead1080p(b *testing.B) {
 		if _, ok := read(f); !ok {
 			b.Fatal("not read")
 		}
+	}
+}
+
+// A memory is a pool on the heap, as an encoder would map it.
+type memory struct {
+	layout  hw.Layout
+	buffers []hw.Buffer
+}
+
+func (m memory) Layout() hw.Layout    { return m.layout }
+func (m memory) Buffers() []hw.Buffer { return m.buffers }
+func (m memory) Close() error         { return nil }
+
+func TestASharedSlateIsTheSameInOtherMemory(t *testing.T) {
+	const width, height, stride = 320, 180, 384
+	l := hw.Layout{
+		Pixel: hw.NV12, Width: width, Height: height, Sizes: [3]int{stride * height * 3 / 2},
+		Planes: [3]hw.PlaneLayout{{Stride: stride}, {Offset: stride * height, Stride: stride}},
+	}
+	m := memory{layout: l, buffers: make([]hw.Buffer, 2)}
+	for i := range m.buffers {
+		m.buffers[i] = hw.Buffer{FDs: [3]int{50 + i, -1, -1}, Mem: [3][]byte{make([]byte, l.Sizes[0])}}
+	}
+	shared, err := picture.NewSharedSlate(m, hw.Rate{Num: 30, Den: 1}, "NO SIGNAL", "hall")
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := picture.NewSlate(hw.Mode{Pixel: hw.NV12, Width: width, Height: height, FPS: hw.Rate{Num: 30, Den: 1}}, "NO SIGNAL", "hall")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b, second := shared.Frame(time.Second), own.Frame(time.Second), shared.Frame(time.Second)
+	if a.Mode != b.Mode || a.Planes[0].FD != 50 || second.Planes[1].FD != 51 || second.Planes[1].Offset != stride*height {
+		t.Errorf("modes %v and %v, planes %+v", a.Mode, b.Mode, second.Planes[1].Offset)
+	}
+	for p, lines := range []int{height, height / 2} {
+		for y := range lines {
+			if !bytes.Equal(a.Planes[p].Data[y*stride:][:width], b.Planes[p].Data[y*width:][:width]) {
+				t.Fatalf("plane %d differs in line %d", p, y)
+			}
+		}
+	}
+	if shared.Frame(time.Second) != nil {
+		t.Error("there are more frames than buffers")
+	}
+	a.Release()
+	if f := shared.Frame(2 * time.Second); f != a {
+		t.Error("a buffer that came back is not used")
+	}
+	m.buffers[1].Mem[0] = nil
+	if _, err := picture.NewSharedSlate(m, hw.Rate{Num: 30, Den: 1}, "", ""); !errors.Is(err, hw.ErrUnsupported) {
+		t.Errorf("memory that is not mapped gives %v", err)
 	}
 }

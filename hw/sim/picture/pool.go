@@ -11,7 +11,8 @@ const Buffers = 8
 
 // A pool lends frames whose background is already painted.
 type pool struct {
-	mode       hw.Mode
+	count      int                                                  // of buffers
+	build      func(n int, free func(*hw.Frame)) (*hw.Frame, error) // makes buffer n
 	background func(*hw.Frame)
 
 	mu   sync.Mutex
@@ -20,7 +21,21 @@ type pool struct {
 }
 
 func newPool(mode hw.Mode, background func(*hw.Frame)) *pool {
-	return &pool{mode: mode, background: background, free: make([]*hw.Frame, 0, Buffers)}
+	return &pool{
+		count: Buffers, background: background, free: make([]*hw.Frame, 0, Buffers),
+		build: func(_ int, free func(*hw.Frame)) (*hw.Frame, error) { return hw.NewMemoryFrame(mode, free) },
+	}
+}
+
+// newSharedPool paints in memory of somebody else's.
+func newSharedPool(shared hw.Pool, fps hw.Rate, background func(*hw.Frame)) *pool {
+	buffers := shared.Buffers()
+	return &pool{
+		count: len(buffers), background: background, free: make([]*hw.Frame, 0, len(buffers)),
+		build: func(n int, free func(*hw.Frame)) (*hw.Frame, error) {
+			return hw.NewSharedFrame(shared.Layout(), buffers[n], fps, free), nil
+		},
+	}
 }
 
 // lend returns a frame with one reference, or nil if all are out. Buffers are
@@ -33,10 +48,10 @@ func (p *pool) lend() *hw.Frame {
 		p.free = p.free[:n-1]
 		return f.Lend()
 	}
-	if p.made == Buffers {
+	if p.made == p.count {
 		return nil
 	}
-	f, err := hw.NewMemoryFrame(p.mode, p.giveBack)
+	f, err := p.build(p.made, p.giveBack)
 	if err != nil {
 		panic(err) // impossible: paintable has accepted the mode
 	}

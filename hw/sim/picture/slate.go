@@ -33,17 +33,44 @@ type Slate struct {
 // anything else is [hw.ErrUnsupported]. line1 is large ("NO SIGNAL"), line2
 // small (the box's name).
 func NewSlate(mode hw.Mode, line1, line2 string) (*Slate, error) {
+	s, err := newSlate(mode, line1, line2)
+	if err != nil {
+		return nil, err
+	}
+	s.pool = newPool(s.mode, s.background)
+	return s, nil
+}
+
+// NewSharedSlate returns a painter of slates in a pool's buffers, all of which
+// must be mapped, so that an encoder can read them where they lie. The pool
+// stays the caller's, who closes it after the last frame has been released.
+func NewSharedSlate(pool hw.Pool, fps hw.Rate, line1, line2 string) (*Slate, error) {
+	l := pool.Layout()
+	s, err := newSlate(hw.Mode{Pixel: l.Pixel, Width: l.Width, Height: l.Height, FPS: fps}, line1, line2)
+	if err != nil {
+		return nil, err
+	}
+	for i, b := range pool.Buffers() {
+		for n := range l.Buffers() {
+			if len(b.Mem[n]) < l.Sizes[n] {
+				return nil, fmt.Errorf("paint the slate: buffer %d is not mapped: %w", i, hw.ErrUnsupported)
+			}
+		}
+	}
+	s.pool = newSharedPool(pool, fps, s.background)
+	return s, nil
+}
+
+func newSlate(mode hw.Mode, line1, line2 string) (*Slate, error) {
 	mode.FullRange = false
 	if err := paintable(mode); err != nil {
 		return nil, fmt.Errorf("paint the slate: %w", err)
 	}
-	s := &Slate{
+	return &Slate{
 		mode:  mode,
 		unit:  min(float64(mode.Width)/16, float64(mode.Height)/9),
 		lines: [2][]byte{printable(line1), printable(line2)},
-	}
-	s.pool = newPool(mode, s.background)
-	return s, nil
+	}, nil
 }
 
 // Mode is the mode of the frames.
