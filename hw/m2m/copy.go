@@ -62,7 +62,7 @@ type copier struct {
 	*session
 
 	pool    hw.Pool // of an OUTPUT queue that imports; made when it is needed
-	taken   [inside]bool
+	taken   [mostInside]bool
 	convert *yuv.Converter
 }
 
@@ -104,7 +104,7 @@ func (c *copier) copy(slot int, f *hw.Frame, fullRange bool) (copied, error) {
 // pick chooses a buffer of the pool.
 func (c *copier) pick(out *copied) (hw.Buffer, error) {
 	if c.pool == nil {
-		p, err := c.node.Allocate(c.raw.layout, inside)
+		p, err := c.node.Allocate(c.raw.layout, mostInside)
 		if err != nil {
 			return hw.Buffer{}, fmt.Errorf("make memory for copies: %v", err) //nolint:errorlint // it is no fault of the picture, whatever it wraps
 		}

@@ -31,9 +31,10 @@ type Encoder struct {
 	node     *node
 	units    chan *stream.Unit
 	closing  chan struct{} // closed by Close
+	over     chan struct{} // closed when no more pictures go in or out
+	err      error         // why, if it was not Close; read after over
 	stopped  chan struct{} // closed when the device is closed
-	err      error         // what it died of; read after stopped
-	errClose error         // what stopping it said; likewise
+	errClose error         // what that said; read after stopped
 
 	key     atomic.Bool // the next frame submitted is to be a key frame
 	bitrate atomic.Int64
@@ -70,8 +71,9 @@ func open(n *node, cfg hw.EncoderConfig) (*Encoder, error) {
 	}
 	e := &Encoder{
 		node:    n,
-		units:   make(chan *stream.Unit, inside+codedBuffers),
+		units:   make(chan *stream.Unit, mostInside+codedBuffers),
 		closing: make(chan struct{}),
+		over:    make(chan struct{}),
 		stopped: make(chan struct{}),
 		open:    true,
 		wake:    s.dev.Interrupt,
@@ -82,6 +84,7 @@ func open(n *node, cfg hw.EncoderConfig) (*Encoder, error) {
 	go func() {
 		defer close(e.stopped)
 		e.err = w.run()
+		close(e.over)
 		e.errClose = w.end(e.err)
 	}()
 	return e, nil
@@ -93,7 +96,7 @@ func (e *Encoder) Submit(f *hw.Frame) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	select {
-	case <-e.stopped:
+	case <-e.over:
 		return e.why()
 	default:
 	}
@@ -108,7 +111,7 @@ func (e *Encoder) Submit(f *hw.Frame) error {
 		e.dropped.Add(1)
 		return fmt.Errorf("%s: %w", e.node.name, err)
 	}
-	if e.inside >= inside {
+	if e.inside >= mostInside {
 		e.dropped.Add(1)
 		return fmt.Errorf("%s: %w", e.node.name, hw.ErrBusy)
 	}
@@ -139,14 +142,14 @@ func (e *Encoder) Next(ctx context.Context) (*stream.Unit, error) {
 	select {
 	case u := <-e.units:
 		return u, nil
-	case <-e.stopped:
+	case <-e.over:
 		return nil, e.why()
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 }
 
-// why says why the worker returned; only after stopped.
+// why says why the worker returned; only after over.
 func (e *Encoder) why() error {
 	if e.err != nil {
 		return e.err
@@ -154,8 +157,8 @@ func (e *Encoder) why() error {
 	return errClosed
 }
 
-// SetBitrate implements [hw.Encoder]. The driver moves bps into its limits. The
-// error wraps [hw.ErrUnsupported] if the hardware must be opened anew for that.
+// SetBitrate implements [hw.Encoder]. bps is moved into the limits of the driver
+// and of the level of H.264 that the encoder was opened with. The error wraps [hw.ErrUnsupported] if the hardware must be opened anew for that.
 func (e *Encoder) SetBitrate(bps int) error {
 	switch {
 	case bps <= 0:

@@ -91,9 +91,10 @@ func (k *knobs) setAll(settings ...setting) error {
 }
 
 // configure sets everything that is set once. Of the defaults of drivers none
-// can be trusted: there are bit rate 0, level 1.0 and rate control off.
-func (k *knobs) configure(q quirks, cfg hw.EncoderConfig) (profile, error) {
-	err := k.setAll(
+// can be trusted: there are bit rate 0, level 1.0 and rate control off. It
+// returns the highest bit rate that the level carries.
+func (k *knobs) configure(q quirks, cfg hw.EncoderConfig) (most int, err error) {
+	err = k.setAll(
 		setting{uapi.CIDFrameRCEnable, 1},
 		setting{uapi.CIDMBRCEnable, 1},
 		setting{uapi.CIDBitrateMode, q.bitrateMode},
@@ -102,23 +103,24 @@ func (k *knobs) configure(q quirks, cfg hw.EncoderConfig) (profile, error) {
 		setting{uapi.CIDH264IPeriod, int64(cfg.GOP)},
 	)
 	if err != nil {
-		return profile{}, err
+		return 0, err
 	}
 	if err := k.bitrate(cfg.Bitrate); err != nil {
-		return profile{}, err
+		return 0, err
 	}
 	p, err := k.profile(cfg.Profile)
 	if err != nil {
-		return profile{}, err
+		return 0, err
 	}
-	if err := k.level(cfg, p); err != nil {
-		return profile{}, err
+	l, err := k.level(cfg, p)
+	if err != nil {
+		return 0, err
 	}
 	entropy := int64(uapi.H264EntropyCAVLC)
 	if p.cabac {
 		entropy = uapi.H264EntropyCABAC
 	}
-	return p, k.setAll(
+	return l.most(p), k.setAll(
 		setting{uapi.CIDH264EntropyMode, entropy},
 		setting{uapi.CIDH264MinQP, q.minQP},
 		setting{uapi.CIDH264MaxQP, q.maxQP},
@@ -180,17 +182,17 @@ func (k *knobs) oneOf(id uint32, entries []int64) (bool, error) {
 
 // level sets the lowest level that carries cfg. Too low a level stops some
 // drivers from starting, and they clamp silently.
-func (k *knobs) level(cfg hw.EncoderConfig, p profile) error {
+func (k *knobs) level(cfg hw.EncoderConfig, p profile) (level, error) {
 	l, err := levelFor(cfg.Width, cfg.Height, cfg.FPS, cfg.Bitrate, p)
 	if err != nil {
-		return err
+		return level{}, err
 	}
 	if _, err := k.set(uapi.CIDH264Level, l.menu); err != nil {
-		return err
+		return level{}, err
 	}
 	got, err := k.value(uapi.CIDH264Level, l.menu)
 	if err == nil && got < l.menu {
 		k.log.Warn("the encoder does not reach the level of H.264 that its task needs", "want", l.menu, "got", got)
 	}
-	return err
+	return l, err
 }

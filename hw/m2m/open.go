@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// inside is how many pictures may be in the encoder's hands: it works on
+	// mostInside is how many pictures may be in the encoder's hands: it works on
 	// one while others wait, and a camera of six buffers keeps two.
-	inside = 4
+	mostInside = 4
 	// imports is how many places for memory of others there are: one for each
 	// buffer of a camera, of the slate and of our own copies, since drivers
 	// attach memory anew whenever it changes places.
@@ -30,6 +30,7 @@ type session struct {
 	cfg   hw.EncoderConfig
 	dev   *v4l2.Device
 	knobs *knobs
+	most  int // bit/s that the level carries
 	// raw is what OUTPUT reads.
 	raw granted
 	in  *v4l2.Queue // OUTPUT
@@ -80,7 +81,7 @@ func (s *session) setUp() error {
 	if s.knobs, err = newKnobs(s.dev, s.node.log); err != nil {
 		return err
 	}
-	if _, err := s.knobs.configure(s.node.quirks, s.cfg); err != nil {
+	if s.most, err = s.knobs.configure(s.node.quirks, s.cfg); err != nil {
 		return err
 	}
 	if err := s.makeBuffers(); err != nil {
@@ -144,7 +145,7 @@ func (s *session) makeBuffers() error {
 	planes := s.node.planes(s.raw.mems)
 	s.in, err = v4l2.NewImportQueue(s.dev, s.node.raw, imports, planes)
 	if errors.Is(err, unix.EINVAL) {
-		s.in, err = v4l2.NewQueue(s.dev, s.node.raw, max(inside, s.node.quirks.buffers, int(least)), planes)
+		s.in, err = v4l2.NewQueue(s.dev, s.node.raw, max(mostInside, s.node.quirks.buffers, int(least)), planes)
 	}
 	if err != nil {
 		return err

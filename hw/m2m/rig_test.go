@@ -149,6 +149,16 @@ func reelOf(t *testing.T, d hw.EncoderDriver, l hw.Layout) (*reel, hw.Layout) {
 	return r, l
 }
 
+// modest grants small buffers for coded pictures, whatever is asked for.
+func modest(f *uapi.Format) {
+	switch f.Type {
+	case uapi.BufTypeVideoCaptureMplane:
+		f.PixMP().Planes[0].SizeImage = 64 << 10
+	case uapi.BufTypeVideoCapture:
+		f.Pix().SizeImage = 64 << 10
+	}
+}
+
 // codec returns a node like that of the encoder of driver, composed from
 // documentation. Its controls take everything that we want.
 func codec(driver string) *fakevb2.Node {
@@ -168,6 +178,7 @@ func codec(driver string) *fakevb2.Node {
 	return &fakevb2.Node{
 		Path: "/dev/video0", Driver: driver, Card: driver, BusInfo: "platform:" + driver,
 		Caps: uapi.CapVideoM2MMplane | uapi.CapStreaming, Type: uapi.BufTypeVideoCaptureMplane,
+		Grants:  modest,
 		Encoder: &fakevb2.Encoder{Raw: []fakevb2.Format{raw("NV12", 1.5), raw("YU12", 1.5), raw("YUYV", 2)}},
 		Controls: []fakevb2.Control{
 			number(uapi.CIDGOPSize, "GOP", 600),

@@ -29,6 +29,7 @@ type worker struct {
 	node     *node
 	slots    []slot
 	copies   *copier
+	warned   bool // of pictures that cannot be copied
 	pictures pictures
 	micro    int64 // stamp of the picture that went in last, for the driver
 	full     bool  // range of the pictures that are read in place
@@ -100,7 +101,7 @@ func (w *worker) named(err error) error { return fmt.Errorf("%s: %w", w.node.nam
 
 // tune follows the wanted rates.
 func (w *worker) tune() error {
-	if bps := int(w.bitrate.Load()); bps != w.now {
+	if bps := min(int(w.bitrate.Load()), w.most); bps != w.now {
 		w.now = bps
 		if err := w.knobs.bitrate(bps); err != nil {
 			return err
@@ -238,7 +239,10 @@ func (w *worker) putCopy(f *hw.Frame) error {
 	c, err := w.copies.copy(w.place(nil), f, w.full)
 	if errors.Is(err, hw.ErrUnsupported) {
 		w.dropped.Add(1)
-		w.node.log.Warn("a picture was dropped", "encoder", w.node.name, "err", err)
+		if !w.warned {
+			w.node.log.Warn("pictures that cannot be read are dropped", "encoder", w.node.name, "err", err)
+		}
+		w.warned = true
 		w.giveBack(f)
 		return nil
 	}
