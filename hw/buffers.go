@@ -85,6 +85,17 @@ type Importer interface {
 	Allocate(l Layout, count int) (Pool, error)
 }
 
+// A ScalingImporter is the input of an encoder with a scaler of hardware before
+// it, which turns pictures of other sizes and formats into those that it codes.
+type ScalingImporter interface {
+	Importer
+	// Scaled returns the layout nearest to src that the scaler reads and makes
+	// pictures of width × height of, and the scaler's name. It fails with
+	// ErrUnsupported if there is no scaler for that. An encoder that is opened
+	// with such an [EncoderConfig].Input uses the scaler.
+	Scaled(src Layout, width, height int) (Layout, string, error)
+}
+
 // A Way is how pictures get from a source to an encoder.
 type Way string
 

@@ -369,3 +369,78 @@ func TestPictureOfTheHeapIsCopied(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// The same as the box does it: the encoder is opened for the receiver's
+// pictures, and the scaler comes with it.
+func TestEncoderWithAScalerAhead(t *testing.T) {
+	const frames = 30
+	s := scaler(t)
+	d := convert.Ahead(encoder(t), func() ([]*convert.Device, error) { return []*convert.Device{s}, nil })
+	l, name, err := d.Importer.(hw.ScalingImporter).Scaled(received, 320, 180)
+	if err != nil || name != "v4l2:vim2m" {
+		t.Fatalf("scaled: %q, %v", name, err)
+	}
+	enc, err := d.Open(hw.EncoderConfig{
+		Codec: stream.H264, Width: 320, Height: 180, FPS: hw.Rate{Num: 15, Den: 1}, GOP: 10, Bitrate: 2e6, Input: l,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := openReceiver(t)
+	for i := range frames {
+		src := r.read(t)
+		if err := enc.Submit(src); err != nil {
+			t.Fatal(err)
+		}
+		stamp := src.Stamp
+		src.Release()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		u, err := enc.Next(ctx)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if u.PTS != stamp || u.Key != (i%10 == 0) {
+			t.Errorf("unit %d: stamp %v of a picture with %v, key %v", i, u.PTS, stamp, u.Key)
+		}
+	}
+	if st := enc.Stats(); st != (hw.EncoderStats{Submitted: frames, Coded: frames}) {
+		t.Errorf("%+v", st)
+	}
+	if err := enc.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func bind(t *testing.T, what string) {
+	t.Helper()
+	if err := os.WriteFile("/sys/bus/platform/drivers/vim2m/"+what, []byte("vim2m.0"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The driver is taken away while the scaler is open.
+func TestScalerIsTakenAway(t *testing.T) {
+	s := scaler(t)
+	c, err := s.Open(received, small)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bind(t, "unbind")
+	defer bind(t, "bind")
+	f := hw.NewFrame(nil)
+	f.Mode = hw.Mode{Pixel: convert.RGB24, Width: 640, Height: 360}
+	f.Planes = []hw.Plane{{Data: make([]byte, 3*640*360), Stride: 3 * 640, FD: -1}}
+	f.Lend()
+	_ = c.Submit(f) // it may know already
+	f.Release()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := c.Next(ctx); !errors.Is(err, hw.ErrGone) {
+		t.Errorf("next: %v", err)
+	}
+	stop(t, c)
+	if _, err := s.Open(received, small); !errors.Is(err, hw.ErrGone) {
+		t.Errorf("open: %v", err)
+	}
+}
