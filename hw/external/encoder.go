@@ -70,6 +70,7 @@ type encoder struct {
 // A request is a frame to code; the encoder owns one reference.
 type request struct {
 	frame *hw.Frame
+	stamp time.Duration // as it was when the frame was submitted
 	key   bool
 }
 
@@ -87,12 +88,12 @@ func (im importer) open(cfg hw.EncoderConfig) (*encoder, error) {
 	e.params = parameters{width: cfg.Width, height: cfg.Height, fps: cfg.FPS.Float()}
 	e.wanted.Store(int64(cfg.Bitrate))
 	ctx := context.Background()
-	p, _, err := im.start(ctx)
+	p, hello, err := im.start(ctx)
 	if err != nil {
 		return nil, err
 	}
 	e.proc = p
-	if err := e.negotiate(ctx); err != nil {
+	if err := e.negotiate(ctx, hello); err != nil {
 		p.stop()
 		return nil, errors.Join(err, e.ring.close())
 	}
@@ -152,7 +153,10 @@ func checkBitrate(bps int) error {
 }
 
 // negotiate opens the encoder in the program.
-func (e *encoder) negotiate(ctx context.Context) error {
+func (e *encoder) negotiate(ctx context.Context, hello wire.Message) error {
+	if _, err := readEncoder(hello); err != nil {
+		return err
+	}
 	if err := e.ring.make(e.cfg.Width, e.cfg.Height); err != nil {
 		return err
 	}
@@ -196,7 +200,7 @@ func (e *encoder) Submit(f *hw.Frame) error {
 	}
 	// Room is counted here alone, and the queue is as long as the limit.
 	e.inside++
-	e.queue <- request{f.Retain(), e.key.Swap(false)}
+	e.queue <- request{f.Retain(), f.Stamp, e.key.Swap(false)}
 	e.begun, e.last = true, f.Stamp
 	e.submitted.Add(1)
 	return nil
@@ -228,7 +232,7 @@ func (e *encoder) direct(f *hw.Frame) (fds [3]int, buffers int, ok bool) {
 	if err != nil || l.Planes != e.layout.Planes || l.Pixel != e.layout.Pixel || l.Width != e.layout.Width || l.Height != e.layout.Height {
 		return fds, 0, false
 	}
-	need := uint32(wire.ReadsShared)
+	need := uint32(wire.ReadsShared | wire.Allocates) // memfds in frames come from its own pools
 	if memory.IsDMABuf(fds[0]) {
 		need = wire.ReadsDMABuf
 	}

@@ -174,11 +174,14 @@ func (im importer) allocate(l hw.Layout, count int) (*memory.Pool, error) {
 // borrow runs the program once to make buffers; they outlive it.
 func (im importer) borrow(l hw.Layout, count int) (*memory.Pool, error) {
 	ctx := context.Background()
-	p, _, err := im.start(ctx)
+	p, hello, err := im.start(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer p.stop()
+	if _, err := readEncoder(hello); err != nil {
+		return nil, err
+	}
 	if err := p.conn.Send(wire.Allocate{Count: uint32(count), Layout: wire.LayoutOf(l)}); err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package external
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -55,17 +54,16 @@ func (s *sender) run() error {
 func (s *sender) send(r request) error {
 	index, err := s.inPlace(r.frame)
 	if err != nil || index >= 0 {
-		return s.submit(index, r.frame, r.frame.Stamp, r.key, err)
+		return s.submit(index, r.frame, r, err)
 	}
-	stamp := r.frame.Stamp
 	index, err = s.copyIn(r.frame)
 	r.frame.Release()
-	return s.submit(index, nil, stamp, r.key, err)
+	return s.submit(index, nil, r, err)
 }
 
 // submit lends a buffer to the device; the frame, if there is one, comes back
 // with it. An error from before is passed on.
-func (s *sender) submit(index int, f *hw.Frame, stamp time.Duration, key bool, before error) error {
+func (s *sender) submit(index int, f *hw.Frame, r request, before error) error {
 	if before != nil {
 		if f != nil {
 			f.Release()
@@ -78,13 +76,13 @@ func (s *sender) submit(index int, f *hw.Frame, stamp time.Duration, key bool, b
 		s.stamps = append(s.stamps[:0], s.stamps[1:]...)
 		s.swallowed.Add(1)
 	}
-	s.stamps = append(s.stamps, stamp)
+	s.stamps = append(s.stamps, r.stamp)
 	s.mu.Unlock()
 	if err := s.adapt(); err != nil {
 		return err
 	}
-	m := wire.Submit{Index: uint32(index), Stamp: int64(stamp)}
-	if key {
+	m := wire.Submit{Index: uint32(index), Stamp: int64(r.stamp)}
+	if r.key {
 		m.Flags = wire.KeyFrame
 	}
 	return s.proc.conn.Send(m)
