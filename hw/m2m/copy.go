@@ -160,8 +160,9 @@ func (c *copier) write(mem [][]byte, f *hw.Frame, fullRange bool) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if l.Pixel == hw.YUYV {
-		return p.Copied + pack(dst[0], p.Planes, l.Width, l.Height), nil
+	if expand, ok := expansions[l.Pixel]; ok {
+		expand(dst, p.Planes, l.Width, l.Height)
+		return p.Copied + 2*l.Width*l.Height, nil
 	}
 	n, err := copyPlanes(dst, p.Planes, l)
 	return p.Copied + n, err
@@ -169,7 +170,7 @@ func (c *copier) write(mem [][]byte, f *hw.Frame, fullRange bool) (int, error) {
 
 func planesOf(pixel hw.PixelFormat) int {
 	switch pixel {
-	case hw.NV12:
+	case hw.NV12, hw.NV16:
 		return 2
 	case hw.I420:
 		return 3
@@ -178,11 +179,11 @@ func planesOf(pixel hw.PixelFormat) int {
 	}
 }
 
-// converted returns f in the coded size and, but for YUYV, in the format of
-// OUTPUT.
+// converted returns f in the coded size and in the format of OUTPUT, or in NV12
+// if that has more chroma.
 func (c *copier) converted(f *hw.Frame, fullRange bool) (yuv.Picture, error) {
 	want := hw.Mode{Pixel: c.raw.layout.Pixel, Width: c.raw.layout.Width, Height: c.raw.layout.Height, FullRange: fullRange}
-	if want.Pixel == hw.YUYV {
+	if expansions[want.Pixel] != nil {
 		want.Pixel = hw.NV12
 	}
 	if c.convert == nil || !c.convert.Fits(f.Mode) || c.convert.Mode().FullRange != fullRange {
@@ -215,14 +216,28 @@ func copyPlanes(dst, src []hw.Plane, l hw.Layout) (int, error) {
 	return total, nil
 }
 
-// pack makes packed 4:2:2 of an NV12 picture of even size.
-func pack(dst hw.Plane, src []hw.Plane, width, height int) int {
+// expansions make pictures with chroma in each line of NV12 ones of even size.
+var expansions = map[hw.PixelFormat]func(dst, src []hw.Plane, width, height int){
+	hw.YUYV: func(dst, src []hw.Plane, width, height int) { pack(dst[0], src, width, height, 0) },
+	hw.UYVY: func(dst, src []hw.Plane, width, height int) { pack(dst[0], src, width, height, 1) },
+	hw.NV16: double,
+}
+
+// pack makes packed 4:2:2 with the luma of each pair of bytes at place 0 or 1.
+func pack(dst hw.Plane, src []hw.Plane, width, height, place int) {
 	for y := range height {
 		luma, chroma := src[0].Data[y*src[0].Stride:][:width], src[1].Data[y/2*src[1].Stride:][:width]
 		line := dst.Data[y*dst.Stride:][:2*width]
 		for x, v := range luma {
-			line[2*x], line[2*x+1] = v, chroma[x]
+			line[2*x+place], line[2*x+1-place] = v, chroma[x]
 		}
 	}
-	return 2 * width * height
+}
+
+// double makes NV16: every line of chroma twice.
+func double(dst, src []hw.Plane, width, height int) {
+	for y := range height {
+		copy(dst[0].Data[y*dst[0].Stride:][:width], src[0].Data[y*src[0].Stride:])
+		copy(dst[1].Data[y*dst[1].Stride:][:width], src[1].Data[y/2*src[1].Stride:])
+	}
 }

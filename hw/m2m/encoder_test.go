@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os/exec"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -220,6 +222,9 @@ func TestRatesWhileItRuns(t *testing.T) {
 func TestPicturesArriveWhole(t *testing.T) {
 	only := func(codes ...string) func(*fakevb2.Node) {
 		return func(n *fakevb2.Node) {
+			for _, code := range []string{"UYVY", "NV16"} {
+				n.Encoder.Raw = append(n.Encoder.Raw, fakevb2.Format{Code: uint32(hw.FourCC(code)), BytesPerPixel: 2, Align: 16})
+			}
 			n.Encoder.Raw = slices.DeleteFunc(n.Encoder.Raw, func(f fakevb2.Format) bool {
 				return !slices.Contains(codes, hw.PixelFormat(f.Code).String())
 			})
@@ -238,12 +243,14 @@ func TestPicturesArriveWhole(t *testing.T) {
 		{"in place", only("NV12"), hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, true, 0},
 		{"in place, planes apart", split, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 40}, true, 0},
 		{"in place, packed", only("YUYV"), hw.Mode{Pixel: hw.YUYV, Width: 64, Height: 48}, true, 0},
+		{"in place, packed, chroma first", only("UYVY"), hw.Mode{Pixel: hw.UYVY, Width: 64, Height: 48}, true, 0},
 		{"copied", only("NV12"), hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, false, 64 * 48 * 3 / 2},
 		{"copied, planes apart", split, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 40}, false, 64 * 40 * 3 / 2},
 		{"copied, three planes", only("YU12"), hw.Mode{Pixel: hw.I420, Width: 64, Height: 48}, false, 64 * 48 * 3 / 2},
 		{"copied into longer lines", only("NV12"), hw.Mode{Pixel: hw.NV12, Width: 72, Height: 40}, false, 72 * 40 * 3 / 2},
 		{"converted", only("NV12"), hw.Mode{Pixel: hw.YUYV, Width: 64, Height: 48}, false, 64 * 48 * 3},
 		{"converted to packed", only("YUYV"), hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48, FullRange: true}, false, 64 * 48 * 7 / 2},
+		{"converted to packed, chroma first", only("UYVY"), hw.Mode{Pixel: hw.I420, Width: 64, Height: 48}, false, 64 * 48 * 5 / 2},
 		{"scaled", only("NV12"), hw.Mode{Pixel: hw.NV12, Width: 128, Height: 96}, false, 64 * 48 * 3},
 		{"the driver imports nothing", func(n *fakevb2.Node) { only("NV12")(n); n.NoImport = true }, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, true, 64 * 48 * 3 / 2},
 		{"the driver refuses the memory", func(n *fakevb2.Node) { only("NV12")(n); n.RefuseQBuf = 1 }, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, true, 64 * 48 * 3 / 2},
@@ -289,25 +296,28 @@ func TestPicturesArriveWhole(t *testing.T) {
 				if err := s.close(); err != nil {
 					t.Error(err)
 				}
-				checkLuma(t, luma, tt.in, cfg)
+				checkLuma(t, luma, tt.in, cfg, strings.HasSuffix(tt.name, "chroma first"))
 			})
 		})
 	}
 }
 
 // checkLuma looks for the bar, and for the lines above and below the middle.
-func checkLuma(t *testing.T, luma [][]byte, in hw.Mode, cfg hw.EncoderConfig) {
+func checkLuma(t *testing.T, luma [][]byte, in hw.Mode, cfg hw.EncoderConfig, chromaFirst bool) {
 	t.Helper()
 	for i, plane := range luma {
-		step, stride := 1, (cfg.Width+15)/16*16
+		step, first, stride := 1, 0, (cfg.Width+15)/16*16
 		switch {
 		case in.Height == 40 && in.Width == 64:
 			stride = 64
 		case len(plane) == 64*48*2:
 			step, stride = 2, 2*cfg.Width
 		}
+		if chromaFirst {
+			first = 1
+		}
 		for _, y := range []int{1, cfg.Height / 2, cfg.Height - 2} {
-			line := plane[y*stride:]
+			line := plane[y*stride+first:]
 			bar := (i*16 + 8) * cfg.Width / in.Width % cfg.Width
 			rest := (bar + cfg.Width/2) % cfg.Width
 			want := 64 + y*in.Height/cfg.Height%64
@@ -563,5 +573,45 @@ func TestConfigsThatNoneCanDo(t *testing.T) {
 	r.Unplug()
 	if _, err := r.driver.Open(small()); !errors.Is(err, hw.ErrMissing) || !errors.Is(err, hw.ErrGone) {
 		t.Errorf("unplugged: %v", err)
+	}
+}
+
+// TestFFmpegDecodesWhatComesOut holds the units against a decoder that is not
+// ours: all pictures, at once, in the right colours.
+func TestFFmpegDecodesWhatComesOut(t *testing.T) {
+	var annexB []byte
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, codec("vh264enc")).play(t, config(72, 40))
+		s.pass(6)
+		s.e.ForceKey()
+		s.pass(6)
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+		for _, u := range s.units {
+			for nal := range h264.NALs(u.Data) {
+				annexB = append(append(annexB, 0, 0, 0, 1), nal...)
+			}
+		}
+	})
+	cmd := exec.Command("ffprobe", "-v", "error", "-f", "h264", "-count_frames", "-of", "default=nw=1",
+		"-show_entries", "stream=width,height,color_range,color_space,color_transfer,color_primaries,has_b_frames,r_frame_rate,nb_read_frames", "-")
+	cmd.Stdin = bytes.NewReader(annexB)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("ffprobe: %v (make test installs it)\n%s", err, out)
+	}
+	const want = `width=72
+height=40
+has_b_frames=0
+color_range=tv
+color_space=bt709
+color_transfer=bt709
+color_primaries=bt709
+r_frame_rate=15/1
+nb_read_frames=12
+`
+	if string(out) != want {
+		t.Errorf("ffprobe says\n%s", out)
 	}
 }

@@ -20,13 +20,16 @@ type format struct {
 }
 
 // formats in order of preference: what needs least memory first, and what lies
-// in one piece, since pictures mostly do.
+// in one piece, since pictures mostly do. HDMI receivers give the last ones.
 var formats = []format{
 	{hw.NV12, hw.NV12, 1},
 	{hw.FourCC("NM12"), hw.NV12, 2},
 	{hw.I420, hw.I420, 1},
 	{hw.FourCC("YM12"), hw.I420, 3},
 	{hw.YUYV, hw.YUYV, 1},
+	{hw.UYVY, hw.UYVY, 1},
+	{hw.NV16, hw.NV16, 1},
+	{hw.FourCC("NM16"), hw.NV16, 2},
 }
 
 // The colours that we tell the driver (enum v4l2_colorspace, v4l2_xfer_func,
@@ -176,7 +179,7 @@ func place(f format, src hw.Layout, width, height int, strides, sizes [3]int) (g
 
 // lines returns the height of a plane.
 func lines(pixel hw.PixelFormat, plane, height int) int {
-	if plane > 0 && pixel != hw.I422 {
+	if plane > 0 && (pixel == hw.NV12 || pixel == hw.I420) {
 		return (height + 1) / 2
 	}
 	return height

@@ -63,12 +63,15 @@ func newReel(mode hw.Mode, pool hw.Pool) (*reel, error) {
 // next draws a bar that moves and lends the picture.
 func (r *reel) next() *hw.Frame {
 	f := (<-r.frames).Lend()
-	y, step := f.Planes[0], 1
-	if f.Pixel == hw.YUYV {
+	y, step, first := f.Planes[0], 1, 0
+	if f.Pixel == hw.YUYV || f.Pixel == hw.UYVY {
 		step = 2
 	}
+	if f.Pixel == hw.UYVY {
+		first = 1
+	}
 	for line := range f.Height {
-		row := y.Data[line*y.Stride:][:step*f.Width]
+		row := y.Data[line*y.Stride+first:]
 		for x := range f.Width {
 			row[step*x] = byte(64 + line%64)
 		}
