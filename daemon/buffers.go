@@ -12,6 +12,7 @@ type reader struct {
 	Imports       bool      // it reads memory that devices share
 	Width, Height int       // of the coded picture
 	Layout        hw.Layout // the nearest to the source's that it reads; zero if it reads no such pictures
+	Scaler        string    // hardware before it that makes its pictures of those in Layout, or ""
 }
 
 // readerOf asks an encoder what it makes of pictures in src.
@@ -23,6 +24,14 @@ func readerOf(d hw.EncoderDriver, c hw.EncoderConfig, src hw.Layout) reader {
 	if l, err := d.Importer.Layout(src); err == nil {
 		r.Layout = l
 	}
+	if r.Layout.Pixel == src.Pixel && src.Width == c.Width && src.Height == c.Height {
+		return r
+	}
+	if s, ok := d.Importer.(hw.ScalingImporter); ok {
+		if l, name, err := s.Scaled(src, c.Width, c.Height); err == nil {
+			r.Layout, r.Scaler = l, name
+		}
+	}
 	return r
 }
 
@@ -30,7 +39,7 @@ func readerOf(d hw.EncoderDriver, c hw.EncoderConfig, src hw.Layout) reader {
 // pool of an [hw.Import] is the caller's to add. It is pure.
 func planBuffers(src hw.BufferSource, r reader) hw.BufferPlan {
 	m := src.Mode
-	whole := m.Width == r.Width && m.Height == r.Height
+	whole := m.Width == r.Width && m.Height == r.Height || r.Scaler != ""
 	switch {
 	case m.Pixel == hw.H264:
 		return hw.BufferPlan{Way: hw.Through, Reason: "the camera codes by itself"}
@@ -49,12 +58,15 @@ func planBuffers(src hw.BufferSource, r reader) hw.BufferPlan {
 
 // planSharing is for pictures that the encoder takes as they are.
 func planSharing(src hw.BufferSource, r reader) hw.BufferPlan {
-	cost := perSecond(src.Mode, r.Width, r.Height)
+	cost := perSecond(src.Mode, src.Mode.Width, src.Mode.Height)
 	fits := r.Layout.Reads(src.Layout)
+	if r.Scaler != "" {
+		r.Name = r.Scaler + ", which scales for " + r.Name + ","
+	}
 	switch {
 	case src.Exports && fits:
 		return hw.BufferPlan{Way: hw.Export, Reason: r.Name + " reads the camera's memory"}
-	case src.Imports:
+	case src.Imports && r.Scaler == "":
 		return hw.BufferPlan{Way: hw.Import, Reason: "the camera writes into the memory of " + r.Name}
 	case src.Exports:
 		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("the camera gives %s, %s reads %s: %s", src.Layout, r.Name, r.Layout, cost)}

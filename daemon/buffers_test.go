@@ -20,6 +20,7 @@ func TestPlanBuffers(t *testing.T) {
 	yuyv := hw.Layout{Pixel: hw.YUYV, Width: 1920, Height: 1080, Planes: [3]hw.PlaneLayout{{Stride: 3840}}, Sizes: [3]int{3840 * 1080}}
 	hard := reader{Name: "v4l2:enc", Imports: true, Width: 1920, Height: 1080, Layout: full}
 	sub := reader{Name: "v4l2:enc", Imports: true, Width: 640, Height: 360, Layout: full}
+	scaled := reader{Name: "v4l2:enc", Imports: true, Width: 640, Height: 360, Layout: full, Scaler: "isp"}
 	soft := reader{Name: "libx264", Width: 1920, Height: 1080}
 	of := func(l hw.Layout) hw.BufferSource {
 		return hw.BufferSource{Driver: "cam", Layout: l, Mode: hw.Mode{Pixel: l.Pixel, Width: l.Width, Height: l.Height, FPS: hw.Rate{Num: 30, Den: 1}}}
@@ -45,6 +46,8 @@ func TestPlanBuffers(t *testing.T) {
 		{"nothing is shared, for no reason", of(full), hard, "copy: the camera shares no memory with v4l2:enc: 93.3 MB a second"},
 		{"another format", exports(of(yuyv)), hard, "convert: v4l2:enc takes no YUYV, which the processor converts: 124.4 MB a second"},
 		{"another size", exports(of(full)), sub, "convert: the processor scales 1920x1080 to 640x360: 10.4 MB a second"},
+		{"another size, and hardware that scales", exports(of(full)), scaled, "export: isp, which scales for v4l2:enc, reads the camera's memory"},
+		{"a scaler that cannot read the camera's memory", imports(private(of(full))), scaled, "copy: the camera's memory is not contiguous: isp, which scales for v4l2:enc, cannot read it: 93.3 MB a second"},
 		{"a camera smaller than asked for", exports(of(small)), hard, "convert: the processor scales 640x360 to 1920x1080: 93.3 MB a second"},
 		{"JPEG", coded(hw.MJPEG), hard, "decode: the camera sends JPEG, which the processor decodes: 93.3 MB a second"},
 		{"JPEG to software", coded(hw.MJPEG), soft, "decode: the camera sends JPEG, which the processor decodes: 93.3 MB a second"},

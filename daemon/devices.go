@@ -104,14 +104,25 @@ func (d *devices) camera(ctx context.Context, source string) (hw.Camera, error) 
 	})
 }
 
-// mic waits for the microphone that source means.
-func (d *devices) mic(ctx context.Context, source string) (hw.Mic, error) {
+// mic waits for the microphone that source means. "auto" is rather the one that
+// is a part of the device beside.
+func (d *devices) mic(ctx context.Context, source, beside string) (hw.Mic, error) {
 	if source == "test" {
 		return d.board.TestMic, nil
 	}
 	return await(ctx, d, func() (hw.Mic, bool) {
-		return choose(d.registry.Mics(), d.board.FindMic, source, hw.Mic.ID)
+		list := d.registry.Mics()
+		if i := slices.IndexFunc(list, func(m hw.Mic) bool { return partOf(m, beside) }); i > 0 && source == "auto" {
+			return list[i], true
+		}
+		return choose(list, d.board.FindMic, source, hw.Mic.ID)
 	})
+}
+
+// partOf reports whether v is a part of the device parent, which is not "".
+func partOf(v any, parent string) bool {
+	a, ok := v.(hw.Attached)
+	return ok && parent != "" && a.Parent() == parent
 }
 
 // await asks find after every scan until it finds something.

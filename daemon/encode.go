@@ -43,7 +43,7 @@ func (d *Daemon) encode(c encodeConfig) run {
 			err = errors.Join(s.run(ctx, r, live), s.close())
 			switch {
 			case ctx.Err() != nil:
-				return nil
+				return nil //nolint:nilerr // it was told to end
 			case errors.Is(err, errNewLayout):
 				d.Log.Info("encoder opens anew", "rendition", c.Rendition, "encoder", s.driver.Name, "why", errNewLayout)
 			case d.step(s, l, err):

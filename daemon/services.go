@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"syscall"
 	"time"
 
@@ -48,7 +49,7 @@ func (d *Daemon) bind(s *supervise.Service) {
 func (d *Daemon) listen(c micConfig) run {
 	return func(ctx context.Context, live func()) error {
 		for {
-			mic, err := d.devices.mic(ctx, c.Source)
+			mic, err := d.devices.mic(ctx, c.Source, d.cameraParent())
 			if err != nil {
 				return err // ctx has ended
 			}
@@ -75,6 +76,11 @@ func (d *Daemon) listenTo(ctx context.Context, mic hw.Mic, live func()) (err err
 	defer func() { err = errors.Join(err, s.Close()) }()
 	d.noteMic(mic, s)
 	d.Log.Info("sound card opened", "service", "mic", "mic", mic.ID())
+	ctx, end := context.WithCancel(ctx)
+	var telling sync.WaitGroup
+	defer telling.Wait()
+	defer end()
+	telling.Go(func() { d.tellRate(ctx, mic, s) })
 	return d.mixer.record(ctx, s, live)
 }
 

@@ -35,7 +35,7 @@ func (d *Daemon) buffersFor(driver hw.EncoderDriver, c hw.EncoderConfig) (hw.Buf
 	plan := planBuffers(src.BufferSource, r)
 	switch plan.Way {
 	case hw.Export:
-		if src.plan.Way == hw.Import {
+		if src.plan.Way == hw.Import && r.Scaler == "" {
 			plan = src.plan
 		}
 	case hw.Import, hw.Copy:

@@ -270,8 +270,10 @@ func TestACameraLeavesTheMemoryOfAnEncoderThatHangs(t *testing.T) {
 func TestEachRenditionHasItsOwnWay(t *testing.T) {
 	const doc = small + "[[rendition]]\nname = \"main\"\n[[rendition]]\nname = \"sub\"\nwidth = 64\nheight = 64\n[[rendition]]\nname = \"twin\"\n"
 	onStage(t, doc, hw.BufferSource{Layout: shared(128, 72, 128), Imports: true}, nil, func(s *stage) {
+		v := s.view("twin")
 		time.Sleep(2 * reopenAfter)
 		b := s.until("plan", wayIs(0, hw.Import))
+		v.on(t)
 		if !wayIs(1, hw.Convert)(b) || !strings.Contains(b.Renditions[1].Buffers.Reason, "scales 128x72 to 64x64") || !wayIs(2, hw.Import)(b) {
 			t.Errorf("sub %v, twin %v", b.Renditions[1].Buffers, b.Renditions[2].Buffers)
 		}
@@ -385,4 +387,38 @@ func TestSlatesLieInTheEncodersMemory(t *testing.T) {
 			t.Errorf("%d pools of slates, want one for the first layout, closed, and one for the camera's", len(made))
 		}
 	})
+}
+
+// A scalingChip has a scaler before it.
+type scalingChip struct{ *chip }
+
+func (c scalingChip) Scaled(src hw.Layout, width, height int) (hw.Layout, string, error) {
+	if width > src.Width {
+		return hw.Layout{}, "", hw.ErrUnsupported
+	}
+	l, err := c.Layout(src)
+	return l, "isp", err
+}
+
+func TestReaderAsksTheScalerOnlyWhereTheEncoderNeedsOne(t *testing.T) {
+	d := hw.EncoderDriver{Name: "hard", Importer: scalingChip{&chip{align: 64}}}
+	tests := []struct {
+		name          string
+		src           hw.Layout
+		width, height int
+		scaler        string
+		reads         bool
+	}{
+		{"its own size", shared(128, 72, 128), 128, 72, "", true},
+		{"a smaller one", shared(128, 72, 128), 64, 36, "isp", true},
+		{"a larger one", shared(128, 72, 128), 256, 144, "", true},
+		{"a format that nobody takes", hw.Layout{Pixel: hw.YUYV, Width: 128, Height: 72}, 128, 72, "", false},
+		{"coded pictures", hw.Layout{}, 128, 72, "", false},
+	}
+	for _, tt := range tests {
+		r := readerOf(d, hw.EncoderConfig{Width: tt.width, Height: tt.height}, tt.src)
+		if r.Scaler != tt.scaler || r.Layout.Reads(tt.src) != tt.reads && tt.src.Pixel != 0 || r.Width != tt.width {
+			t.Errorf("%s: %+v", tt.name, r)
+		}
+	}
 }
