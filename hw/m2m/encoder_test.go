@@ -185,9 +185,15 @@ func TestRatesWhileItRuns(t *testing.T) {
 			t.Error(err)
 		}
 		s.pass(2)
+		if err := s.e.SetBitrate(50_000_000); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
 		r.Do(func() {
-			if got := r.node.Settings(); !slices.Contains(got, fakevb2.Setting{ID: uapi.CIDBitrate, Value: 1_234_567}) {
-				t.Errorf("settings %v", got)
+			for _, want := range []int64{1_234_567, 5_000_000} { // level 2.1, high profile
+				if got := r.node.Settings(); !slices.Contains(got, fakevb2.Setting{ID: uapi.CIDBitrate, Value: want}) {
+					t.Errorf("settings %v without a bit rate of %d", got, want)
+				}
 			}
 		})
 		if fmt.Sprint(keys(s.units)) != "[0 2]" {
@@ -325,6 +331,46 @@ func checkLuma(t *testing.T, luma [][]byte, in hw.Mode, cfg hw.EncoderConfig, ch
 				t.Errorf("picture %d, line %d: bar %d, rest %d, want 235 and %d", i, y, b, v, want)
 			}
 		}
+	}
+}
+
+// TestPicturesThatOnlyDevicesCanRead are never mapped here: they go in where
+// they lie, or not at all.
+func TestPicturesThatOnlyDevicesCanRead(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		adapt func(*hw.Frame)
+		coded uint64
+	}{
+		{"as the driver wants them", func(*hw.Frame) {}, 1},
+		{"of other lines", func(f *hw.Frame) { f.Planes[1].Stride += 16 }, 0},
+		{"at another place", func(f *hw.Frame) { f.Planes[1].Offset += 16 }, 0},
+		{"in two pieces", func(f *hw.Frame) { f.Planes[1].FD++ }, 0},
+		{"in part", func(f *hw.Frame) { f.Planes[1].FD = -1 }, 0},
+		{"of another size", func(f *hw.Frame) { f.Height = 40 }, 0},
+		{"in no memory at all", func(f *hw.Frame) { f.Planes[0].FD, f.Planes[1].FD = 99, 99 }, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newRig(t, codec("vh264enc")).play(t, small())
+				f := s.reel.next()
+				for i := range f.Planes {
+					f.Planes[i].Data = nil
+				}
+				tt.adapt(f)
+				if err := s.e.Submit(f); err != nil {
+					t.Error(err)
+				}
+				f.Release()
+				s.settle()
+				if got, want := s.e.Stats(), (hw.EncoderStats{Submitted: 1, Coded: tt.coded, Dropped: 1 - tt.coded}); got != want {
+					t.Errorf("%+v", got)
+				}
+				if err := s.close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
 	}
 }
 
