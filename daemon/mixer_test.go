@@ -25,12 +25,17 @@ type tape struct {
 	jump   int           // largest from sample to sample on one side
 	last   [hw.Channels]int16
 	resets int
+	nap    time.Duration // that every fiftieth call takes
+	calls  int
 	err    error
 }
 
 func (e *tape) Encode(pcm []int16, stamp time.Duration, emit func(*stream.Unit)) error {
 	if e.err != nil {
 		return e.err
+	}
+	if e.calls++; e.calls%50 == 0 {
+		time.Sleep(e.nap)
 	}
 	if e.frames == 0 {
 		e.begin = stamp
@@ -154,6 +159,7 @@ func TestMixer(t *testing.T) {
 		{"other inputs are asked of the card", picksInputs},
 		{"a new encoder goes on where the old one ended", goesOn},
 		{"a delay moves the sound without a second one for an instant", delays},
+		{"a machine that stands still for a moment loses no sound", naps},
 		{"sound of long ago is not made up for", forgetsOldBlocks},
 		{"a machine that stood still begins anew", beginsAnew},
 		{"the encoder's error comes out", failsWithEncoder},
@@ -348,6 +354,18 @@ func delays(d *desktop) {
 		d.plugged(time.Second)
 	})
 	d.seconds("coded", d.tape.frames, 10*time.Second)
+}
+
+func naps(d *desktop) {
+	d.tape.nap = 300 * time.Millisecond // the card holds 320 ms
+	d.during(func() { d.plugged(20 * time.Second) })
+	if l := d.levels(); l.gaps != 0 {
+		d.t.Errorf("%d gaps", l.gaps)
+	}
+	if quiet := d.tape.frames - d.tape.loud/hw.Channels; quiet > 0 {
+		d.t.Errorf("%d sample frames of silence", quiet)
+	}
+	d.seconds("coded", d.tape.frames, 20*time.Second)
 }
 
 func forgetsOldBlocks(d *desktop) {

@@ -171,16 +171,19 @@ func (m *mixer) run(ctx context.Context, enc hw.AudioEncoder, publish func(*stre
 		past: m.levels(),
 	}
 	// Silence waits for the card's first block, too: it would begin before it.
-	timer := time.NewTimer(soundWait)
-	defer timer.Stop()
+	wait := newBlockWait(soundWait)
+	defer wait.timer.Stop()
 	for {
 		select {
 		case b := <-m.blocks:
 			d.card(b)
-			timer.Reset(soundWait)
-		case <-timer.C:
+			wait.reset(soundWait)
+		case <-wait.timer.C:
+			if wait.overslept() {
+				continue
+			}
 			d.silence()
-			timer.Reset(soundTick)
+			wait.reset(soundTick)
 		case <-ctx.Done():
 			return nil
 		}
@@ -189,6 +192,35 @@ func (m *mixer) run(ctx context.Context, enc hw.AudioEncoder, publish func(*stre
 		}
 		d.measure()
 	}
+}
+
+// A blockWait waits for a block. A machine that stood still wakes up to find the
+// time over, before the card's side could say what it has; so when it is over
+// by far, the wait is a tick longer, once.
+type blockWait struct {
+	timer *time.Timer
+	begin time.Time
+	wait  time.Duration
+	again bool // the tick is the longer wait
+}
+
+func newBlockWait(wait time.Duration) *blockWait {
+	return &blockWait{timer: time.NewTimer(wait), begin: time.Now(), wait: wait}
+}
+
+func (w *blockWait) reset(wait time.Duration) {
+	w.timer.Reset(wait)
+	w.begin, w.wait, w.again = time.Now(), wait, false
+}
+
+// overslept reports whether the wait goes on, now that the timer has told.
+func (w *blockWait) overslept() bool {
+	if w.again || time.Since(w.begin) < w.wait+soundTick {
+		return false
+	}
+	w.reset(soundTick)
+	w.again = true
+	return true
 }
 
 // drain throws away blocks that waited while nothing ran: their time is over.
