@@ -35,8 +35,8 @@ func counts(need int) []interval {
 // The period decides how old sound is when it is read, the buffer only how
 // long this process may be held up before sound is lost: 320 ms.
 const (
-	periodsPerSecond = 100
-	periodsPerBuffer = 32
+	periodsPerSecond = 50
+	periodsPerBuffer = 16
 )
 
 // A setup is what a card was set to.

@@ -37,7 +37,7 @@ func TestChannelsArePicked(t *testing.T) {
 			if got := s.Format(); got != tt.opened {
 				t.Errorf("the card gives %s, want %s", got, tt.opened)
 			}
-			buf := make([]int16, 960)
+			buf := make([]int16, 1920)
 			for range 3 {
 				mustRead(t, s, buf)
 			}
@@ -58,10 +58,10 @@ func TestChannelsArePicked(t *testing.T) {
 
 func TestPickGoesOverWithoutAClick(t *testing.T) {
 	f := newFake(t)
-	f.channels, f.spread = [2]uint32{18, 18}, 1500
+	f.channels, f.spread = [2]uint32{18, 18}, 1200
 	s := openFake(t, f)
 	var out []int16
-	buf := make([]int16, 960)
+	buf := make([]int16, 1920)
 	for _, pick := range [][2]int{{1, 2}, {9, 10}, {9, 9}, {3, 18}, {1, 2}} {
 		if err := s.Pick(pick[0], pick[1]); err != nil {
 			t.Fatal(err)
@@ -76,7 +76,7 @@ func TestPickGoesOverWithoutAClick(t *testing.T) {
 			t.Fatalf("sample %d jumps from %d to %d", i/2, out[i-2], out[i])
 		}
 	}
-	if end := out[len(out)-2:]; !slices.Equal(end, []int16{4799, 4799 + 1500}) {
+	if end := out[len(out)-2:]; !slices.Equal(end, []int16{9599, 9599 + 1200}) {
 		t.Errorf("ends with %v", end)
 	}
 }

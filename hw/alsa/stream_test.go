@@ -78,8 +78,8 @@ func TestTheNearestFormatIsChosen(t *testing.T) {
 			if got := s.Format(); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}
-			if s.period != s.rate/100 || s.buffer != 32*s.period {
-				t.Errorf("period %d and buffer %d frames, want 10 and 320 ms", s.period, s.buffer)
+			if s.period != s.rate/50 || s.buffer != 16*s.period {
+				t.Errorf("period %d and buffer %d frames, want 20 and 320 ms", s.period, s.buffer)
 			}
 		})
 	}
@@ -155,7 +155,7 @@ func TestStampsAreSteady(t *testing.T) {
 func TestAnOverrunIsCountedAndShowsAsAJump(t *testing.T) {
 	f := newFake(t)
 	s := openFake(t, f)
-	buf := make([]int16, 960)
+	buf := make([]int16, 1920)
 	var next time.Duration
 	for range 200 {
 		n, stamp := mustRead(t, s, buf)
@@ -209,7 +209,7 @@ func TestTroubleAtEveryCall(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)
 			s := openFake(t, f)
-			buf := make([]int16, 960)
+			buf := make([]int16, 1920)
 			for range 10 {
 				mustRead(t, s, buf)
 			}
@@ -251,7 +251,7 @@ func TestUnplugAnywhere(t *testing.T) {
 		}
 		mic, err := f.card().Open(t.Context())
 		if err == nil {
-			buf := make([]int16, 960)
+			buf := make([]int16, 1920)
 			for err == nil {
 				_, _, err = mic.Read(t.Context(), buf)
 			}
@@ -283,7 +283,7 @@ func TestStatesThatAreNotErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)
 			s := openFake(t, f)
-			buf := make([]int16, 960)
+			buf := make([]int16, 1920)
 			mustRead(t, s, buf)
 			f.state = tt.state
 			if _, _, err := s.Read(t.Context(), buf); !errors.Is(err, tt.err) {
@@ -306,7 +306,7 @@ func TestASuspendedCardIsAskedUntilItWakes(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := newFake(t)
 			s := openFake(t, f)
-			buf := make([]int16, 960)
+			buf := make([]int16, 1920)
 			mustRead(t, s, buf)
 			f.state, f.calls = stateSuspended, nil
 			asked := 0
@@ -342,7 +342,7 @@ func TestACardWithoutAClockHasNoSignal(t *testing.T) {
 	s := openFake(t, f)
 	f.state = statePrepared // it never starts to take samples
 	before := f.now
-	if _, _, err := s.Read(t.Context(), make([]int16, 960)); !errors.Is(err, hw.ErrNoSignal) {
+	if _, _, err := s.Read(t.Context(), make([]int16, 1920)); !errors.Is(err, hw.ErrNoSignal) {
 		t.Errorf("got %v, want hw.ErrNoSignal", err)
 	}
 	if d := f.now - before; d != silenceLimit {
@@ -407,10 +407,10 @@ func TestReadEndsWithItsContext(t *testing.T) {
 	why := errors.New("the box shuts down")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	if _, _, err := s.Read(ctx, make([]int16, 960)); !errors.Is(err, why) {
+	if _, _, err := s.Read(ctx, make([]int16, 1920)); !errors.Is(err, why) {
 		t.Errorf("got %v, want the cause", err)
 	}
-	mustRead(t, s, make([]int16, 960)) // and goes on with another
+	mustRead(t, s, make([]int16, 1920)) // and goes on with another
 }
 
 func TestReadAfterClose(t *testing.T) {
@@ -419,7 +419,7 @@ func TestReadAfterClose(t *testing.T) {
 	if err := errors.Join(s.Close(), s.Close()); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := s.Read(t.Context(), make([]int16, 960)); !errors.Is(err, os.ErrClosed) {
+	if _, _, err := s.Read(t.Context(), make([]int16, 1920)); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("got %v, want os.ErrClosed", err)
 	}
 }
@@ -513,7 +513,7 @@ func BenchmarkRead(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer s.Close()
-	buf := make([]int16, 960)
+	buf := make([]int16, 1920)
 	ctx, cancel := context.WithCancel(b.Context())
 	defer cancel()
 	b.ReportAllocs()
