@@ -248,6 +248,10 @@ func TestPicturesArriveWhole(t *testing.T) {
 	}{
 		{"in place", only("NV12"), hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, true, 0},
 		{"in place, planes apart", split, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 40}, true, 0},
+		{"in place, the single-planar API", func(n *fakevb2.Node) {
+			only("NV12")(n)
+			n.Caps, n.Type = uapi.CapVideoM2M|uapi.CapStreaming, uapi.BufTypeVideoCapture
+		}, hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, true, 0},
 		{"in place, packed", only("YUYV"), hw.Mode{Pixel: hw.YUYV, Width: 64, Height: 48}, true, 0},
 		{"in place, packed, chroma first", only("UYVY"), hw.Mode{Pixel: hw.UYVY, Width: 64, Height: 48}, true, 0},
 		{"copied", only("NV12"), hw.Mode{Pixel: hw.NV12, Width: 64, Height: 48}, false, 64 * 48 * 3 / 2},

@@ -2,7 +2,9 @@ package m2m_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -213,5 +215,78 @@ func TestTheLastPictureComesOutBeforeTheStop(t *testing.T) {
 				t.Errorf("bit rates %d, want three doublings", rates)
 			}
 		})
+	})
+}
+
+func TestADriverThatDoesNotCropIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := codec("unheard-of")
+		for i := range n.Encoder.Raw {
+			n.Encoder.Raw[i].AlignLines = 32
+		}
+		n.Refuse = map[string]unix.Errno{"s_selection": unix.EINVAL}
+		s := newRig(t, n).play(t, small())
+		s.pass(1)
+		err := <-s.ended
+		if !errors.Is(err, hw.ErrUnsupported) {
+			t.Errorf("Next says %v", err)
+		}
+		s.ended <- err
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestKeyPicturesAreInsistedOn: an order may be ignored, and a key picture
+// without parameter sets is none.
+func TestKeyPicturesAreInsistedOn(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		spoil func(*fakevb2.Picture)
+		want  string
+		count int
+	}{
+		{"the order is ignored", func(p *fakevb2.Picture) { p.Key = p.Key && p.Number != 4 }, "[0 6]", 8},
+		{"no parameter sets", func(p *fakevb2.Picture) { p.Headers = p.Headers && p.Number > 0 }, "[0 3]", 7},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				n := codec("vh264enc")
+				n.Encoder.Code = func(p fakevb2.Picture) []byte {
+					tt.spoil(&p)
+					p.Headers = p.Headers && p.Key
+					return fakevb2.Grey(p)
+				}
+				s := newRig(t, n).play(t, small())
+				s.pass(4)
+				s.e.ForceKey()
+				s.pass(4)
+				if got := fmt.Sprint(keys(s.units)); got != tt.want || len(s.units) != tt.count {
+					t.Errorf("keys %s of %d units", got, len(s.units))
+				}
+				if err := s.close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// TestADriverThatCannotEmitTheLastPicture is not waited for longer than Close
+// may take.
+func TestADriverThatCannotEmitTheLastPicture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := codec("bcm2835-codec")
+		n.Encoder.Script = slices.Repeat([]fakevb2.CodingFault{{Dropped: true}}, 100)
+		s := newRig(t, n).play(t, small())
+		s.pass(3)
+		begun := time.Now()
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took < 500*time.Millisecond || took >= 2*time.Second {
+			t.Errorf("Close took %s", took)
+		}
 	})
 }
