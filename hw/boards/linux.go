@@ -5,6 +5,7 @@ import (
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/alsa"
+	"encoderd.example/hw/convert"
 	"encoderd.example/hw/m2m"
 	"encoderd.example/hw/sim"
 	"encoderd.example/hw/soft"
@@ -28,7 +29,10 @@ func linux(log *slog.Logger, b hw.Board) hw.Board {
 	test := sim.New(sim.Options{}).Hardware()
 	cameras := v4l2.Finder{Root: root(), Log: orDiscard(log), Sys: v4l2.Kernel{}}
 	b.Cameras = cameras.Cameras
-	b.FindEncoders = m2m.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}.Encoders
+	b.FindEncoders = withScalers(
+		m2m.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}.Encoders,
+		convert.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}.Scalers,
+	)
 	b.Mics = func() ([]hw.Mic, error) { return alsa.Discover("/") }
 	b.FindMic = func(id string) (hw.Mic, error) { return alsa.Find("/", id) }
 	b.Watch = uevent.Watch
@@ -36,6 +40,18 @@ func linux(log *slog.Logger, b hw.Board) hw.Board {
 	b.Encoders = softwareVideo()
 	b.AudioEncoders = softwareSound()
 	return b
+}
+
+// withScalers puts the scalers of a machine before its encoders. What cannot be
+// listed of them is no reason to go without an encoder.
+func withScalers(find func() ([]hw.EncoderDriver, error), scalers func() ([]*convert.Device, error)) func() ([]hw.EncoderDriver, error) {
+	return func() ([]hw.EncoderDriver, error) {
+		drivers, err := find()
+		for i, d := range drivers {
+			drivers[i] = convert.Ahead(d, scalers)
+		}
+		return drivers, err
+	}
 }
 
 // softwareVideo lists the encoders that need no hardware.

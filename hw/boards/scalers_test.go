@@ -1,0 +1,32 @@
+package boards
+
+import (
+	"errors"
+	"testing"
+
+	"encoderd.example/hw"
+	"encoderd.example/hw/convert"
+)
+
+// An input is that of an encoder which nobody asks anything.
+type input struct{ hw.Importer }
+
+func TestScalersComeWithEncodersOfHardware(t *testing.T) {
+	why := errors.New("one of them is locked")
+	find := withScalers(
+		func() ([]hw.EncoderDriver, error) {
+			return []hw.EncoderDriver{{Name: "chip", Importer: input{}}, {Name: "external"}}, why
+		},
+		func() ([]*convert.Device, error) { return nil, nil },
+	)
+	list, err := find()
+	if !errors.Is(err, why) || len(list) != 2 || list[0].Name != "chip" || list[1].Name != "external" {
+		t.Fatalf("%v, %v", list, err)
+	}
+	if _, ok := list[0].Importer.(hw.ScalingImporter); !ok {
+		t.Error("the chip has no scaler before it")
+	}
+	if list[1].Importer != nil {
+		t.Error("a scaler before an encoder that reads no memory of others")
+	}
+}
