@@ -71,17 +71,22 @@ func setFormat(t *testing.T, d *v4l2.Device, typ, pixel uint32, width, height in
 	return f
 }
 
-// bring makes an encoder run: count buffers on each side, those of the output
-// queue the driver's or, imported, others'.
+// bring makes an encoder of the fake kernel run: count buffers on each side,
+// those of the output queue the driver's or, imported, others'.
 func bring(t *testing.T, sys v4l2.Sys, multi, imports bool, count int) *bench {
 	t.Helper()
-	b := &bench{Device: openDevice(t, sys, "/dev/video2")}
+	return bringUp(t, openDevice(t, sys, "/dev/video2"), multi, imports, count, 64, 48)
+}
+
+func bringUp(t *testing.T, d *v4l2.Device, multi, imports bool, count, width, height int) *bench {
+	t.Helper()
+	b := &bench{Device: d}
 	inType, outType := uint32(uapi.BufTypeVideoOutput), uint32(uapi.BufTypeVideoCapture)
 	if multi {
 		inType, outType, b.planes = uapi.BufTypeVideoOutputMplane, uapi.BufTypeVideoCaptureMplane, 1
 	}
-	setFormat(t, b.Device, outType, code("H264"), 64, 48)
-	setFormat(t, b.Device, inType, code("NV12"), 64, 48)
+	setFormat(t, b.Device, outType, code("H264"), width, height)
+	setFormat(t, b.Device, inType, code("NV12"), width, height)
 	newIn := v4l2.NewQueue
 	if imports {
 		newIn = v4l2.NewImportQueue
