@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -109,5 +110,13 @@ func TestTheCheckNamesWhatIsNotUsual(t *testing.T) {
 		if got := soundSettings(parse(t, tt.doc).Audio); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.doc, got, tt.want)
 		}
+	}
+}
+
+func TestTurningTheSoundRestartsNothing(t *testing.T) {
+	usual := plan(parse(t, ""), hw.Board{}, Wanted{})
+	turned := plan(parse(t, "audio={channels='mono', gain=6, delay='40ms', silence=-70, silence_after='5s'}"), hw.Board{}, Wanted{})
+	if !reflect.DeepEqual(turned, usual) {
+		t.Errorf("got %v, want %v", turned, usual)
 	}
 }
