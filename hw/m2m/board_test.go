@@ -15,10 +15,14 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/m2m"
 	"encoderd.example/hw/v4l2"
+	"encoderd.example/hw/v4l2/uapi"
 	"encoderd.example/stream"
 )
 
@@ -363,4 +367,96 @@ func watch(t *testing.T, s hw.CameraStream, e *m2m.Encoder, n int) {
 	if err := e.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// A stubborn kernel refuses some calls.
+type stubborn struct {
+	v4l2.Kernel
+
+	refuses func(req uintptr, arg unsafe.Pointer) bool
+}
+
+func (k stubborn) Ioctl(fd int, req uintptr, arg unsafe.Pointer) error {
+	if k.refuses(req, arg) {
+		return unix.EINVAL
+	}
+	return k.Kernel.Ioctl(fd, req, arg)
+}
+
+// TestBoardWithoutDMABUF has the driver take no memory of others, or change its
+// mind: pictures are copied then, and the show goes on.
+func TestBoardWithoutDMABUF(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		refuses func(req uintptr, arg unsafe.Pointer) bool
+		says    string
+	}{
+		{"no queue for it", func(req uintptr, arg unsafe.Pointer) bool {
+			return req == uapi.ReqBufs && (*uapi.RequestBuffers)(arg).Memory == uapi.MemoryDMABUF
+		}, "no memory but its own"},
+		{"the third picture is refused", func() func(uintptr, unsafe.Pointer) bool {
+			n := 0
+			return func(req uintptr, arg unsafe.Pointer) bool {
+				if req == uapi.QBuf && (*uapi.Buffer)(arg).Memory == uapi.MemoryDMABUF {
+					n++
+				}
+				return n == 3 && req == uapi.QBuf
+			}
+		}(), "invalid argument"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			load(t, "align=16")
+			finder := boardFinder
+			finder.Sys = stubborn{refuses: tt.refuses}
+			drivers, err := finder.Encoders()
+			if err != nil || len(drivers) != 1 {
+				t.Fatalf("found %d, %v", len(drivers), err)
+			}
+			d := drivers[0]
+			r, l := reelOf(t, d, hw.Layout{Pixel: hw.NV12, Width: 320, Height: 180})
+			cfg := config(320, 180)
+			cfg.Input = l
+			e := start(t, d, cfg)
+			codeAll(t, e, r, 8)
+			got := e.Stats()
+			if got.Coded != 8 || got.CopiedBytes == 0 || !strings.Contains(e.CopyReason(), tt.says) {
+				t.Errorf("%+v, %q", got, e.CopyReason())
+			}
+			t.Logf("%+v, %q", got, e.CopyReason())
+		})
+	}
+}
+
+func TestBoardEncoderVanishes(t *testing.T) {
+	d := load(t, "align=2")
+	r, err := newReel(hw.Mode{Pixel: hw.NV12, Width: 320, Height: 180}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := start(t, d, config(320, 180))
+	codeAll(t, e, r, 3)
+	driver := "/sys/bus/platform/drivers/vh264enc/"
+	if err := os.WriteFile(driver+"unbind", []byte("vh264enc.0"), 0o200); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if u, err := e.Next(ctx); !errors.Is(err, hw.ErrGone) {
+		t.Errorf("Next gives %v, %v", u, err)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := d.Open(config(320, 180)); !errors.Is(err, hw.ErrMissing) {
+		t.Errorf("Open says %v", err)
+	}
+	if err := os.WriteFile(driver+"bind", []byte("vh264enc.0"), 0o200); err != nil {
+		t.Fatal(err)
+	}
+	command(t, "udevadm settle")
+	again, err := boardFinder.Encoders()
+	if err != nil || len(again) != 1 {
+		t.Fatalf("found %d, %v", len(again), err)
+	}
+	codeAll(t, start(t, again[0], config(320, 180)), r, 3)
 }

@@ -190,9 +190,9 @@ func (e *Encoder) SetRate(r hw.Rate) error {
 // GOP anew, which costs the time of the pictures inside.
 func (e *Encoder) ForceKey() { e.key.Store(true) }
 
-// CopyReason says in words why the driver did not read a picture that lay in
-// memory of the right kind and layout; from then on all are copied. It is empty
-// while none was refused.
+// CopyReason says in words why the driver does not read pictures that lie in
+// memory of the right kind and layout; all are copied then. It is empty while
+// none was refused.
 func (e *Encoder) CopyReason() string {
 	if why := e.refused.Load(); why != nil {
 		return *why

@@ -300,7 +300,7 @@ func TestPicturesArriveWhole(t *testing.T) {
 				if got := s.e.Stats(); got.CopiedBytes != uint64(5*tt.copied) {
 					t.Errorf("copied %d bytes a picture, want %d", got.CopiedBytes/5, tt.copied)
 				}
-				if got := e.(*m2m.Encoder).CopyReason(); (got != "") != (refuse > 0) {
+				if got := e.(*m2m.Encoder).CopyReason(); (got != "") != (refuse > 0 || n.NoImport) {
 					t.Errorf("reason: %q", got)
 				}
 				if err := s.close(); err != nil {
@@ -376,6 +376,39 @@ func TestPicturesThatOnlyDevicesCanRead(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestMemoryThatIsTooShortIsCopied: a driver would refuse it, and with it all
+// that follows.
+func TestMemoryThatIsTooShortIsCopied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, codec("vh264enc"))
+		_, l := reelOf(t, r.driver, hw.Layout{Pixel: hw.YUYV, Width: 64, Height: 48})
+		short, err := r.driver.Importer.Allocate(hw.Layout{Pixel: hw.YUYV, Width: 64, Height: 32, Planes: l.Planes, Sizes: [3]int{64 * 32 * 2}}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg := small()
+		cfg.Input = l
+		e, err := r.driver.Open(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := newShow(t, e, heap(t, hw.Mode{Pixel: hw.YUYV, Width: 64, Height: 48}))
+		f := s.reel.next()
+		f.Planes[0].FD = short.Buffers()[0].FDs[0]
+		if err := e.Submit(f); err != nil {
+			t.Error(err)
+		}
+		f.Release()
+		s.settle()
+		if got := e.Stats(); got.CopiedBytes != 64*48*2 || got.Coded != 1 || e.(*m2m.Encoder).CopyReason() != "" {
+			t.Errorf("%+v, %q", got, e.(*m2m.Encoder).CopyReason())
+		}
+		if err := errors.Join(s.close(), short.Close()); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestTheRangeOfThePicturesIsTold: pictures that are read in place keep their

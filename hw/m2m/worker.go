@@ -70,6 +70,10 @@ func newWorker(e *Encoder, s *session) *worker {
 		headers: headers{cfg: s.cfg},
 	}
 	w.copies = &copier{session: s}
+	if !s.in.Imports() {
+		why := s.node.name + " reads no memory but its own"
+		e.refused.Store(&why)
+	}
 	for i := range w.slots {
 		w.slots[i].own = -1
 	}
@@ -202,7 +206,7 @@ func (w *worker) restart() error {
 // is, or nil. The first of another range begins a new GOP, whose parameter sets
 // say so.
 func (w *worker) inPlace(f *hw.Frame) []v4l2.PlaneData {
-	if !w.in.Imports() || w.refused.Load() != nil {
+	if w.refused.Load() != nil {
 		return nil
 	}
 	planes := w.shares(f)
