@@ -82,6 +82,9 @@ func (d *Daemon) captureFrom(ctx context.Context, cam hw.Camera, c cameraConfig,
 	defer watching.Wait()
 	defer end(nil)
 	watching.Go(func() { d.replan(ctx, in, end) })
+	if c.Coded {
+		return d.captureCoded(ctx, in, live)
+	}
 	if in.Mode().Pixel == hw.MJPEG {
 		return d.captureJPEG(ctx, in, live)
 	}

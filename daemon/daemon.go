@@ -307,6 +307,12 @@ func (d *Daemon) Snapshot(ctx context.Context, name string) ([]byte, error) {
 	if d.Rendition(name) == nil {
 		return nil, fmt.Errorf("%q: %w", name, ErrNoRendition)
 	}
+	d.mu.Lock()
+	r, _ := d.config.Rendition(name)
+	d.mu.Unlock()
+	if r.Encoder == config.Camera && d.hub.live() {
+		return nil, fmt.Errorf("%w: the camera codes by itself, and nothing here decodes", ErrNoPicture)
+	}
 	f, err := d.hub.shot(ctx)
 	if err != nil {
 		return nil, ErrNoPicture

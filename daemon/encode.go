@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"encoderd.example/daemon/config"
 	"encoderd.example/daemon/supervise"
 	"encoderd.example/hw"
-	"encoderd.example/stream"
 )
 
 // How long a driver may take before it is left behind.
@@ -35,12 +35,15 @@ func (d *Daemon) encode(c encodeConfig) run {
 		if r == nil {
 			return supervise.Permanent(fmt.Errorf("%q: %w", c.Rendition, ErrNoRendition))
 		}
+		g := &gate{rendition: r, live: live, camera: c.Choice == config.Camera}
+		defer d.hub.join(g)()
 		for {
 			s, err := d.openSession(c, l)
 			if err != nil {
 				return err
 			}
-			err = errors.Join(s.run(ctx, r, live), s.close())
+			g.note.Store(s.note)
+			err = errors.Join(s.run(ctx, g), s.close())
 			switch {
 			case ctx.Err() != nil:
 				return nil //nolint:nilerr // it was told to end
@@ -147,7 +150,7 @@ func (d *Daemon) tryEncoder(c encodeConfig, l *ladder) (*session, error) {
 
 // run publishes what the encoder codes until ctx ends, the encoder fails, or
 // it has to be exchanged.
-func (s *session) run(ctx context.Context, r *stream.Rendition, live func()) error {
+func (s *session) run(ctx context.Context, g *gate) error {
 	ctx, end := context.WithCancelCause(ctx)
 	detach := s.d.hub.attach(s.enc, s.config.FPS)
 	var guard sync.WaitGroup
@@ -163,11 +166,8 @@ func (s *session) run(ctx context.Context, r *stream.Rendition, live func()) err
 		case err != nil:
 			return err
 		}
-		r.Publish(u)
 		s.units.Add(1)
-		s.note.frames.Add(1)
-		s.note.bytes.Add(uint64(len(u.Data)))
-		live()
+		g.encoded(u)
 	}
 }
 

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,7 +25,8 @@ import (
 type hub struct {
 	now    func() time.Duration // reads the clock of stamps
 	frames chan *hw.Frame
-	gone   chan struct{} // the camera said that it is gone
+	coded  chan *stream.Unit // of a camera that codes by itself
+	gone   chan struct{}     // the camera said that it is gone
 	shots  chan chan<- *hw.Frame
 	easels chan *easel // to paint on from now on
 	easel  *easel      // in use; of run's goroutine, and of end
@@ -35,8 +37,12 @@ type hub struct {
 
 	mu     sync.Mutex
 	sinks  []*sink
+	gates  []*gate
 	signal bool
 }
+
+// codedQueue is how many units a camera may be ahead of a busy machine.
+const codedQueue = 32
 
 // A sink is one encoder's place at the hub.
 type sink struct {
@@ -48,6 +54,7 @@ func newHub() *hub {
 	return &hub{
 		now:    stream.Monotonic,
 		frames: make(chan *hw.Frame, 2),
+		coded:  make(chan *stream.Unit, codedQueue),
 		gone:   make(chan struct{}, 1),
 		shots:  make(chan chan<- *hw.Frame),
 		easels: make(chan *easel, 1),
@@ -64,6 +71,43 @@ func (h *hub) deliver(f *hw.Frame) {
 		h.missed.Add(1)
 		f.Release()
 	}
+}
+
+// deliverUnit hands over a camera's unit and never waits. It reports whether
+// there was room: after one that was lost, only a key unit is of use.
+func (h *hub) deliverUnit(u *stream.Unit) bool {
+	select {
+	case h.coded <- u:
+		return true
+	default:
+		h.missed.Add(1)
+		return false
+	}
+}
+
+// join adds a gate.
+func (h *hub) join(g *gate) (leave func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gates = append(h.gates, g)
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.gates = slices.DeleteFunc(slices.Clone(h.gates), func(o *gate) bool { return o == g })
+	}
+}
+
+// pass hands a camera's unit to the gates and reports whether one took it.
+func (h *hub) pass(u *stream.Unit) (taken bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.gates {
+		taken = g.through(u) || taken
+	}
+	if taken {
+		h.passed.Add(1)
+	}
+	return taken
 }
 
 // lost says that the camera is gone, so the slate need not wait for frames to
@@ -209,6 +253,10 @@ func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
 		select {
 		case f := <-h.frames:
 			timer.Reset(v.camera(f))
+		case u := <-h.coded:
+			if wait, ok := v.unit(u); ok {
+				timer.Reset(wait)
+			}
 		case <-h.gone:
 			v.gone()
 			timer.Reset(0)
@@ -232,6 +280,7 @@ func (h *hub) drain() {
 		select {
 		case f := <-h.frames:
 			f.Release()
+		case <-h.coded:
 		default:
 			return
 		}
@@ -262,11 +311,7 @@ type view struct {
 // one may take.
 func (v *view) camera(f *hw.Frame) time.Duration {
 	defer f.Release()
-	v.arrive(time.Now())
-	if d := f.Stamp - v.cam; v.cam > 0 && d > 0 && d < time.Second {
-		v.measured += (d - v.measured) / 16
-	}
-	v.cam = f.Stamp
+	v.arrive(time.Now(), f.Stamp)
 	if v.onSlate {
 		v.onSlate = false
 		v.hub.setSignal(true)
@@ -274,14 +319,35 @@ func (v *view) camera(f *hw.Frame) time.Duration {
 	}
 	v.hub.setSignal(true)
 	v.pass(f)
+	return v.await()
+}
+
+// unit passes a camera's unit on and returns how long the next one may take. ok
+// is false while the slate stays, because nobody can begin with that unit.
+func (v *view) unit(u *stream.Unit) (wait time.Duration, ok bool) {
+	if !v.hub.pass(u) {
+		return 0, false
+	}
+	v.arrive(time.Now(), u.DTS)
+	v.last, v.onSlate = max(v.last, u.DTS), false
+	v.hub.setSignal(true)
+	return v.await(), true
+}
+
+// await returns how long the next frame may take, from now on.
+func (v *view) await() time.Duration {
 	wait := patience(v.measured, v.jitter)
 	v.due = time.Now().Add(wait)
 	return wait
 }
 
-// arrive measures how unevenly frames come. The worst counts, and is forgotten
+// arrive measures how often and how unevenly frames come. The worst counts, and is forgotten
 // slowly: one late frame says that more may follow.
-func (v *view) arrive(now time.Time) {
+func (v *view) arrive(now time.Time, stamp time.Duration) {
+	if d := stamp - v.cam; v.cam > 0 && d > 0 && d < time.Second {
+		v.measured += (d - v.measured) / 16
+	}
+	v.cam = stamp
 	if !v.arrived.IsZero() {
 		off := (now.Sub(v.arrived) - v.measured).Abs()
 		v.jitter = max(v.jitter-v.jitter/64, min(off, mostMargin))
@@ -311,6 +377,7 @@ func (v *view) slate(s *picture.Slate) time.Duration {
 		v.measured, v.jitter, v.arrived = v.period, max(v.jitter, firstJitter), time.Time{}
 		v.hub.setSignal(false)
 		v.hub.cut()
+		v.hub.showSlate()
 	}
 	if f := v.hub.easel.lend(s.Frame(v.hub.now())); f != nil {
 		v.pass(f)
@@ -363,6 +430,15 @@ func (h *hub) cut() {
 	for _, s := range h.sinks {
 		s.encoder.ForceKey()
 		s.pace.next = 0
+	}
+}
+
+// showSlate lets encoders take the place of a camera's own units.
+func (h *hub) showSlate() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, g := range h.gates {
+		g.slate()
 	}
 }
 

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,7 @@ type (
 		Source        string
 		Width, Height int
 		FPS           hw.Rate
+		Coded         bool // by the camera itself
 	}
 	pictureConfig struct {
 		Box           string
@@ -79,7 +81,7 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 		p.add("panel", panelConfig{b.Name})
 	}
 	p.add("devices", deviceConfig{b.Name})
-	p.add("camera", cameraConfig{c.Video.Source, c.Video.Width, c.Video.Height, p.fps}, "devices")
+	p.add("camera", cameraConfig{c.Video.Source, c.Video.Width, c.Video.Height, p.fps, p.coded()}, "devices")
 	p.add("picture", pictureConfig{c.Box.Name, c.Video.Width, c.Video.Height, p.fps})
 	if p.sound() {
 		p.add("mic", micConfig{c.Audio.Source}, "devices")
@@ -121,6 +123,11 @@ const (
 	withSound = "h264+aac"
 	onlyVideo = "h264"
 )
+
+// coded reports whether the camera is to code by itself.
+func (p *planner) coded() bool {
+	return slices.ContainsFunc(p.config.Renditions, func(r config.Rendition) bool { return r.Encoder == config.Camera })
+}
 
 func (p *planner) tracks() string {
 	if p.sound() {
@@ -199,7 +206,11 @@ func line(conf any) string {
 	case deviceConfig:
 		return "watch what is plugged into board " + c.Board
 	case cameraConfig:
-		return fmt.Sprintf("capture %s at %dx%d, %.4g fps", c.Source, c.Width, c.Height, c.FPS.Float())
+		how := ""
+		if c.Coded {
+			how = ", coded by the camera"
+		}
+		return fmt.Sprintf("capture %s at %dx%d, %.4g fps%s", c.Source, c.Width, c.Height, c.FPS.Float(), how)
 	case pictureConfig:
 		return fmt.Sprintf("slate when nothing comes in, %dx%d", c.Width, c.Height)
 	case micConfig:

@@ -171,9 +171,12 @@ type intake struct {
 // openCamera opens a camera so that the encoders read its memory if they can.
 func (d *Daemon) openCamera(ctx context.Context, cam hw.Camera, c cameraConfig) (*intake, error) {
 	want := hw.Mode{Width: c.Width, Height: c.Height, FPS: c.FPS}
+	if c.Coded {
+		want.Pixel = hw.H264
+	}
 	cam = d.preferring(cam, want)
 	sharing, ok := cam.(hw.SharingCamera)
-	if !ok {
+	if !ok || c.Coded {
 		s, err := cam.Open(ctx, want)
 		if err != nil {
 			return nil, err

@@ -383,8 +383,8 @@ func TestSlatesLieInTheEncodersMemory(t *testing.T) {
 		s.until("picture", onDuty)
 		time.Sleep(time.Second)
 		slate(256)
-		if made := s.chip.made(slateBuffers); len(made) != 2 || !made[0].closed.Load() || made[1].closed.Load() {
-			t.Errorf("%d pools of slates, want one for the first layout, closed, and one for the camera's", len(made))
+		if made, open := len(s.chip.made(slateBuffers)), s.chip.open(slateBuffers); made > 2 || open != 1 {
+			t.Errorf("%d pools of slates, %d of them open; want at most one for the first layout, closed, and one for the camera's", made, open)
 		}
 	})
 }

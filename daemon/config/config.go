@@ -65,7 +65,7 @@ type Rendition struct {
 	FPS     Rate    `toml:"fps,omitempty"`
 	Bitrate BitRate `toml:"bitrate"`
 	GOP     Span    `toml:"gop"`     // from key picture to key picture
-	Encoder string  `toml:"encoder"` // auto | hardware | software
+	Encoder string  `toml:"encoder"` // auto | hardware | software | camera
 	// Profile is "" (the encoder's best) or a name from the codec's standard.
 	Profile string `toml:"profile,omitempty"`
 	// Preset is "" (the encoder's default) or one of libx264's speed presets.
@@ -107,6 +107,9 @@ const (
 	Auto     = "auto"
 	Hardware = "hardware"
 	Software = "software"
+	// Camera passes on what the camera codes by itself; an encoder codes only
+	// the slate.
+	Camera = "camera"
 )
 
 // The values of Output.Start.

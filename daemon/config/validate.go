@@ -31,7 +31,7 @@ const (
 // The words that settings may have.
 var (
 	codecs   = []string{"h264", "h265"}
-	encoders = []string{Auto, Hardware, Software}
+	encoders = []string{Auto, Hardware, Software, Camera}
 	starts   = []string{OnButton, OnBoot}
 	profiles = map[string][]string{
 		"h264": {"baseline", "main", "high"},
@@ -64,6 +64,7 @@ func (v *validator) config(c *Config) {
 		at := fmt.Sprintf("rendition[%d]", i)
 		v.name(at, "rendition", r.Name, names)
 		v.rendition(at, r)
+		v.byCamera(at, r, c)
 	}
 	names = map[string]string{}
 	for i := range c.Outputs {
@@ -174,6 +175,23 @@ func (v *validator) rendition(at string, r Rendition) {
 	}
 	if r.Threads < 0 || r.Threads > maxThreads {
 		v.fault(at+".threads", fmt.Sprintf("threads is out of range, from 0 to %d", maxThreads), "write 0 to leave it to the encoder")
+	}
+}
+
+// byCamera checks a rendition that the camera itself codes: that is one stream,
+// as it comes, and there is nothing to make another one of.
+func (v *validator) byCamera(at string, r Rendition, c *Config) {
+	if r.Encoder != Camera {
+		return
+	}
+	if len(c.Renditions) > 1 {
+		v.fault(at+".encoder", "a camera that codes by itself gives one rendition only", `remove the others, or write encoder = "auto"`)
+	}
+	if r.Width != c.Video.Width || r.Height != c.Video.Height {
+		v.fault(at+".width", "a camera that codes by itself gives the size of [video] only", "leave width and height out")
+	}
+	if r.Codec != "h264" {
+		v.fault(at+".codec", "a camera that codes by itself gives h264 only", `write codec = "h264"`)
 	}
 }
 
