@@ -41,6 +41,7 @@ var floors = map[string][]string{
 	"hw/boards":  {"hw/...", "stream"},
 
 	"hw/external":            {"hw", "hw/yuv", "hw/external/...", "stream", "stream/h264"},
+	"hw/external/rpicam":     {"hw", "hw/external/...", "stream"},
 	"hw/external/testcamera": {"hw", "hw/external/...", "hw/sim"},
 	"hw/external/x264":       {"hw/external/...", "hw/soft"},
 

@@ -74,7 +74,7 @@ func (c *Camera) open(ctx context.Context, want hw.Mode, decide func(hw.BufferSo
 		decide = func(hw.BufferSource) hw.BufferPlan { return hw.BufferPlan{} }
 	}
 	s, err := c.begin(ctx, want, decide)
-	if refused := (poolRefused{}); errors.As(err, &refused) {
+	if refused := (poolRefusedError{}); errors.As(err, &refused) {
 		plan := hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("%s does not write into the encoder's memory: %v", c.id, refused.error)}
 		s, err = c.begin(ctx, want, func(hw.BufferSource) hw.BufferPlan { return plan })
 	}
@@ -87,10 +87,10 @@ func (c *Camera) open(ctx context.Context, want hw.Mode, decide func(hw.BufferSo
 	return s, nil
 }
 
-// poolRefused marks the error of a program that does not take a pool.
-type poolRefused struct{ error }
+// poolRefusedError marks the error of a program that does not take a pool.
+type poolRefusedError struct{ error }
 
-func (p poolRefused) Unwrap() error { return p.error }
+func (p poolRefusedError) Unwrap() error { return p.error }
 
 // begin starts the program and brings it to streaming.
 func (c *Camera) begin(ctx context.Context, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (*capture, error) {
@@ -103,7 +103,7 @@ func (c *Camera) begin(ctx context.Context, want hw.Mode, decide func(hw.BufferS
 		p.stop()
 		return nil, err
 	}
-	go s.run()
+	go s.run() //nolint:contextcheck // the stream lives until Close, not until Open is done
 	return s, nil
 }
 
@@ -174,7 +174,7 @@ func (c *Camera) importPool(ctx context.Context, p *process, src hw.BufferSource
 	pool := plan.Pool
 	layout, buffers := pool.Layout(), pool.Buffers()
 	if err := fits(layout, src.Mode); err != nil {
-		return nil, poolRefused{err}
+		return nil, poolRefusedError{err}
 	}
 	buffers = buffers[:min(len(buffers), wire.MaxBuffers)]
 	var fds []int
@@ -194,7 +194,7 @@ func (c *Camera) importPool(ctx context.Context, p *process, src hw.BufferSource
 	got, err := expect[wire.Buffers](ctx, p)
 	switch {
 	case errors.Is(err, hw.ErrUnsupported):
-		return nil, poolRefused{err}
+		return nil, poolRefusedError{err}
 	case err != nil:
 		return nil, err
 	case got.Count != 0:

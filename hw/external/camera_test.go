@@ -39,7 +39,7 @@ func TestConformance(t *testing.T) {
 }
 
 // openScript opens the camera of a script.
-func openScript(t *testing.T, script string) (*Camera, *capture, error) {
+func openScript(t *testing.T, script string) (*capture, error) {
 	t.Helper()
 	c := &Camera{program: scripted(t, script), gone: func() {}}
 	s, err := c.open(t.Context(), hw.Mode{}, nil)
@@ -50,7 +50,7 @@ func openScript(t *testing.T, script string) (*Camera, *capture, error) {
 			}
 		})
 	}
-	return c, s, err
+	return s, err
 }
 
 func TestEveryPictureArrivesWhole(t *testing.T) {
@@ -204,7 +204,7 @@ func TestALyingCameraIsGone(t *testing.T) {
 	} {
 		t.Run(script, func(t *testing.T) {
 			noLeaks(t)
-			_, s, err := openScript(t, script)
+			s, err := openScript(t, script)
 			for err == nil {
 				var f *hw.Frame
 				if f, err = s.Read(t.Context()); err == nil {
@@ -224,7 +224,7 @@ func TestALyingCameraIsGone(t *testing.T) {
 
 func TestAKilledCameraIsGoneAndItsFramesStay(t *testing.T) {
 	noLeaks(t)
-	_, s, err := openScript(t, "good")
+	s, err := openScript(t, "good")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func TestAKilledCameraIsGoneAndItsFramesStay(t *testing.T) {
 
 func TestDamagedAndMissingPicturesAreCounted(t *testing.T) {
 	noLeaks(t)
-	_, s, err := openScript(t, "damages pictures")
+	s, err := openScript(t, "damages pictures")
 	if err != nil {
 		t.Fatal(err)
 	}

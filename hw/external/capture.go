@@ -152,7 +152,7 @@ func (s *capture) run() {
 
 // take handles one message.
 func (s *capture) take() error {
-	m, fds, err := s.proc.receive(context.Background(), forever) //nolint:contextcheck // ends with the process, which Close ends
+	m, fds, err := s.proc.receive(context.Background(), forever)
 	if err != nil {
 		return err
 	}

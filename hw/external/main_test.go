@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"encoderd.example/hw"
 )
@@ -23,7 +24,7 @@ var built string
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == childArg {
-		os.Exit(runChild(os.Args[2]))
+		unix.Exit(runChild(os.Args[2])) // without the second that the race detector sleeps
 	}
 	dir, err := os.MkdirTemp("", "encoderd-devices")
 	if err == nil {

@@ -89,12 +89,12 @@ func (p program) launch() (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer theirs.Close()
+	defer func() { _ = theirs.Close() }()
 	words, prints, err := os.Pipe()
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	defer prints.Close()
+	defer func() { _ = prints.Close() }()
 	r := &process{program: p, conn: conn, exited: make(chan struct{})}
 	cmd := &exec.Cmd{
 		Path: p.path, Args: append([]string{p.path}, p.args...), Env: environment(), Dir: "/",

@@ -15,8 +15,9 @@ import (
 // goroutine at a time, in this order: Grant, then Fill again and again, then
 // Close.
 type Source interface {
-	// Modes lists what there is, best first: 1 to [wire.MaxModes].
-	Modes() []hw.Mode
+	// Modes lists what there is, best first: 1 to [wire.MaxModes]. Its error is
+	// what the box is told instead of hello, such as [hw.ErrGone].
+	Modes(ctx context.Context) ([]hw.Mode, error)
 	// Grant starts the mode nearest to want, and returns it. Zero fields of
 	// want leave the choice to the source.
 	Grant(ctx context.Context, want hw.Mode) (hw.Mode, error)
@@ -37,11 +38,18 @@ func Camera(ctx context.Context, conn *wire.Conn, name string, src Source) error
 func serveCamera(ctx context.Context, conn *wire.Conn, name string, src Source) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := conn.Send(helloCamera(name, src.Modes())); err != nil {
+	modes, err := src.Modes(ctx)
+	if err != nil {
+		return err
+	}
+	if err := conn.Send(helloCamera(name, modes)); err != nil {
 		return err
 	}
 	c := &camera{conn: conn, src: src, inbox: receive(ctx, conn)}
-	defer c.close()
+	defer func() {
+		cancel() // lets go of a source that hangs
+		c.close()
+	}()
 	for c.frames == nil {
 		l, err := c.next(ctx)
 		if err != nil || l.m == nil {

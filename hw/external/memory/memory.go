@@ -70,7 +70,7 @@ func Check(fd, need int) error {
 		return fmt.Errorf("look at shared memory: %w", err)
 	}
 	if s.Type != unix.DMA_BUF_MAGIC {
-		if err := checkSeals(fd, int64(s.Type)); err != nil {
+		if err := checkSeals(fd, s.Type == unix.TMPFS_MAGIC); err != nil {
 			return err
 		}
 	}
@@ -84,9 +84,9 @@ func Check(fd, need int) error {
 	return nil
 }
 
-func checkSeals(fd int, kind int64) error {
+func checkSeals(fd int, ordinary bool) error {
 	// Huge pages run out when they are touched, not when they are mapped.
-	if kind != unix.TMPFS_MAGIC {
+	if !ordinary {
 		return fmt.Errorf("shared memory is neither a dma-buf nor a memfd: %w", hw.ErrUnsupported)
 	}
 	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
@@ -170,7 +170,7 @@ func DMABuf(memfd, size int) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("open /dev/udmabuf: %w: %w", hw.ErrMissing, err)
 	}
-	defer unix.Close(dev)
+	defer func() { _ = unix.Close(dev) }()
 	req := udmabufCreate{memfd: uint32(memfd), flags: udmabufCloexec, size: uint64(size)}
 	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(dev), udmabufIoctl, uintptr(unsafe.Pointer(&req))) //nolint:gosec // G103: the kernel reads req during the call
 	if errno != 0 {

@@ -29,13 +29,7 @@ type source struct {
 }
 
 // Modes implements [device.Source].
-func (s *source) Modes() []hw.Mode {
-	modes, err := s.camera.Modes()
-	if err != nil {
-		return nil
-	}
-	return modes
-}
+func (s *source) Modes(context.Context) ([]hw.Mode, error) { return s.camera.Modes() }
 
 // Grant implements [device.Source].
 func (s *source) Grant(ctx context.Context, want hw.Mode) (hw.Mode, error) {

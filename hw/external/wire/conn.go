@@ -44,7 +44,7 @@ func Pair() (*Conn, *os.File, error) {
 // owns from then on, also if it fails.
 func NewConn(fd int) (*Conn, error) {
 	f := os.NewFile(uintptr(fd), "box socket")
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_SEQPACKET {
 		return nil, fmt.Errorf("descriptor %d is no SOCK_SEQPACKET socket: this program is started by encoderd", fd)
 	}

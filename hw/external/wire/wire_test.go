@@ -20,34 +20,34 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // all is one message of each type, filled with a pattern.
-func all(t testing.TB) map[Type]Message {
-	t.Helper()
+func all(tb testing.TB) map[Type]Message {
+	tb.Helper()
 	list := map[Type]Message{}
 	for kind, s := range shapes {
-		empty, err := s.decode(make([]byte, size(t, kind)))
+		empty, err := s.decode(make([]byte, size(tb, kind)))
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		body := make([]byte, binary.Size(empty))
 		for i := range body {
 			body[i] = byte(i*7 + int(kind))
 		}
 		if list[kind], err = s.decode(body); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return list
 }
 
 // size finds the body size that a type wants.
-func size(t testing.TB, kind Type) int {
-	t.Helper()
+func size(tb testing.TB, kind Type) int {
+	tb.Helper()
 	for n := range MaxMessage {
 		if _, err := shapes[kind].decode(make([]byte, n)); err == nil {
 			return n
 		}
 	}
-	t.Fatalf("%s has no size that fits a datagram", shapes[kind].name)
+	tb.Fatalf("%s has no size that fits a datagram", shapes[kind].name)
 	return 0
 }
 
@@ -101,8 +101,7 @@ var goTypes = map[reflect.Kind]string{reflect.Uint32: "u32", reflect.Uint64: "u6
 
 // rows describes a structure as the document does: offset, type, field.
 func rows(s reflect.Type, offset int) (list []string, end int) {
-	for i := range s.NumField() {
-		f := s.Field(i)
+	for f := range s.Fields() {
 		name, count := f.Type, ""
 		if f.Type.Kind() == reflect.Array {
 			name, count = f.Type.Elem(), fmt.Sprintf("[%d]", f.Type.Len())
@@ -159,10 +158,10 @@ func TestFieldsAreAligned(t *testing.T) {
 	for _, m := range all(t) {
 		s := reflect.TypeOf(m)
 		offset := headerSize
-		for i := range s.NumField() {
-			f := s.Field(i).Type
+		for field := range s.Fields() {
+			f := field.Type
 			if (f.Kind() == reflect.Uint64 || f.Kind() == reflect.Int64) && offset%8 != 0 {
-				t.Errorf("%s.%s stands at %d", s.Name(), s.Field(i).Name, offset)
+				t.Errorf("%s.%s stands at %d", s.Name(), field.Name, offset)
 			}
 			offset += binary.Size(reflect.Zero(f).Interface())
 		}
