@@ -28,10 +28,11 @@ func virtBoard(log *slog.Logger) hw.Board {
 func linux(log *slog.Logger, b hw.Board) hw.Board {
 	test := sim.New(sim.Options{}).Hardware()
 	cameras := v4l2.Finder{Root: root(), Log: orDiscard(log), Sys: v4l2.Kernel{}}
-	b.Cameras = cameras.Cameras
+	converters := convert.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}
+	b.Cameras = withDecoders(cameras.Cameras, converters.Decoders, orDiscard(log))
 	b.FindEncoders = withScalers(
 		m2m.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}.Encoders,
-		convert.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}.Scalers,
+		converters.Scalers,
 	)
 	b.Mics = func() ([]hw.Mic, error) { return alsa.Discover("/") }
 	b.FindMic = func(id string) (hw.Mic, error) { return alsa.Find("/", id) }
@@ -51,6 +52,23 @@ func withScalers(find func() ([]hw.EncoderDriver, error), scalers func() ([]*con
 			drivers[i] = convert.Ahead(d, scalers)
 		}
 		return drivers, err
+	}
+}
+
+// withDecoders puts the JPEG decoders of a machine behind its cameras, if it
+// has any.
+func withDecoders(find func() ([]hw.Camera, error), decoders func() ([]*convert.Device, error), log *slog.Logger) func() ([]hw.Camera, error) {
+	return func() ([]hw.Camera, error) {
+		cameras, err := find()
+		if list, _ := decoders(); len(list) == 0 { // each opening asks again, and tells
+			return cameras, err
+		}
+		for i, c := range cameras {
+			if s, ok := c.(hw.SharingCamera); ok {
+				cameras[i] = convert.Decoding(s, decoders, log)
+			}
+		}
+		return cameras, err
 	}
 }
 
