@@ -259,3 +259,63 @@ func TestKeysOrderAndLampsAnswer(t *testing.T) {
 		}
 	})
 }
+
+// A signalCamera says when its input has a signal again.
+type signalCamera struct {
+	hw.Camera
+	back   chan struct{}
+	opened *atomic.Int32
+}
+
+func (c signalCamera) Open(ctx context.Context, want hw.Mode) (hw.CameraStream, error) {
+	c.opened.Add(1)
+	return c.Camera.Open(ctx, want)
+}
+
+func (c signalCamera) AwaitSignal(ctx context.Context) error {
+	select {
+	case <-c.back:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func TestAnInputThatTellsOfItsSignalIsNotAskedAgainAndAgain(t *testing.T) {
+	var opened atomic.Int32
+	c := signalCamera{opened: &opened}
+	inBox(t, small, func(b *hw.Board) {
+		c.back = make(chan struct{})
+		cameras := b.Cameras
+		b.Cameras = func() ([]hw.Camera, error) {
+			list, err := cameras()
+			for i := range list {
+				c.Camera = list[i]
+				list[i] = c
+			}
+			return list, err
+		}
+	}, func(r *rig) {
+		time.Sleep(3 * time.Second)
+		r.fault("camera-no-signal", true)
+		r.until("slate", func(b status.Box) bool { return !b.Input.Signal })
+		before := opened.Load()
+		time.Sleep(30 * time.Second)
+		if n := opened.Load() - before; n > 0 {
+			t.Errorf("the input was opened %d times while it had no signal", n)
+		}
+		r.fault("camera-no-signal", false)
+		close(c.back)
+		began := time.Now()
+		r.until("picture", onDuty)
+		if d := time.Since(began); d > time.Second+reportEvery {
+			t.Errorf("the picture took %v to come back", d)
+		}
+		r.fault("camera-no-signal", true) // it claims a signal now, and has none
+		before = opened.Load()
+		time.Sleep(10 * time.Second)
+		if n := opened.Load() - before; n < 10 || n > 60 {
+			t.Errorf("an input that lies was opened %d times in ten seconds", n)
+		}
+	})
+}

@@ -46,7 +46,7 @@ func (d *Daemon) encode(c encodeConfig) run {
 			err = errors.Join(s.run(ctx, g), s.close())
 			switch {
 			case ctx.Err() != nil:
-				return nil //nolint:nilerr // it was told to end
+				return nil
 			case errors.Is(err, errNewLayout):
 				d.Log.Info("encoder opens anew", "rendition", c.Rendition, "encoder", s.driver.Name, "why", errNewLayout)
 			case d.step(s, l, err):

@@ -235,3 +235,80 @@ func TestPacerThinsOut(t *testing.T) {
 		})
 	}
 }
+
+// silence films so many frames whose arrival is uneven by the jitters in turn,
+// stops, and returns when the slate came after the last one, and how many came
+// between the first and the last.
+func (s *studio) silence(frames int, jitter ...time.Duration) (after time.Duration, slates uint64) {
+	s.t.Helper()
+	grid := time.Now()
+	var last time.Time
+	var first uint64
+	for i := range frames {
+		grid = grid.Add(100 * time.Millisecond)
+		time.Sleep(time.Until(grid.Add(jitter[i%len(jitter)])))
+		s.shoot(uint32(i))
+		last = time.Now()
+		if i == 0 {
+			first = s.slates.Load()
+		}
+	}
+	slates = s.slates.Load() - first
+	for s.live() {
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+	}
+	return time.Since(last), slates
+}
+
+func TestTheSlateComesWithinTwoFramesAndWhatTheCameraIsLate(t *testing.T) {
+	ms := func(n int) time.Duration { return time.Duration(n) * time.Millisecond }
+	tests := []struct {
+		name        string
+		frames      int
+		jitter      []time.Duration
+		least, most time.Duration
+	}{
+		{"a camera that is not known yet", 3, []time.Duration{0}, ms(290), ms(301)},
+		{"an even camera", 300, []time.Duration{0}, ms(200), ms(206)},
+		{"a camera that is up to 10 ms late", 300, []time.Duration{0, ms(10), 0, ms(5)}, ms(230), ms(260)},
+		{"a camera that is up to 80 ms late", 300, []time.Duration{0, ms(80), 0, 0}, ms(290), ms(301)},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStudio(t)
+				defer s.stop()
+				time.Sleep(time.Second)
+				got, slates := s.silence(tt.frames, tt.jitter...)
+				if got < tt.least || got > tt.most {
+					t.Errorf("the slate came after %v, want %v to %v", got, tt.least, tt.most)
+				}
+				if slates > 0 {
+					t.Errorf("%d slates while the camera was there", slates)
+				}
+			})
+		})
+	}
+}
+
+func TestATimerThatIsLateSaysThatTheMachineIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub()
+		h.now = bubbleClock()
+		slate, err := h.easel.slate(ten)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v := &view{hub: h, period: 100 * time.Millisecond, measured: 100 * time.Millisecond, jitter: leastMargin}
+		v.hub.setSignal(true)
+		v.await()
+		time.Sleep(patience(v.measured, v.jitter) + 30*time.Millisecond) // nobody came to look in time
+		if wait := v.late(slate); wait < 30*time.Millisecond || wait > mostMargin || h.slates.Load() > 0 {
+			t.Errorf("waits for %v more, %d slates", wait, h.slates.Load())
+		}
+		if v.late(slate); h.slates.Load() != 1 || h.live() {
+			t.Errorf("at the second time %d slates, live %v", h.slates.Load(), h.live())
+		}
+	})
+}
