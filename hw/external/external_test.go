@@ -82,7 +82,7 @@ func TestAProgramThatOthersCanChangeIsLeftOut(t *testing.T) {
 		"writable by all":       {func(p string) error { return os.Chmod(p, 0o757) }, "written by others"},
 		"not executable":        {func(p string) error { return os.Chmod(p, 0o644) }, "not executable"},
 		"a symbolic link": {func(p string) error {
-			return errors.Join(os.Remove(p), os.Symlink(filepath.Join(built, "testcamera"), p))
+			return errors.Join(os.Remove(p), os.Symlink(reference(t, "testcamera"), p))
 		}, "no regular file"},
 		"a folder":       {func(p string) error { return errors.Join(os.Remove(p), os.Mkdir(p, 0o755)) }, "no regular file"},
 		"a strange name": {func(p string) error { return os.Rename(p, p+" 2.0") }, "letters"},
@@ -94,7 +94,7 @@ func TestAProgramThatOthersCanChangeIsLeftOut(t *testing.T) {
 			j := &journal{}
 			f.Log = j.log()
 			path := filepath.Join(f.Dir, "testcamera")
-			raw, err := os.ReadFile(filepath.Join(built, "testcamera"))
+			raw, err := os.ReadFile(reference(t, "testcamera"))
 			if err == nil {
 				err = errors.Join(os.WriteFile(path, raw, 0o755), spoil.with(path))
 			}
@@ -135,14 +135,14 @@ func script(t *testing.T, f *Finder, lines string) (starts func() int) {
 func TestAProgramIsAskedOnce(t *testing.T) {
 	noLeaks(t)
 	f := install(t)
-	starts := script(t, f, "exec "+filepath.Join(built, "testcamera")+"\n")
+	starts := script(t, f, "exec "+reference(t, "testcamera")+"\n")
 	for range 3 {
 		findCamera(t, f)
 	}
 	if n := starts(); n != 1 {
 		t.Errorf("started %d times", n)
 	}
-	again := script(t, f, "exec "+filepath.Join(built, "testcamera")+" # another one\n")
+	again := script(t, f, "exec "+reference(t, "testcamera")+" # another one\n")
 	findCamera(t, f)
 	f.forget(filepath.Join(f.Dir, "script"))
 	findCamera(t, f)
@@ -156,7 +156,7 @@ func TestACameraThatIsGoneIsAskedAgain(t *testing.T) {
 	f := install(t)
 	f.patience = impatient
 	gone := filepath.Join(t.TempDir(), "gone")
-	starts := script(t, f, "test -e "+gone+" && exit 5\nexec "+filepath.Join(built, "testcamera")+"\n")
+	starts := script(t, f, "test -e "+gone+" && exit 5\nexec "+reference(t, "testcamera")+"\n")
 	c := findCamera(t, f)
 	if err := os.WriteFile(gone, nil, 0o600); err != nil {
 		t.Fatal(err)

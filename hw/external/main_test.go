@@ -19,34 +19,42 @@ import (
 	"encoderd.example/hw"
 )
 
-// built is a folder with the reference programs.
-var built string
-
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == childArg {
 		unix.Exit(runChild(os.Args[2])) // without the second that the race detector sleeps
 	}
-	dir, err := os.MkdirTemp("", "encoderd-devices")
-	if err == nil {
-		built = dir
-		err = buildAll(dir)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		_ = os.RemoveAll(dir)
+		_ = os.RemoveAll(built)
 		os.Exit(code)
 	}))
 }
 
-func buildAll(dir string) error {
+// built is the folder of the reference programs, once there is one.
+var built string
+
+// programs builds the reference programs when they are first needed, and
+// returns their folder.
+var programs = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "encoderd-devices")
+	if err != nil {
+		return "", err
+	}
+	built = dir
 	cmd := exec.CommandContext(context.Background(), "go", "build", "-o", dir+"/", "./testcamera", "./x264")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the reference programs: %w\n%s", err, out)
+		return dir, fmt.Errorf("build the reference programs: %w\n%s", err, out)
 	}
-	return nil
+	return dir, nil
+})
+
+// reference returns the path of a reference program.
+func reference(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(dir, name)
 }
 
 // A journal keeps what is logged.
@@ -71,14 +79,14 @@ func (j *journal) log() *slog.Logger { return slog.New(slog.NewTextHandler(j, ni
 
 // install puts reference programs into a folder of their own and returns its
 // finder.
-func install(t *testing.T, programs ...string) *Finder {
+func install(t *testing.T, names ...string) *Finder {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for _, p := range programs {
-		if err := os.Link(filepath.Join(built, p), filepath.Join(dir, p)); err != nil {
+	for _, p := range names {
+		if err := os.Link(reference(t, p), filepath.Join(dir, p)); err != nil {
 			t.Fatal(err)
 		}
 	}
