@@ -20,6 +20,13 @@ func (k *Kernel) querycap(f *file, c *uapi.Capability) error {
 // compressed are the formats that are flagged so.
 var compressed = []uint32{fourCC("MJPG"), fourCC("JPEG"), fourCC("H264"), fourCC("HEVC")}
 
+// planar are the formats whose lines hold one byte a pixel and more planes
+// follow; the others are packed.
+var planar = []uint32{
+	fourCC("NV12"), fourCC("NV21"), fourCC("NV16"), fourCC("NV61"), fourCC("NV24"), fourCC("YU12"), fourCC("YV12"), fourCC("422P"),
+	fourCC("NM12"), fourCC("NM21"), fourCC("YM12"), fourCC("YM21"),
+}
+
 func fourCC(s string) uint32 {
 	return uint32(s[0]) | uint32(s[1])<<8 | uint32(s[2])<<16 | uint32(s[3])<<24
 }
@@ -174,12 +181,12 @@ func (i *instance) grant(s *side, f Format, w wish) uapi.Format {
 		size = max(w.size, i.node.Encoder.sizeImage())
 	case slices.Contains(compressed, f.Code) && i.conv != nil:
 		stride, size = 0, max(w.size, i.node.Converter.sizeImage())
-	case f.BytesPerPixel == 2:
-		stride = s.stride(f, 2*w.width, w)
-		size = stride * height
-	default:
+	case slices.Contains(planar, f.Code):
 		stride = s.stride(f, w.width, w)
 		size = int(float64(stride*height) * f.BytesPerPixel)
+	default:
+		stride = s.stride(f, int(float64(w.width)*f.BytesPerPixel), w)
+		size = stride * height
 	}
 	g := uapi.Format{Type: s.typ}
 	if !s.multiplanar() {

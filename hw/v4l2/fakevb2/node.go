@@ -90,7 +90,8 @@ type Format struct {
 	Range bool
 	// Silent lists neither sizes nor rates, as inputs that dictate the picture.
 	Silent bool
-	// BytesPerPixel times the area is the size of each memory plane.
+	// BytesPerPixel times the area is the size of each memory plane. Lines of
+	// packed formats are as long.
 	BytesPerPixel float64
 	// Align rounds the stride up, AlignLines the height.
 	Align, AlignLines int
