@@ -34,6 +34,16 @@ func (l Layout) Buffers() int {
 	return n
 }
 
+// Lines returns how many lines the first plane has room for, as far as the
+// place of the second one tells; else Height.
+func (l Layout) Lines() int {
+	first, second := l.Planes[0], l.Planes[1]
+	if second.Buffer != first.Buffer || first.Stride == 0 {
+		return l.Height
+	}
+	return max((second.Offset-first.Offset)/first.Stride, l.Height)
+}
+
 // Reads reports whether a device that expects pictures in l can read those of
 // src in place: the same picture, planes at the same places, and no less
 // memory behind them. A format whose planes follow from one stride and offset

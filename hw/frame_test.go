@@ -87,6 +87,17 @@ func TestLayouts(t *testing.T) {
 	}
 }
 
+func TestLinesOfALayout(t *testing.T) {
+	l := hw.Layout{Pixel: hw.NV12, Width: 1920, Height: 1080, Planes: [3]hw.PlaneLayout{{Stride: 1920}, {Stride: 1920, Offset: 1920 * 1088}}}
+	split := l
+	split.Planes[1] = hw.PlaneLayout{Buffer: 1, Stride: 1920}
+	for want, l := range map[int]hw.Layout{1088: l, 1080: split, 720: {Pixel: hw.YUYV, Width: 1280, Height: 720}} {
+		if got := l.Lines(); got != want {
+			t.Errorf("%+v has %d lines, want %d", l, got, want)
+		}
+	}
+}
+
 func TestNamesForPeople(t *testing.T) {
 	m := hw.Mode{Pixel: hw.FourCC("NV12"), Width: 1280, Height: 720, FPS: hw.Rate{Num: 30000, Den: 1001}}
 	if m.Pixel != hw.NV12 || m.String() != "1280x720 29.97 fps NV12" {

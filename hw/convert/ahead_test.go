@@ -246,4 +246,46 @@ func TestOtherPicturesGoPastTheScaler(t *testing.T) {
 	nothingLeft(t, k, 4)
 }
 
+// A decoder pads 1080 lines to 1088. An encoder or a scaler that does not reads
+// them all the same, and cuts the rest off.
+func TestDecodedPictureIsReadWhereItLies(t *testing.T) {
+	decoding := decoderNode()
+	scaling := scalerNode()
+	scaling.Path = "/dev/video13"
+	k := fakevb2.New(decoding, scaling, encoderNode())
+	d := decoder(t, k, hw.NV12)
+	raw := decode(t, d, picture(t, 1920, 1080), 1)
+	l := d.conv.Layout()
+	if l.Lines() != 1088 {
+		t.Fatalf("%+v has %d lines", l, l.Lines())
+	}
+	root := fstest.MapFS{classDir + "/video20/name": &fstest.MapFile{}}
+	drivers, err := m2m.Finder{Root: root, Sys: k, Log: slog.New(slog.DiscardHandler)}.Encoders()
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind := Ahead(drivers[0], finder(k, "video13").Scalers)
+	for _, c := range []hw.EncoderConfig{
+		{Codec: stream.H264, Width: 1920, Height: 1080, FPS: hw.Rate{Num: 30, Den: 1}, GOP: 30, Bitrate: 1e6, Input: l},
+		{Codec: stream.H264, Width: 640, Height: 360, FPS: hw.Rate{Num: 30, Den: 1}, GOP: 30, Bitrate: 1e6, Input: l},
+	} {
+		e, err := behind.Open(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := codeOne(t, e, raw.Retain()); got != raw.Stamp {
+			t.Errorf("stamp %v, want %v", got, raw.Stamp)
+		}
+		if st := e.Stats(); st != (hw.EncoderStats{Submitted: 1, Coded: 1}) {
+			t.Errorf("%dx%d: %+v", c.Width, c.Height, st)
+		}
+		shutEncoder(t, e)
+	}
+	raw.Release()
+	if err := d.Close(); err != nil {
+		t.Error(err)
+	}
+	nothingLeft(t, k, 0)
+}
+
 var _ hw.ScalingImporter = importer{}

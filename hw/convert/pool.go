@@ -22,7 +22,7 @@ func (d *Device) Layout(src hw.Layout) (_ hw.Layout, err error) {
 
 // setInput asks for pictures like src and returns how the device wants them.
 func (d *Device) setInput(node *v4l2.Device, src hw.Layout) (grant, hw.Layout, error) {
-	g, err := d.in.askAny(node, wish{format: format{pixel: src.Pixel}, width: src.Width, height: src.Height, layout: src})
+	g, err := d.in.askAny(node, wish{format: format{pixel: src.Pixel}, width: src.Width, height: src.Lines(), layout: src})
 	if err != nil {
 		return grant{}, hw.Layout{}, err
 	}

@@ -101,6 +101,10 @@ func TestLayoutIsWhatTheDriverReads(t *testing.T) {
 			hw.Layout{Pixel: hw.I420, Width: 320, Height: 180},
 			at(hw.I420, 320, 180, [3]int{320, 160, 160}, [3]int{0, 320 * 180, 320*180 + 160*90}, 320*180*3/2),
 		},
+		{ // more lines, as a decoder of JPEG has them
+			at(hw.I420, 320, 180, [3]int{320, 160, 160}, [3]int{0, 320 * 192, 320*192 + 160*96}, 320*192*3/2),
+			at(hw.I420, 320, 180, [3]int{320, 160, 160}, [3]int{0, 320 * 192, 320*192 + 160*96}, 320*192*3/2),
+		},
 		{
 			hw.Layout{Pixel: hw.YUYV, Width: 320, Height: 180},
 			at(hw.YUYV, 320, 180, [3]int{640}, [3]int{}, 640*180),

@@ -113,17 +113,19 @@ func (n *node) set(d *v4l2.Device, f format, src hw.Layout) (granted, error) {
 	return g, nil
 }
 
+// wishRaw asks for as many lines as src has in memory: decoders of JPEG pad
+// 1080 to 1088.
 func (n *node) wishRaw(wish *uapi.Format, f format, src hw.Layout) {
 	*wish = uapi.Format{Type: n.raw}
 	if !n.split {
 		p := wish.Pix()
-		p.PixelFormat, p.Width, p.Height, p.Field = uint32(f.code), uint32(src.Width), uint32(src.Height), uapi.FieldNone
+		p.PixelFormat, p.Width, p.Height, p.Field = uint32(f.code), uint32(src.Width), uint32(src.Lines()), uapi.FieldNone
 		p.BytesPerLine = uint32(src.Planes[0].Stride)
 		p.Colorspace, p.XferFunc, p.YCbCrEnc, p.Quantization = colorspace709, transfer709, encoding709, uapi.QuantizationLimit
 		return
 	}
 	p := wish.PixMP()
-	p.PixelFormat, p.Width, p.Height, p.Field = uint32(f.code), uint32(src.Width), uint32(src.Height), uapi.FieldNone
+	p.PixelFormat, p.Width, p.Height, p.Field = uint32(f.code), uint32(src.Width), uint32(src.Lines()), uapi.FieldNone
 	p.NumPlanes = uint8(f.mems)
 	for i := range f.mems {
 		p.Planes[i].BytesPerLine = uint32(src.Planes[i].Stride)
