@@ -7,8 +7,12 @@ import (
 	"os/exec"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"encoderd.example/hw/v4l2/fakevb2"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestDecodersTakeTheGreyPictures(t *testing.T) {
 	const gop = 33
