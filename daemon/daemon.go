@@ -74,7 +74,7 @@ type Daemon struct {
 	drivers []hw.EncoderDriver   // that are there now
 	placed  map[string]placement // by rendition
 	// encoderTrouble is what the last search for encoders complained of.
-	encoderTrouble string
+	encoderTrouble error
 	renditions     map[string]*stream.Rendition
 	retired        []*stream.Rendition // to be closed once nobody writes to them
 	tracks         string              // what the renditions carry

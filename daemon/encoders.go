@@ -92,17 +92,17 @@ func (d *Daemon) findEncoders() {
 	}, func(found) {})
 	err = errors.Join(err, now.err)
 	d.mu.Lock()
-	before, trouble := d.drivers, d.encoderTrouble
-	worse := err != nil && len(now.list) < len(before) // not gone: only not seen
-	if !worse {
+	before, trouble := d.drivers, text(d.encoderTrouble)
+	unseen := err != nil && !errors.Is(err, hw.ErrMissing) && len(now.list) < len(before) // which is not gone
+	if !unseen {
 		d.drivers = now.list
 	}
-	d.encoderTrouble = text(err)
+	d.encoderTrouble = err
 	d.mu.Unlock()
 	if err != nil && text(err) != trouble {
 		d.Log.Warn("cannot list all encoders", "service", "devices", "err", err)
 	}
-	if !worse && !slices.EqualFunc(before, now.list, sameDriver) {
+	if !unseen && !slices.EqualFunc(before, now.list, sameDriver) {
 		d.change()
 	}
 }

@@ -1,8 +1,10 @@
 package daemon
 
 import (
+	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -252,4 +254,47 @@ func TestStallCountsLooksWhileTheEncoderIsFed(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestABoardWithoutItsEncoderSaysSo(t *testing.T) {
+	for _, tt := range []struct {
+		doc  string
+		told bool
+	}{{small, true}, {small + "[[rendition]]\nname = \"main\"\nencoder = \"software\"\n", false}} {
+		inBox(t, tt.doc, func(b *hw.Board) {
+			b.FindEncoders = func() ([]hw.EncoderDriver, error) {
+				return nil, fmt.Errorf("this board's encoder: %w: boot another kernel", hw.ErrMissing)
+			}
+		}, func(r *rig) {
+			b := r.until("status", onDuty)
+			if b.Has(status.EncoderFallback) != tt.told || b.State == status.Broken {
+				t.Errorf("state %s, faults %+v", b.State, b.Faults)
+			}
+		})
+	}
+}
+
+func TestEncodersThatCannotBeAskedAreNotGone(t *testing.T) {
+	var busy, missing atomic.Bool
+	video := &videoDriver{}
+	inBox(t, small, func(b *hw.Board) {
+		b.FindEncoders = func() ([]hw.EncoderDriver, error) {
+			switch {
+			case busy.Load():
+				return nil, hw.ErrBusy
+			case missing.Load():
+				return nil, hw.ErrMissing
+			}
+			return []hw.EncoderDriver{video.driver("hard", true)}, nil
+		}
+	}, func(r *rig) {
+		busy.Store(true)
+		time.Sleep(3 * rescan)
+		if b, _ := r.Status(); !by("hard")(b) || len(video.all()) != 1 {
+			t.Errorf("%d encoders, %+v", len(video.all()), b.Renditions[0])
+		}
+		busy.Store(false)
+		missing.Store(true)
+		r.until("software", by("fake"))
+	})
 }

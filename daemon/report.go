@@ -213,6 +213,9 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 			f.add(status.EncoderFallback, n.fallback+"; "+r.Encoder+" codes in its place")
 		}
 	}
+	if errors.Is(d.encoderTrouble, hw.ErrMissing) && slices.ContainsFunc(d.config.Renditions, wantsHardware) {
+		f.add(status.EncoderFallback, text(d.encoderTrouble)) // this board should have one
+	}
 	for _, call := range d.calls.list() {
 		f.add(status.DriverHangs, call)
 	}
@@ -231,6 +234,8 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 	}
 	return f.list
 }
+
+func wantsHardware(r config.Rendition) bool { return r.Encoder != config.Software }
 
 // why returns a service's error, or else another reason.
 func (d *Daemon) why(service, reason string) string {
