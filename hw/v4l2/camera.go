@@ -153,11 +153,7 @@ func (c *Camera) startInput(d *Device, r *receiver, want hw.Mode, decide func(hw
 	if err := r.lock(); err != nil {
 		return nil, err
 	}
-	o, err := c.choose(d, r, want)
-	if err != nil {
-		return nil, err
-	}
-	set, err := c.setMode(d, o, nil)
+	o, set, err := c.choose(d, r, want)
 	if err != nil {
 		return nil, err
 	}
@@ -177,17 +173,38 @@ func (c *Camera) offers(d *Device, r *receiver, want hw.Mode) ([]offer, error) {
 	return r.within(offers), err
 }
 
-func (c *Camera) choose(d *Device, r *receiver, want hw.Mode) (offer, error) {
+// choose sets the device to the offer next to want. An input that dictates the
+// format, whatever is asked for, gets its way if want leaves it open.
+func (c *Camera) choose(d *Device, r *receiver, want hw.Mode) (offer, setting, error) {
 	offers, err := c.offers(d, r, want)
 	if err != nil {
-		return offer{}, err
+		return offer{}, setting{}, err
 	}
 	o, err := nearest(offers, r.wish(want), c.takes)
 	if err != nil {
-		return offer{}, fmt.Errorf("open %s: %w", c.path, err)
+		return offer{}, setting{}, fmt.Errorf("open %s: %w", c.path, err)
 	}
-	return o, nil
+	set, err := c.setMode(d, o, nil)
+	dictated, ok := errors.AsType[*formatError](err)
+	if !ok {
+		return o, set, err
+	}
+	offers = slices.DeleteFunc(offers, func(o offer) bool { return o.code != dictated.given })
+	if other, none := nearest(offers, r.wish(want), c.takes); none == nil {
+		o = other
+		set, err = c.setMode(d, o, nil)
+	}
+	return o, set, err
 }
+
+// A formatError says that a driver grants another format than it was asked for.
+type formatError struct{ given hw.PixelFormat }
+
+func (e *formatError) Error() string {
+	return fmt.Sprintf("the driver gives %s instead: %v", e.given, hw.ErrUnsupported)
+}
+
+func (e *formatError) Unwrap() error { return hw.ErrUnsupported }
 
 // decide asks how pictures of set are to be shared. Where they are to be
 // written into a pool with other lines the format is set once more.
@@ -310,7 +327,7 @@ func (c *Camera) setMode(d *Device, o offer, lines []int) (setting, error) {
 	case err != nil:
 		return fail(err)
 	case g.code != o.code:
-		return fail(fmt.Errorf("the driver gives %s instead: %w", g.code, hw.ErrUnsupported))
+		return fail(&formatError{g.code})
 	case len(g.mems) != o.split:
 		return fail(fmt.Errorf("the driver gives %d memory planes instead of %d: %w", len(g.mems), o.split, hw.ErrUnsupported))
 	case g.field == uapi.FieldAlternate:

@@ -23,6 +23,7 @@ type row struct {
 	caps   uint32
 	adapt  func(*fakevb2.Node)
 	fresh  bool // udev has not finished
+	title  string
 }
 
 const (
@@ -43,6 +44,7 @@ func box(udev bool, rows ...row) (*fakevb2.Kernel, fstest.MapFS) {
 		dir := "sys/devices/" + r.device + "/video4linux/" + name
 		file(dir+"/index", fmt.Sprintln(r.index))
 		file(dir+"/dev", fmt.Sprintf("81:%d\n", i))
+		file(dir+"/name", r.title)
 		link("sys/class/video4linux/"+name, "../../devices/"+r.device+"/video4linux/"+name)
 		if r.link != "" {
 			link("dev/v4l/by-path/"+r.link, "../../"+name)
@@ -89,6 +91,11 @@ func TestCamerasAreFoundAndNamed(t *testing.T) {
 			{device: "platform/vivid.0", bus: "platform:vivid-000", caps: camCap},
 			{device: "platform/vivid.0", link: "platform-vivid.0-video-index0", bus: "platform:vivid-001", caps: camCap},
 		}, []string{"v4l2:platform:vivid-000", "v4l2:platform:vivid-001"}, ""},
+		{"two that claim the same place are told apart by what their driver calls them", true, []row{
+			{device: "platform/a", bus: "platform:isp", caps: camCap, title: "isp-main"},
+			{device: "platform/b", bus: "platform:isp", caps: camCap, title: "isp-self"},
+			{device: "platform/c", bus: "platform:isp", caps: camCap},
+		}, []string{"v4l2:platform:isp", "v4l2:platform:isp@isp-self", "v4l2:platform:isp@video2"}, ""},
 		{"encoders, outputs and what cannot stream are no cameras", true, []row{
 			{device: "a", bus: "a", caps: uapi.CapVideoM2M | uapi.CapStreaming},
 			{device: "b", bus: "b", caps: uapi.CapVideoM2MMplane | uapi.CapStreaming},
