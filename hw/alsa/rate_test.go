@@ -2,6 +2,7 @@ package alsa
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 )
@@ -55,13 +56,22 @@ func TestATrueRateThatIsToldCountsAtOnce(t *testing.T) {
 	}
 }
 
-func TestATrueRateIsFoundWithinThreeSeconds(t *testing.T) {
-	tests := []struct{ set, truth int }{{48000, 44100}, {48000, 32000}, {44100, 48000}, {48000, 96000}}
+func TestATrueRateIsFoundWithinSeconds(t *testing.T) {
+	tests := []struct {
+		set, truth    int
+		grain, within time.Duration
+	}{
+		{48000, 44100, time.Millisecond, 3 * time.Second},
+		{48000, 32000, time.Millisecond, 3 * time.Second},
+		{44100, 48000, time.Millisecond, 3 * time.Second},
+		{48000, 96000, time.Millisecond, 3 * time.Second},
+		{48000, 44100, 7 * time.Millisecond, 6 * time.Second},
+	}
 	for _, tt := range tests {
-		t.Run(fmt.Sprintf("%d that says %d", tt.truth, tt.set), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%d that says %d, position in steps of %v", tt.truth, tt.set, tt.grain), func(t *testing.T) {
 			f, s := openWrong(t, tt.set, tt.truth)
-			f.grain = time.Millisecond
-			hear(t, f, s, 3*time.Second)
+			f.grain = tt.grain
+			hear(t, f, s, tt.within)
 			frames, off := hear(t, f, s, 10*time.Second)
 			checkRate(t, frames, off, 10*time.Second)
 		})
@@ -95,6 +105,40 @@ func TestDriftIsNoOtherRate(t *testing.T) {
 			if s.hz != 48000 {
 				t.Fatalf("after %d s of %+g ppm the rate is taken for %d", i+1, ppm, s.hz)
 			}
+		}
+	}
+}
+
+func TestTheRateIsFoundInPositionsThatJitter(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(9, 10))
+	for range 100 {
+		var g gauge
+		at, found := time.Hour, 0
+		for i := 0; found == 0 && i < 400; i++ { // 20 ms of 48 kHz, which take 21.77
+			at += 960 * time.Second / 44100
+			found = g.add(at+time.Duration(rnd.Int64N(int64(4*time.Millisecond))), 960, 48000)
+		}
+		if took := at - time.Hour; found != 44100 || took > 6*time.Second {
+			t.Fatalf("found %d Hz after %v", found, took)
+		}
+	}
+}
+
+func TestTheRateIsFoundAfterItChanged(t *testing.T) {
+	for _, normal := range []int{0, 10, 45, 3000} {
+		var g gauge
+		at, found, since := time.Hour, 0, time.Duration(0)
+		for i := 0; found == 0 && i < normal+1000; i++ {
+			if i < normal {
+				at += 20 * time.Millisecond
+			} else {
+				at += 960 * time.Second / 32000
+				since += 960 * time.Second / 32000
+			}
+			found = g.add(at, 960, 48000)
+		}
+		if found != 32000 || since > 8*time.Second {
+			t.Errorf("after %d blocks of 48 kHz: found %d Hz %v after the change", normal, found, since)
 		}
 	}
 }

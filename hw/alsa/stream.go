@@ -114,7 +114,7 @@ func (s *Stream) tune(hz int) {
 }
 
 // TrueRate implements hw.RatedMicStream. A stream also finds out by itself,
-// within three seconds, that a card delivers another rate than it was set to.
+// within seconds, that a card delivers another rate than it was set to.
 func (s *Stream) TrueRate(hz int) { s.told.Store(int64(hz)) }
 
 // Pick implements hw.PickingMicStream. A card that was set to fewer channels is
