@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"encoderd.example/hw"
+	"encoderd.example/hw/v4l2"
 )
 
 // Ahead returns driver with scalers in front of it: opened for an
@@ -79,21 +80,38 @@ func (in importer) choose(src hw.Layout, width, height int) (choice, error) {
 	}
 	all, err := in.scalers()
 	for _, d := range all {
-		l, e := d.Layout(src)
-		if e != nil {
-			err = errors.Join(err, e)
-			continue
-		}
 		for _, pixel := range in.Takes() {
 			if !slices.Contains(d.Gives(), pixel) {
 				continue
 			}
-			if out, e := in.Layout(hw.Layout{Pixel: pixel, Width: width, Height: height}); e == nil {
+			out, e := in.Layout(hw.Layout{Pixel: pixel, Width: width, Height: height})
+			if e != nil {
+				continue
+			}
+			l, e := d.rehearse(src, out)
+			if e == nil {
 				return choice{d, l, out}, nil
 			}
+			err = errors.Join(err, e)
 		}
 	}
 	return choice{}, errors.Join(unsupported, err)
+}
+
+// rehearse returns how the device reads pictures like src, if it makes those
+// like out of them. It starts nothing.
+func (d *Device) rehearse(src, out hw.Layout) (_ hw.Layout, err error) {
+	node, err := v4l2.OpenDevice(d.sys, d.path)
+	if err != nil {
+		return hw.Layout{}, err
+	}
+	defer func() { err = errors.Join(err, node.Close()) }()
+	_, l, err := d.setInput(node, src)
+	if err != nil {
+		return hw.Layout{}, err
+	}
+	_, _, err = d.setOutput(node, job{out: out})
+	return l, err
 }
 
 // alike says that two sizes have one aspect, but for the even numbers of

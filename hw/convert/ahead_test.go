@@ -173,6 +173,28 @@ func TestPictureThatTheEncoderTakesNeedsNoScaler(t *testing.T) {
 	nothingLeft(t, k, 0)
 }
 
+// A deinterlacer turns raw pictures into raw ones, too, but of their own size.
+func TestScalerThatScalesIsFound(t *testing.T) {
+	deinterlacer := scalerNode()
+	deinterlacer.Path, deinterlacer.Driver = "/dev/video11", "deinterlacer"
+	deinterlacer.Grants = func(f *uapi.Format) {
+		f.Pix().Width, f.Pix().Height = 640, 360
+	}
+	k := fakevb2.New(deinterlacer, scalerNode(), encoderNode())
+	root := fstest.MapFS{classDir + "/video20/name": &fstest.MapFile{}}
+	drivers, err := m2m.Finder{Root: root, Sys: k, Log: slog.New(slog.DiscardHandler)}.Encoders()
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, e := scaled(t, k, Ahead(drivers[0], finder(k, "video11", "video12").Scalers))
+	codeOne(t, e, src.frame(src.fds[0], 1))
+	if st := e.Stats(); st.CopiedBytes != 0 {
+		t.Errorf("%+v", st)
+	}
+	shutEncoder(t, e)
+	nothingLeft(t, k, 4)
+}
+
 func TestScalerKeepsTheAspect(t *testing.T) {
 	k := fakevb2.New(scalerNode(), encoderNode())
 	in := both(t, k).Importer.(hw.ScalingImporter)
