@@ -149,10 +149,10 @@ func (c *Converter) start(d *Device, j job) error {
 	if err != nil {
 		return err
 	}
-	if c.in, err = newInput(c.sys, c.dev, d.in.typ, inGrant, inLayout, c.trait.inside()); err != nil {
+	if c.in, err = newInput(c.sys, c.dev, d.in.typ, inGrant, inLayout); err != nil {
 		return err
 	}
-	c.in.makeCopies = func() (hw.Pool, error) { return d.Allocate(inLayout, c.trait.inside()) }
+	c.in.makeCopies = func() (hw.Pool, error) { return d.Allocate(inLayout, mostInside) }
 	if c.coded {
 		// A driver that does not know the event knows no change either.
 		_ = c.dev.Subscribe(uapi.EventSourceChange, 0)
@@ -261,7 +261,7 @@ func (c *Converter) submit(f *hw.Frame) (cookie, error) {
 		return 0, c.err
 	case c.closing:
 		return 0, fmt.Errorf("%s: %w", c.name, fs.ErrClosed)
-	case c.inside >= c.trait.inside():
+	case c.inside >= mostInside:
 		c.stats.Dropped++
 		return 0, fmt.Errorf("%s: %w", c.name, hw.ErrBusy)
 	}

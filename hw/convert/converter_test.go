@@ -316,15 +316,15 @@ func TestSubmitDropsWhenTheHardwareIsBehind(t *testing.T) {
 		f.Release()
 	}
 	for i, err := range errs {
-		if want := i >= usualDepth; errors.Is(err, hw.ErrBusy) != want {
+		if want := i >= mostInside; errors.Is(err, hw.ErrBusy) != want {
 			t.Errorf("picture %d: %v", i, err)
 		}
 	}
 	k.Do(func() { n.Idle = false })
-	for range usualDepth {
+	for range mostInside {
 		take(t, c).Release()
 	}
-	if st := c.Stats(); st != (Stats{Submitted: 3, Converted: 3, Dropped: 2}) {
+	if st := c.Stats(); st != (Stats{Submitted: mostInside, Converted: mostInside, Dropped: 2}) {
 		t.Errorf("%+v", st)
 	}
 	shut(t, c)

@@ -45,7 +45,7 @@ type slot struct {
 // newInput makes the buffers of the format that is set. Drivers that import
 // nothing get copies in memory of their own, as do coded pictures, which are
 // small.
-func newInput(sys v4l2.Sys, d *v4l2.Device, typ uint32, g grant, l hw.Layout, inside int) (*input, error) {
+func newInput(sys v4l2.Sys, d *v4l2.Device, typ uint32, g grant, l hw.Layout) (*input, error) {
 	in := &input{sys: sys, layout: l}
 	split := 0
 	if multiplanar(typ) {
@@ -56,7 +56,7 @@ func newInput(sys v4l2.Sys, d *v4l2.Device, typ uint32, g grant, l hw.Layout, in
 		in.queue, err = v4l2.NewImportQueue(d, typ, wantImports, split)
 	}
 	if g.coded() || errors.Is(err, unix.EINVAL) {
-		in.queue, err = v4l2.NewQueue(d, typ, inside, split)
+		in.queue, err = v4l2.NewQueue(d, typ, mostInside, split)
 	}
 	if err != nil {
 		return nil, err

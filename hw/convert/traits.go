@@ -2,31 +2,27 @@ package convert
 
 import "time"
 
+// mostInside is how many pictures a converter holds: one that the hardware reads,
+// the next one, and one that just comes.
+const mostInside = 3
+
+// usualPatience is how long a driver may take to stop.
+const usualPatience = 2 * time.Second
+
 // A trait is what this box must know of a driver beyond what the driver says
 // itself.
 type trait struct {
-	// patience is how long the driver may take to stop; usual if zero.
-	patience time.Duration
-	// swallows says that a picture may go in and nothing ever comes of it.
-	swallows bool
-	// depth is how many pictures must be inside for the hardware to be busy all
-	// the time; usualDepth if zero.
-	depth int
+	patience time.Duration // for it to stop; usualPatience if zero
 }
 
-const (
-	usualPatience = 2 * time.Second
-	usualDepth    = 3
-)
-
 // traits by the driver's name in QUERYCAP. Other peculiarities need no entry,
-// because the driver tells them when it is asked for a format: that the decoder
-// of bcm2835-codec gives 1088 lines for 1080, that it aligns lines to 32 or 64
-// bytes, and in which format a decoder gives a picture with 4:2:2 chroma.
+// because they show: that the decoder of bcm2835-codec gives 1088 lines for
+// 1080 and that it aligns lines to 32 or 64 bytes, in the format that it grants;
+// in which format a decoder gives a picture with 4:2:2 chroma, in the event that
+// follows the first one; that a picture is swallowed, in the stamp of the next.
 var traits = map[string]trait{
-	// Its firmware may hang for longer than its own limit of two seconds when it
-	// is stopped, and drops pictures without a word when it is overrun.
-	"bcm2835-codec": {patience: 5 * time.Second, swallows: true},
+	// Its firmware gives itself two seconds before the driver gives up on it.
+	"bcm2835-codec": {patience: 5 * time.Second},
 }
 
 func (t trait) stop() time.Duration {
@@ -34,11 +30,4 @@ func (t trait) stop() time.Duration {
 		return t.patience
 	}
 	return usualPatience
-}
-
-func (t trait) inside() int {
-	if t.depth > 0 {
-		return t.depth
-	}
-	return usualDepth
 }
