@@ -305,33 +305,34 @@ func (Bitrate) kind() Type       { return TypeBitrate }
 type shape struct {
 	name   string
 	fds    int // most descriptors that may come with it
+	empty  Message
 	decode func(body []byte) (Message, error)
 }
 
 // shapes lists every message.
 var shapes = map[Type]shape{
-	TypeHelloCamera:   {"hello of a camera", 0, decode[HelloCamera]},
-	TypeHelloEncoder:  {"hello of an encoder", 0, decode[HelloEncoder]},
-	TypeError:         {"error", 0, decode[Error]},
-	TypeStop:          {"stop", 0, decode[Stop]},
-	TypeBye:           {"bye", 0, decode[Bye]},
-	TypeOpenCamera:    {"open of a camera", 0, decode[OpenCamera]},
-	TypeCameraOpened:  {"camera opened", 0, decode[CameraOpened]},
-	TypeBuffers:       {"buffers", MaxFDs, decode[Buffers]},
-	TypeStart:         {"start", 0, decode[Start]},
-	TypeFrame:         {"frame", 0, decode[Frame]},
-	TypeRelease:       {"release", 0, decode[Release]},
-	TypeSignal:        {"signal", 0, decode[Signal]},
-	TypeOpenEncoder:   {"open of an encoder", 1, decode[OpenEncoder]},
-	TypeEncoderOpened: {"encoder opened", 0, decode[EncoderOpened]},
-	TypeAllocate:      {"allocate", 0, decode[Allocate]},
-	TypeAttach:        {"attach", 3, decode[Attach]},
-	TypeDetach:        {"detach", 0, decode[Detach]},
-	TypeSubmit:        {"submit", 0, decode[Submit]},
-	TypeReturned:      {"returned", 0, decode[Returned]},
-	TypeUnit:          {"unit", 0, decode[Unit]},
-	TypeTaken:         {"taken", 0, decode[Taken]},
-	TypeBitrate:       {"bit rate", 0, decode[Bitrate]},
+	TypeHelloCamera:   {"hello of a camera", 0, HelloCamera{}, decode[HelloCamera]},
+	TypeHelloEncoder:  {"hello of an encoder", 0, HelloEncoder{}, decode[HelloEncoder]},
+	TypeError:         {"error", 0, Error{}, decode[Error]},
+	TypeStop:          {"stop", 0, Stop{}, decode[Stop]},
+	TypeBye:           {"bye", 0, Bye{}, decode[Bye]},
+	TypeOpenCamera:    {"open of a camera", 0, OpenCamera{}, decode[OpenCamera]},
+	TypeCameraOpened:  {"camera opened", 0, CameraOpened{}, decode[CameraOpened]},
+	TypeBuffers:       {"buffers", MaxFDs, Buffers{}, decode[Buffers]},
+	TypeStart:         {"start", 0, Start{}, decode[Start]},
+	TypeFrame:         {"frame", 0, Frame{}, decode[Frame]},
+	TypeRelease:       {"release", 0, Release{}, decode[Release]},
+	TypeSignal:        {"signal", 0, Signal{}, decode[Signal]},
+	TypeOpenEncoder:   {"open of an encoder", 1, OpenEncoder{}, decode[OpenEncoder]},
+	TypeEncoderOpened: {"encoder opened", 0, EncoderOpened{}, decode[EncoderOpened]},
+	TypeAllocate:      {"allocate", 0, Allocate{}, decode[Allocate]},
+	TypeAttach:        {"attach", 3, Attach{}, decode[Attach]},
+	TypeDetach:        {"detach", 0, Detach{}, decode[Detach]},
+	TypeSubmit:        {"submit", 0, Submit{}, decode[Submit]},
+	TypeReturned:      {"returned", 0, Returned{}, decode[Returned]},
+	TypeUnit:          {"unit", 0, Unit{}, decode[Unit]},
+	TypeTaken:         {"taken", 0, Taken{}, decode[Taken]},
+	TypeBitrate:       {"bit rate", 0, Bitrate{}, decode[Bitrate]},
 }
 
 func decode[M Message](body []byte) (Message, error) {
@@ -341,6 +342,15 @@ func decode[M Message](body []byte) (Message, error) {
 	}
 	_, err := binary.Decode(body, binary.LittleEndian, &m)
 	return m, err
+}
+
+// Messages lists every message, empty, by its type.
+func Messages() map[Type]Message {
+	list := map[Type]Message{}
+	for kind, s := range shapes {
+		list[kind] = s.empty
+	}
+	return list
 }
 
 // headerSize is type and length, four bytes each.
