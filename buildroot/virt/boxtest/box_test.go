@@ -52,6 +52,10 @@ func TestDaemonOnTheBoard(t *testing.T) {
 		{"no frame is lost between camera and viewer", frames},
 		{"sound and picture leave in step", inStep},
 		{"connections outlive the camera", replug},
+		{"the hardware encoder codes without a copy", copiesNothing},
+		{"connections outlive what a camera does", cameraFaults},
+		{"connections outlive the HDMI cable", hdmiFaults},
+		{"connections outlive the hardware encoder", encoderFaults},
 		{"a killed daemon is on air again", kill},
 		{"a hung daemon is restarted by the watchdog", hang},
 	} {
