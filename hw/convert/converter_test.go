@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -772,4 +774,61 @@ func TestStampsNeedNotRise(t *testing.T) {
 	}
 	shut(t, c)
 	nothingLeft(t, k, 4)
+}
+
+func TestSubmitNextReleaseAndCloseMayRunAtOnce(t *testing.T) {
+	k := fakevb2.New(scalerNode())
+	d := find(t, k)
+	for range 20 {
+		src := shareable(t, k, d, small)
+		c := open(t, d, small, small)
+		var busy sync.WaitGroup
+		busy.Go(func() {
+			for i := 0; ; i++ {
+				f := hw.NewFrame(nil).Lend()
+				f.Mode = hw.Mode{Pixel: hw.NV12, Width: 320, Height: 180}
+				f.Stamp = time.Duration(i) * time.Millisecond
+				for p := range 2 {
+					f.Planes = append(f.Planes, hw.Plane{FD: src.fds[i%4], Offset: src.layout.Planes[p].Offset, Stride: src.layout.Planes[p].Stride})
+				}
+				err := c.Submit(f)
+				f.Release()
+				if err != nil && !errors.Is(err, hw.ErrBusy) {
+					return
+				}
+				runtime.Gosched()
+			}
+		})
+		came := make(chan *hw.Frame, wantOutputs)
+		busy.Go(func() {
+			defer close(came)
+			for {
+				f, err := c.Next(context.WithoutCancel(t.Context()))
+				if err != nil {
+					return
+				}
+				came <- f
+			}
+		})
+		var last time.Duration
+		for range 30 {
+			f := <-came
+			if f.Stamp < last {
+				t.Errorf("stamp %v after %v", f.Stamp, last)
+			}
+			last = f.Stamp
+			f.Release()
+		}
+		busy.Go(func() { shut(t, c) })
+		for f := range came {
+			f.Release()
+		}
+		busy.Wait()
+		for _, fd := range src.fds {
+			if err := k.Close(fd); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	nothingLeft(t, k, 0)
 }
