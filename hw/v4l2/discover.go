@@ -1,13 +1,14 @@
 // Package v4l2 captures pictures from video nodes of Linux by raw ioctls.
 //
 // It has two floors. Below are [Sys], [Device] and [Queue]: the kernel's calls,
-// an open node with waits that can be ended, and a queue of mapped buffers;
-// encoders build upon the same. Above are [Finder] and [Camera], which speak
-// package hw.
+// an open node with waits that can be ended, and a queue of buffers; encoders
+// build upon the same. Above are [Finder] and [Camera], which speak package hw.
 //
-// Memory: a frame's planes point into buffers that the driver owns and that
-// are mapped here. The last Release of a frame gives its buffer back to the
-// driver, from whichever goroutine; after the stream's Close it unmaps it.
+// Memory: a frame's planes point into buffers of the driver, mapped here and
+// exported where an encoder reads them, or into a pool of the encoder's. The
+// last Release of a frame gives its buffer back to the driver, from whichever
+// goroutine; after the stream's Close it unmaps it and closes its dma-bufs. A
+// pool is never closed here.
 package v4l2
 
 import (
@@ -84,12 +85,18 @@ func (f Finder) Cameras() ([]hw.Camera, error) {
 // distinct gives the cameras of a node names of their own if an earlier node
 // has taken theirs: two drivers may claim the same place on the bus.
 func distinct(taken, cameras []*Camera, n node) []*Camera {
-	if len(cameras) == 0 || !slices.ContainsFunc(taken, func(c *Camera) bool { return c.id == cameras[0].id }) {
-		return cameras
+	if len(cameras) == 0 {
+		return nil
 	}
-	before := cameras[0].id
-	for _, c := range cameras {
-		c.id = before + "@" + cmp.Or(n.title, n.name) + strings.TrimPrefix(c.id, before)
+	base := cameras[0].id
+	for _, id := range []string{base, base + "@" + n.title, base + "@" + n.name} { // numbers are the last resort: they change
+		if strings.HasSuffix(id, "@") || slices.ContainsFunc(taken, func(c *Camera) bool { return c.id == id }) {
+			continue
+		}
+		for _, c := range cameras {
+			c.id = id + strings.TrimPrefix(c.id, base)
+		}
+		break
 	}
 	return cameras
 }

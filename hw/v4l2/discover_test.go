@@ -95,7 +95,8 @@ func TestCamerasAreFoundAndNamed(t *testing.T) {
 			{device: "platform/a", bus: "platform:isp", caps: camCap, title: "isp-main"},
 			{device: "platform/b", bus: "platform:isp", caps: camCap, title: "isp-self"},
 			{device: "platform/c", bus: "platform:isp", caps: camCap},
-		}, []string{"v4l2:platform:isp", "v4l2:platform:isp@isp-self", "v4l2:platform:isp@video2"}, ""},
+			{device: "platform/d", bus: "platform:isp", caps: camCap, title: "isp-self"},
+		}, []string{"v4l2:platform:isp", "v4l2:platform:isp@isp-self", "v4l2:platform:isp@video2", "v4l2:platform:isp@video3"}, ""},
 		{"encoders, outputs and what cannot stream are no cameras", true, []row{
 			{device: "a", bus: "a", caps: uapi.CapVideoM2M | uapi.CapStreaming},
 			{device: "b", bus: "b", caps: uapi.CapVideoM2MMplane | uapi.CapStreaming},
