@@ -301,6 +301,78 @@ func TestNewMemoryBehindOldNumbersIsNew(t *testing.T) {
 	}
 }
 
+// A buffer that is no longer used must not hold a camera's memory.
+func TestMemoryThatNoLongerComesIsLetGo(t *testing.T) {
+	noLeaks(t)
+	driver := findEncoder(t, install(t, "x264"))
+	first, second := newPool(t, driver, 320, 180, 3), newPool(t, driver, 320, 180, 2)
+	cfg := config(320, 180, 1_000_000)
+	cfg.Input = first.Layout()
+	opened := openEncoder(t, driver, cfg)
+	e, _ := opened.(*encoder)
+	back := make(chan struct{}, 1)
+	reel := newReel(t, 320, 180)
+	attached := func() (n int) {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		for _, s := range e.slots.list {
+			if s.used {
+				n++
+			}
+		}
+		return n
+	}
+	for _, f := range pooled(first, func() { back <- struct{}{} }) {
+		code(t, e, reel.paint(f), back)
+	}
+	frames := pooled(second, func() { back <- struct{}{} })
+	var units []*stream.Unit
+	e.ForceKey()
+	for i := range idle + 10 {
+		if want := 3 + min(i, 2); i < idle-3 && attached() != want {
+			t.Fatalf("%d buffers after %d pictures, want %d", attached(), i, want)
+		}
+		units = append(units, code(t, e, reel.paint(frames[i%2]), back))
+	}
+	if n := attached(); n != 2 {
+		t.Errorf("%d buffers are attached, 2 are in use", n)
+	}
+	checkCounters(t, units, 3)
+}
+
+// A dma-buf that is too short for the device and not mapped either.
+func TestAPictureThatCannotBeReadIsDropped(t *testing.T) {
+	noLeaks(t)
+	driver := asked(t, "aligns to 64 and 16")
+	pool := newPool(t, driver, 320, 180, 2)
+	cfg := config(320, 180, 1_000_000)
+	cfg.Input = pool.Layout()
+	e := openEncoder(t, driver, cfg)
+	back := make(chan struct{}, 1)
+	fd, err := memory.Create("short", pool.Layout().Sizes[0]-1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	short := hw.NewFrame(func(*hw.Frame) { back <- struct{}{} })
+	short.Mode = hw.Mode{Pixel: hw.NV12, Width: 320, Height: 180, FPS: fps30}
+	short.Planes = memory.Planes(pool.Layout(), [3]int{fd, -1, -1}, [3][]byte{})
+	short.Stamp = time.Second
+	for range 10 { // more than it holds
+		short.Stamp++
+		if err := e.Submit(short.Lend()); err != nil {
+			t.Fatal(err)
+		}
+		short.Release()
+		<-back
+	}
+	f := pooled(pool, func() { back <- struct{}{} })[0]
+	code(t, e, newReel(t, 320, 180).paint(f), back)
+	if got, want := e.Stats(), (hw.EncoderStats{Submitted: 11, Coded: 1, Dropped: 10}); got != want {
+		t.Errorf("stats %+v, want %+v", got, want)
+	}
+}
+
 func TestAPictureMayBeSubmittedAgainBeforeItIsBack(t *testing.T) {
 	noLeaks(t)
 	driver := findEncoder(t, install(t, "x264"))

@@ -25,7 +25,8 @@ type sender struct {
 	pool    *memory.Pool // for pictures that are copied; made when first needed
 	// kept are duplicates of the descriptors behind each index: as long as we
 	// hold them, no other memory has their identity.
-	kept [wire.MaxBuffers][]int
+	kept   [wire.MaxBuffers][]int
+	warned bool
 }
 
 // run sends until Close or a failure.
@@ -58,7 +59,22 @@ func (s *sender) send(r request) error {
 	}
 	index, err = s.copyIn(r.frame)
 	r.frame.Release()
+	if errors.Is(err, hw.ErrUnsupported) && !errors.Is(err, hw.ErrGone) {
+		s.drop(err)
+		return nil
+	}
 	return s.submit(index, nil, r, err)
+}
+
+// drop gives up a picture that has been taken.
+func (s *sender) drop(why error) {
+	if s.dropped.Add(1); !s.warned {
+		s.warned = true
+		s.log.Warn("a picture cannot be coded", "device", s.id, "err", why)
+	}
+	s.mu.Lock()
+	s.inside--
+	s.mu.Unlock()
 }
 
 // submit lends a buffer to the device; the frame, if there is one, comes back
@@ -77,8 +93,9 @@ func (s *sender) submit(index int, f *hw.Frame, r request, before error) error {
 		s.swallowed.Add(1)
 	}
 	s.stamps = append(s.stamps, r.stamp)
+	stale := s.slots.stale()
 	s.mu.Unlock()
-	if err := s.adapt(); err != nil {
+	if err := errors.Join(s.adapt(), s.detach(stale)); err != nil {
 		return err
 	}
 	m := wire.Submit{Index: uint32(index), Stamp: int64(r.stamp)}
@@ -133,9 +150,7 @@ func (s *sender) attach(as slot, fds []int) (int, error) {
 	s.slots.list[index] = as
 	s.mu.Unlock()
 	if taken {
-		wire.CloseAll(s.kept[index])
-		s.kept[index] = nil
-		if err := s.proc.conn.Send(wire.Detach{Index: uint32(index)}); err != nil {
+		if err := s.forget(index); err != nil {
 			return -1, err
 		}
 	}
@@ -153,8 +168,29 @@ func (s *sender) attach(as slot, fds []int) (int, error) {
 	return index, s.proc.conn.Send(m, s.kept[index]...)
 }
 
+// detach gives up a buffer that no longer comes; -1 is none.
+func (s *sender) detach(index int) error {
+	if index < 0 {
+		return nil
+	}
+	s.mu.Lock()
+	s.slots.list[index] = slot{}
+	s.mu.Unlock()
+	return s.forget(index)
+}
+
+// forget makes the device, and us, let go of the buffer behind an index.
+func (s *sender) forget(index int) error {
+	wire.CloseAll(s.kept[index])
+	s.kept[index] = nil
+	return s.proc.conn.Send(wire.Detach{Index: uint32(index)})
+}
+
 // copyIn writes f into one of our own buffers and returns its index.
 func (s *sender) copyIn(f *hw.Frame) (int, error) {
+	if err := s.copyable(f); err != nil {
+		return -1, err
+	}
 	if s.pool == nil {
 		pool, err := s.allocate(s.layout, s.limit)
 		if err != nil {

@@ -60,6 +60,20 @@ func (s *slots) free() (index int, detach bool) {
 	return best, true
 }
 
+// idle is after how many pictures a buffer that did not come again is given
+// up: a camera that was opened anew has others, and old ones hold its memory.
+const idle = 64
+
+// stale returns an index whose buffer has been idle, or -1.
+func (s *slots) stale() int {
+	for i := range s.list {
+		if l := &s.list[i]; l.used && l.own == 0 && len(l.frames) == 0 && s.clock-l.since > idle {
+			return i
+		}
+	}
+	return -1
+}
+
 // lend marks an index as lent to the device, with the frame that comes back.
 func (s *slots) lend(index int, f *hw.Frame) {
 	s.clock++
