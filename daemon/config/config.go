@@ -31,7 +31,8 @@ type Box struct {
 // Video is the picture that comes in.
 type Video struct {
 	// Source is "auto", "test" or "v4l2:" and a camera's stable name: a path
-	// below /dev/v4l/by-path or, where udev has none for it, its place on the bus.
+	// below /dev/v4l/by-path or, where udev has none for it, its place on the bus;
+	// or "external:" and the name of a device program.
 	Source string `toml:"source"`
 	Width  int    `toml:"width"`  // pixels, even
 	Height int    `toml:"height"` // pixels, even

@@ -125,6 +125,7 @@ func TestValuesInAllTheirForms(t *testing.T) {
 	}{
 		{"camera by its path", "[video]\nsource='v4l2:/dev/v4l/by-path/platform-fe801000.csi-video-index0'", source, "v4l2:/dev/v4l/by-path/platform-fe801000.csi-video-index0"},
 		{"camera by its place on the bus, as probe lists it", "[video]\nsource='v4l2:platform:vivid-000'", source, "v4l2:platform:vivid-000"},
+		{"camera in a program of its own", "[video]\nsource='external:rpicam'", source, "external:rpicam"},
 		{"camera by its USB port, as probe lists it", "[video]\nsource='v4l2:usb-0000:01:00.0-1.3'", source, "v4l2:usb-0000:01:00.0-1.3"},
 		{"bit rate with M", "[[rendition]]\nname='a'\nbitrate='2.5M'", bitrate, BitRate(2_500_000)},
 		{"bit rate with k", "[[rendition]]\nname='a'\nbitrate='800k'", bitrate, BitRate(800_000)},
@@ -197,7 +198,8 @@ func TestFaults(t *testing.T) {
 		{"version as text", "version = '1'", `line 1: version is text, not a whole number, write digits without quotes`},
 
 		{"empty name", "[box]\nname = ''", `line 2: name must have 1 to 64 printable characters, choose another one`},
-		{"unknown source", "[video]\nsource = 'webcam:x'", `line 2: source is of the unknown kind "webcam", write "auto", "test" or "v4l2:/dev/v4l/by-path/…"`},
+		{"unknown source", "[video]\nsource = 'webcam:x'", `line 2: source is of the unknown kind "webcam", write "auto", "test", "v4l2:/dev/v4l/by-path/…" or "external:PROGRAM"`},
+		{"a program without a name", "[video]\nsource = 'external:'", `line 2: source is of the unknown kind "external", write "auto", "test", "v4l2:/dev/v4l/by-path/…" or "external:PROGRAM"`},
 		{"device without a path", "[video]\nsource = 'v4l2:video0'", `line 2: source is a name that may mean another camera after the next start, write "v4l2:/dev/v4l/by-path/…" or a name that "encoderd probe" lists`},
 		{"unknown sound", "[audio]\nsource = 'pulse'", `line 2: source is of the unknown kind "pulse", write "auto", "test", "none" or "alsa:CARDID"`},
 		{"odd width", "[video]\nwidth = 1921", `line 2: width is odd, choose an even number, for example 1920`},

@@ -86,12 +86,13 @@ func (v *validator) box(b Box) {
 }
 
 func (v *validator) video(s Video) {
+	program, isProgram := strings.CutPrefix(s.Source, "external:")
 	if camera, isDevice := strings.CutPrefix(s.Source, "v4l2:"); isDevice && !stable(camera) {
 		v.fault("video.source", "source is a name that may mean another camera after the next start",
 			`write "v4l2:/dev/v4l/by-path/…" or a name that "encoderd probe" lists`)
-	} else if !isDevice && s.Source != "auto" && s.Source != "test" {
+	} else if !isDevice && (!isProgram || program == "") && s.Source != "auto" && s.Source != "test" {
 		v.fault("video.source", fmt.Sprintf("source is of the unknown kind %q", sourceKind(s.Source)),
-			`write "auto", "test" or "v4l2:/dev/v4l/by-path/…"`)
+			`write "auto", "test", "v4l2:/dev/v4l/by-path/…" or "external:PROGRAM"`)
 	}
 	v.side("video.width", "width", s.Width)
 	v.side("video.height", "height", s.Height)
