@@ -265,6 +265,65 @@ func TestOtherPicturesAreCopiedAndCounted(t *testing.T) {
 	}
 }
 
+// camera program ─► the encoder's pool ─► encoder program: the box only passes
+// numbers on.
+func TestACameraProgramFeedsAnEncoderProgram(t *testing.T) {
+	noLeaks(t)
+	f := install(t, "testcamera", "x264")
+	camera, _ := findCamera(t, f).(hw.SharingCamera)
+	driver := findEncoder(t, f)
+	var pool hw.Pool
+	want := hw.Mode{Pixel: hw.NV12, Width: 640, Height: 360, FPS: fps30}
+	s, err := camera.OpenShared(t.Context(), want, func(src hw.BufferSource) hw.BufferPlan {
+		l, err := driver.Importer.Layout(src.Layout)
+		if err == nil {
+			pool, err = driver.Importer.Allocate(l, 6)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return hw.BufferPlan{Way: hw.Import, Reason: "a test", Pool: pool}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	defer s.Close()
+	cfg := config(640, 360, 2_000_000)
+	cfg.Input = pool.Layout()
+	e := openEncoder(t, driver, cfg)
+	defer e.Close()
+	var units []*stream.Unit
+	var first uint32
+	for i := range 60 {
+		f, err := s.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = f.Seq
+		}
+		stamp := f.Stamp
+		err = e.Submit(f)
+		f.Release()
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := next(t, e)
+		if u.PTS != stamp {
+			t.Errorf("stamped %s, comes out stamped %s", stamp, u.PTS)
+		}
+		units = append(units, u)
+	}
+	checkCounters(t, units, first)
+	if got, want := e.Stats(), (hw.EncoderStats{Submitted: 60, Coded: 60}); got != want {
+		t.Errorf("stats %+v, want %+v", got, want)
+	}
+	if st := s.Stats(); st.Missed+st.Damaged > 0 {
+		t.Errorf("camera stats %+v", st)
+	}
+}
+
 // The memory of a camera that was opened again may stand behind the numbers of
 // the one before.
 func TestNewMemoryBehindOldNumbersIsNew(t *testing.T) {
