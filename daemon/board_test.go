@@ -76,7 +76,9 @@ func TestBoardCopiesNothingFromTheFirstSlateOn(t *testing.T) {
 
 func TestBoardFallsBackWhenTheEncoderHangsForEver(t *testing.T) {
 	r := onBoard(t, vivid)
-	r.until("pictures", func(b status.Box) bool { return onDuty(b) && b.Input.Frames > 20 && b.Renditions[0].Encoder == "v4l2:vh264enc" })
+	r.until("pictures", func(b status.Box) bool {
+		return onDuty(b) && b.Input.Frames > 20 && b.Renditions[0].Encoder == "v4l2:vh264enc"
+	})
 	v := r.view("main")
 	began := time.Now()
 	module(t, "hang", "1")

@@ -207,18 +207,7 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 			f.add(status.SilentSound, silence(b.Sound, d.config.Audio))
 		}
 	}
-	for _, r := range b.Renditions {
-		f.rendition(r, d.services["encode/"+r.Name])
-		if n := d.notes.encoders[r.Name]; n != nil && n.fallback != "" {
-			f.add(status.EncoderFallback, n.fallback+"; "+r.Encoder+" codes in its place")
-		}
-	}
-	if errors.Is(d.encoderTrouble, hw.ErrMissing) && slices.ContainsFunc(d.config.Renditions, wantsHardware) {
-		f.add(status.EncoderFallback, text(d.encoderTrouble)) // this board should have one
-	}
-	for _, call := range d.calls.list() {
-		f.add(status.DriverHangs, call)
-	}
+	d.encoderFaults(b, &f)
 	for _, o := range b.Outputs {
 		f.output(o)
 	}
@@ -233,6 +222,22 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 		f.add(status.TooHot, "")
 	}
 	return f.list
+}
+
+// encoderFaults says what is wrong with encoders and their drivers.
+func (d *Daemon) encoderFaults(b status.Box, f *faultList) {
+	for _, r := range b.Renditions {
+		f.rendition(r, d.services["encode/"+r.Name])
+		if n := d.notes.encoders[r.Name]; n != nil && n.fallback != "" {
+			f.add(status.EncoderFallback, n.fallback+"; "+r.Encoder+" codes in its place")
+		}
+	}
+	if errors.Is(d.encoderTrouble, hw.ErrMissing) && slices.ContainsFunc(d.config.Renditions, wantsHardware) {
+		f.add(status.EncoderFallback, text(d.encoderTrouble)) // this board should have one
+	}
+	for _, call := range d.calls.list() {
+		f.add(status.DriverHangs, call)
+	}
 }
 
 func wantsHardware(r config.Rendition) bool { return r.Encoder != config.Software }

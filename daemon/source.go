@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"encoderd.example/hw"
 )
@@ -16,6 +17,27 @@ type source struct {
 	granted         hw.BufferSource // as the driver offered its memory
 	wish            hw.Way          // what the encoder would like best; "" if it cannot share
 	plan            hw.BufferPlan   // what became of that
+}
+
+// askPatience is how long a driver may take to answer about its memory.
+const askPatience = 2 * time.Second
+
+// ask is readerOf for drivers that may hang: then they read no pictures.
+func (d *Daemon) ask(driver hw.EncoderDriver, c hw.EncoderConfig, src hw.Layout) reader {
+	if driver.Importer == nil {
+		return readerOf(driver, c, src)
+	}
+	r, err := within(&d.calls, askPatience, "ask "+driver.Name, func() (reader, error) { return readerOf(driver, c, src), nil }, func(reader) {})
+	if err != nil {
+		return reader{Name: driver.Name, Imports: true, Width: c.Width, Height: c.Height}
+	}
+	return r
+}
+
+// allocate gets memory of an encoder.
+func (d *Daemon) allocate(driver hw.EncoderDriver, l hw.Layout, count int) (hw.Pool, error) {
+	get := func() (hw.Pool, error) { return driver.Importer.Allocate(l, count) }
+	return within(&d.calls, openPatience, "get memory of "+driver.Name, get, func(p hw.Pool) { _ = p.Close() })
 }
 
 // sourceVersion changes whenever pictures begin to lie differently in memory.
@@ -31,7 +53,7 @@ func (d *Daemon) buffersFor(driver hw.EncoderDriver, c hw.EncoderConfig) (hw.Buf
 	if version == 0 {
 		return hw.BufferPlan{}, d.restLayout(driver, c), version
 	}
-	r := readerOf(driver, c, src.Layout)
+	r := d.ask(driver, c, src.Layout)
 	plan := planBuffers(src.BufferSource, r)
 	switch plan.Way {
 	case hw.Export:
@@ -56,7 +78,7 @@ func (d *Daemon) restLayout(driver hw.EncoderDriver, c hw.EncoderConfig) hw.Layo
 	}
 	for _, pixel := range driver.Importer.Takes() {
 		if paintable(pixel) {
-			return readerOf(driver, c, hw.Layout{Pixel: pixel, Width: c.Width, Height: c.Height}).Layout
+			return d.ask(driver, c, hw.Layout{Pixel: pixel, Width: c.Width, Height: c.Height}).Layout
 		}
 	}
 	return hw.Layout{}
@@ -98,7 +120,7 @@ func (d *Daemon) paint(rendition string, l hw.Layout) {
 	var pool hw.Pool
 	if want != (canvas{}) {
 		var err error
-		if pool, err = driver.Importer.Allocate(l, slateBuffers); err != nil {
+		if pool, err = d.allocate(driver, l, slateBuffers); err != nil {
 			d.Log.Warn("slates are copied", "encoder", driver.Name, "err", err)
 		}
 	}
@@ -144,12 +166,12 @@ const poolBuffers = 8
 // would do if there was memory enough.
 func (d *Daemon) offer(src hw.BufferSource) (plan hw.BufferPlan, wish hw.Way) {
 	_, driver, conf := d.sharer(src.Mode)
-	r := readerOf(driver, conf, src.Layout)
+	r := d.ask(driver, conf, src.Layout)
 	plan = planBuffers(src, r)
 	if plan.Way != hw.Import {
 		return plan, plan.Way
 	}
-	pool, err := driver.Importer.Allocate(r.Layout, poolBuffers)
+	pool, err := d.allocate(driver, r.Layout, poolBuffers)
 	if err != nil {
 		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("%s gives no memory: %v", driver.Name, err)}, hw.Import
 	}
@@ -281,7 +303,7 @@ func (d *Daemon) replan(ctx context.Context, in *intake, end context.CancelCause
 	_, seen := d.readers.Get()
 	for {
 		_, driver, conf := d.sharer(in.src.Mode)
-		want := planBuffers(in.src.granted, readerOf(driver, conf, in.src.granted.Layout)).Way
+		want := planBuffers(in.src.granted, d.ask(driver, conf, in.src.granted.Layout)).Way
 		if want != in.src.wish && (shares(want) || in.src.plan.Way == hw.Import) {
 			end(errReplan)
 			return

@@ -21,7 +21,8 @@ import (
 // alignment.
 type chip struct {
 	align  int
-	broken atomic.Bool // it has no memory to give
+	broken atomic.Bool   // it has no memory to give
+	hung   chan struct{} // if set, it does not answer until this is closed
 
 	mu    sync.Mutex
 	pools []*memory
@@ -30,6 +31,9 @@ type chip struct {
 func (c *chip) Takes() []hw.PixelFormat { return []hw.PixelFormat{hw.NV12} }
 
 func (c *chip) Layout(src hw.Layout) (hw.Layout, error) {
+	if c.hung != nil {
+		<-c.hung
+	}
 	if src.Pixel != hw.NV12 {
 		return hw.Layout{}, hw.ErrUnsupported
 	}
@@ -421,4 +425,14 @@ func TestReaderAsksTheScalerOnlyWhereTheEncoderNeedsOne(t *testing.T) {
 			t.Errorf("%s: %+v", tt.name, r)
 		}
 	}
+}
+
+func TestADriverThatDoesNotAnswerAboutItsMemoryIsLeftBehind(t *testing.T) {
+	onStage(t, small, hw.BufferSource{Layout: shared(128, 72, 128), Exports: true}, func(s *stage) { s.chip.hung = make(chan struct{}) }, func(s *stage) {
+		if b := s.until("plan", wayIs(0, hw.Convert)); !b.Has(status.DriverHangs) {
+			t.Errorf("faults %+v", b.Faults)
+		}
+		close(s.chip.hung)
+		s.until("the end of it", func(b status.Box) bool { return !b.Has(status.DriverHangs) })
+	})
 }
