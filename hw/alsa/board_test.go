@@ -265,7 +265,8 @@ func TestBoardTakesTheRateThatReallyComes(t *testing.T) {
 	}
 }
 
-// The card is heard until a minute has passed without an overrun.
+// The card is heard until a minute has passed without an overrun or a stall of
+// the machine.
 func TestBoardMeasuresTheCardsClock(t *testing.T) {
 	for shift, want := range map[int]float64{99970: 300, 100030: -300} {
 		t.Run(fmt.Sprintf("rate shift %d", shift), func(t *testing.T) {
@@ -273,7 +274,7 @@ func TestBoardMeasuresTheCardsClock(t *testing.T) {
 			s := open(t)
 			c := pcm.NewCorrector()
 			buf := make([]int16, 8192)
-			xruns, calm := uint64(0), 0
+			breaks, calm := uint64(0), 0
 			for total := 0; calm < 60*hw.SampleRate && total < 240*hw.SampleRate; {
 				n, stamp := read(t, s, buf)
 				c.Add(buf[:2*n], stamp)
@@ -282,12 +283,12 @@ func TestBoardMeasuresTheCardsClock(t *testing.T) {
 				}
 				total += n
 				calm += n
-				if x := s.Stats().Xruns; x != xruns {
-					xruns, calm = x, 0
+				if n := s.Stats().Xruns + c.Stats().Gaps + c.Stats().Steps; n != breaks {
+					breaks, calm = n, 0
 				}
 			}
-			t.Logf("measured %+.1f ppm, %d overruns, %+v", c.PPM(), xruns, c.Stats())
-			if math.Abs(c.PPM()-want) > 20 {
+			t.Logf("measured %+.1f ppm, %d overruns, %+v", c.PPM(), s.Stats().Xruns, c.Stats())
+			if math.Abs(c.PPM()-want) > 30 {
 				t.Errorf("measured %+.1f ppm, want %+g", c.PPM(), want)
 			}
 		})
