@@ -2,6 +2,7 @@ package boards
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,5 +62,17 @@ func TestRealBoardsAreKnown(t *testing.T) {
 		if got := detect(all, strings.Fields(names), nil); got.Name != want {
 			t.Errorf("%s is taken for %q, want %q", names, got.Name, want)
 		}
+	}
+}
+
+func TestOneFinderThatFailsDoesNotHideTheOthers(t *testing.T) {
+	broken := errors.New("no access")
+	find := join(
+		func() ([]int, error) { return []int{1}, nil },
+		func() ([]int, error) { return []int{2}, broken },
+		func() ([]int, error) { return []int{3}, nil },
+	)
+	if got, err := find(); !slices.Equal(got, []int{1, 2, 3}) || !errors.Is(err, broken) {
+		t.Errorf("got %v, %v", got, err)
 	}
 }

@@ -1,11 +1,13 @@
 package boards
 
 import (
+	"errors"
 	"log/slog"
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/alsa"
 	"encoderd.example/hw/convert"
+	"encoderd.example/hw/external"
 	"encoderd.example/hw/m2m"
 	"encoderd.example/hw/sim"
 	"encoderd.example/hw/soft"
@@ -29,11 +31,12 @@ func linux(log *slog.Logger, b hw.Board) hw.Board {
 	test := sim.New(sim.Options{}).Hardware()
 	cameras := v4l2.Finder{Root: root(), Log: orDiscard(log), Sys: v4l2.Kernel{}}
 	converters := convert.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}
-	b.Cameras = withDecoders(cameras.Cameras, converters.Decoders, orDiscard(log))
-	b.FindEncoders = withScalers(
+	programs := &external.Finder{Log: orDiscard(log)}
+	b.Cameras = join(withDecoders(cameras.Cameras, converters.Decoders, orDiscard(log)), programs.Cameras)
+	b.FindEncoders = join(withScalers(
 		m2m.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}.Encoders,
 		converters.Scalers,
-	)
+	), programs.Encoders)
 	b.Mics = func() ([]hw.Mic, error) { return alsa.Discover("/") }
 	b.FindMic = func(id string) (hw.Mic, error) { return alsa.Find("/", id) }
 	b.Watch = uevent.Watch
@@ -41,6 +44,17 @@ func linux(log *slog.Logger, b hw.Board) hw.Board {
 	b.Encoders = softwareVideo()
 	b.AudioEncoders = softwareSound()
 	return b
+}
+
+// join lists what several finders find. One that fails does not hide the others.
+func join[T any](finders ...func() ([]T, error)) func() ([]T, error) {
+	return func() (all []T, err error) {
+		for _, find := range finders {
+			found, failed := find()
+			all, err = append(all, found...), errors.Join(err, failed)
+		}
+		return all, err
+	}
 }
 
 // withScalers puts the scalers of a machine before its encoders. What cannot be
