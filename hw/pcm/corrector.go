@@ -72,7 +72,8 @@ func NewCorrector() *Corrector {
 }
 
 // PPM returns how fast the card's clock runs against CLOCK_MONOTONIC, in parts
-// per million, as learned so far: good to 5 % after a minute, and to a few ppm after some.
+// per million, as learned so far: to 5 % after a minute, and to a few ppm after
+// some more.
 func (c *Corrector) PPM() float64 { return c.drift * 1e6 }
 
 // Offset returns how much later than the instant at which it was taken sound
