@@ -51,7 +51,7 @@ func (c *Camera) Name() string { return c.name }
 // anew at every boot.
 func (c *Camera) Path() string { return c.path }
 
-// Input returns the same camera, set to one of its inputs when it is opened.
+// Input returns the same camera, set to one of its inputs while it is open.
 // Without it a camera keeps the input that is selected.
 func (c *Camera) Input(n int) *Camera {
 	other := *c
@@ -134,17 +134,19 @@ func (c *Camera) open(ctx context.Context, want hw.Mode, decide func(hw.BufferSo
 
 // start brings an open device to streaming. On error the device is as it was.
 func (c *Camera) start(d *Device, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (*cameraStream, error) {
-	if err := c.selectInput(d); err != nil {
+	restore, err := c.visitInput(d)
+	if err != nil {
 		return nil, err
 	}
 	r, err := c.receiver(d)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, restore())
 	}
 	s, err := c.startInput(d, r, want, decide)
 	if err != nil {
-		return nil, errors.Join(err, r.close())
+		return nil, errors.Join(err, r.close(), restore())
 	}
+	s.restore = restore
 	return s, nil
 }
 
@@ -281,16 +283,8 @@ func (c *Camera) prepare(d *Device, r *receiver, set setting, plan hw.BufferPlan
 	return s, nil
 }
 
-// selectInput selects the camera's own input, if it has one.
-func (c *Camera) selectInput(d *Device) error {
-	if c.input < 0 {
-		return nil
-	}
-	return d.SetInput(c.input)
-}
-
-// visitInput selects the camera's own input until restore is called: to ask
-// is not to switch.
+// visitInput selects the camera's own input, if it has one, until restore is
+// called: whoever opens the node as it is finds the input that he left.
 func (c *Camera) visitInput(d *Device) (restore func() error, err error) {
 	stay := func() error { return nil }
 	if c.input < 0 {
@@ -300,7 +294,14 @@ func (c *Camera) visitInput(d *Device) (restore func() error, err error) {
 	if err != nil || before == c.input {
 		return stay, err
 	}
-	return func() error { return unlessGone(d.SetInput(before)) }, d.SetInput(c.input)
+	restore = func() error {
+		err := unlessGone(d.SetInput(before))
+		if errors.Is(err, hw.ErrBusy) { // somebody has taken the device since, and chooses
+			return nil
+		}
+		return err
+	}
+	return restore, d.SetInput(c.input)
 }
 
 // A setting is what a driver granted.

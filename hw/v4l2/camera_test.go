@@ -519,19 +519,24 @@ func TestTheInputIsKeptUnlessAsked(t *testing.T) {
 		want int
 	}{
 		{c.Input(1), "v4l2:platform:fe801000.csi#1", 1},
-		{c, "v4l2:platform:fe801000.csi", 1},
+		{c, "v4l2:platform:fe801000.csi", 0},
 		{c.Input(0), "v4l2:platform:fe801000.csi#0", 0},
 	} {
 		s, err := tt.c.Open(t.Context(), hw.Mode{})
 		if err != nil {
 			t.Fatal(err)
 		}
+		k.Do(func() {
+			if n.Input() != tt.want || tt.c.ID() != tt.id {
+				t.Errorf("%s: input %d", tt.c.ID(), n.Input())
+			}
+		})
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 		k.Do(func() {
-			if n.Input() != tt.want || tt.c.ID() != tt.id {
-				t.Errorf("%s: input %d", tt.c.ID(), n.Input())
+			if n.Input() != 0 {
+				t.Errorf("%s: input %d is left behind", tt.c.ID(), n.Input())
 			}
 		})
 	}

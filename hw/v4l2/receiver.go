@@ -287,9 +287,11 @@ func (c *Camera) await(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
-	if err := c.selectInput(d); err != nil {
+	restore, err := c.visitInput(d)
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, restore()) }()
 	r, err := c.receiver(d)
 	if err != nil {
 		return err

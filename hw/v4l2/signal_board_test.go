@@ -30,11 +30,14 @@ const (
 
 const signalMode = "DV Timings Signal Mode"
 
-// hdmi loads vivid and returns its HDMI input, with a signal.
+// hdmi loads vivid and returns its HDMI input, with a signal. It stays selected
+// when the camera is closed, as controls belong to the selected input.
 func hdmi(t *testing.T) *v4l2.Camera {
 	t.Helper()
 	load(t, "")
-	return vivid(t).Input(1)
+	c := vivid(t)
+	command(t, "v4l2-ctl -d "+c.Path()+" -i 1")
+	return c.Input(1)
 }
 
 // failure reads until the stream ends.
@@ -120,7 +123,6 @@ func TestBoardAnotherPictureComesIn(t *testing.T) {
 
 func TestBoardSignalsThatCannotBeTaken(t *testing.T) {
 	c := hdmi(t)
-	start(t, c, small).Close() // selects the input, to which the controls belong
 	for _, tt := range []struct {
 		name    string
 		timings int32
@@ -178,6 +180,13 @@ func TestBoardAskingDoesNotSwitchTheInput(t *testing.T) {
 	}
 	if got := selected(); got != 0 {
 		t.Errorf("input %d is selected", got)
+	}
+	s := start(t, c.Input(1), small)
+	if got := selected(); got != 1 {
+		t.Errorf("input %d is selected while the other is open", got)
+	}
+	if err := s.Close(); err != nil || selected() != 0 {
+		t.Errorf("input %d is left behind; %v", selected(), err)
 	}
 	if _, err := c.SoundRate(); !errors.Is(err, hw.ErrUnsupported) {
 		t.Errorf("sound rate: %v", err)

@@ -39,6 +39,8 @@ type cameraStream struct {
 	lag    time.Duration // from the begin of a picture to its stamp
 	frames []*hw.Frame   // one for each buffer, lent again and again
 	signal *receiver     // nil but on inputs that see a cable
+	// restore selects the input that was selected before.
+	restore func() error
 
 	good, missed, damaged atomic.Uint64
 
@@ -306,7 +308,7 @@ func (s *cameraStream) Close() error {
 	return s.errClose
 }
 
-// tearDown goes stop → unmap → close dma-bufs → free → close. Buffers that are
+// tearDown goes stop → unmap → close dma-bufs → free → input → close. Buffers that are
 // lent stay as they are until their last Release; then the kernel frees them.
 func (s *cameraStream) tearDown() error {
 	s.mu.Lock()
@@ -322,7 +324,7 @@ func (s *cameraStream) tearDown() error {
 	if errors.Is(freed, hw.ErrBusy) && slices.Contains(s.lent, true) {
 		freed = nil // kernels before 4.20 free them with the last mapping
 	}
-	return errors.Join(append(errs, freed, s.signal.close(), s.dev.Close())...)
+	return errors.Join(append(errs, freed, s.restore(), s.signal.close(), s.dev.Close())...)
 }
 
 // unlessGone drops the complaint that there is nothing left to stop or free.
