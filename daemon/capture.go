@@ -76,7 +76,7 @@ func (d *Daemon) captureFrom(ctx context.Context, cam hw.Camera, c cameraConfig,
 	}
 	defer func() { err = errors.Join(err, in.Close()) }()
 	d.noteCamera(cam, in)
-	d.Log.Info("camera opened", "service", "camera", "camera", cam.ID(), "mode", in.Mode().String(), "buffers", in.src.plan.String())
+	d.Log.Info("camera opened", "service", "camera", "camera", cam.ID(), "mode", in.Mode().String(), "buffers", in.src.way())
 	ctx, end := context.WithCancelCause(ctx)
 	var watching sync.WaitGroup
 	defer watching.Wait()

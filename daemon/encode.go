@@ -279,7 +279,7 @@ const reopenAfter = 3 * time.Second
 // outdated reports whether the encoder is to be opened anew because a camera
 // came whose pictures lie differently in memory and could be read in place.
 func (s *session) outdated() bool {
-	if s.driver.Importer == nil || s.d.sourceVersion() == s.seen || time.Since(s.opened) < reopenAfter {
+	if s.d.sourceVersion() == s.seen || s.driver.Importer != nil && time.Since(s.opened) < reopenAfter {
 		return false
 	}
 	plan, input, seen := s.d.buffersFor(s.driver, s.config.EncoderConfig)

@@ -127,6 +127,14 @@ func (d *Daemon) paint(rendition string, l hw.Layout) {
 	d.hub.paintOn(pool, d.returnPool)
 }
 
+// way says for the log how pictures are shared.
+func (s source) way() string {
+	if s.plan.Way == "" {
+		return "not shared"
+	}
+	return s.plan.String()
+}
+
 // sharer returns the rendition whose encoder a camera in that mode shares memory
 // with: the first one of the picture's size that hardware codes, or else the
 // first one.

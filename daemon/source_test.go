@@ -436,3 +436,12 @@ func TestADriverThatDoesNotAnswerAboutItsMemoryIsLeftBehind(t *testing.T) {
 		s.until("the end of it", func(b status.Box) bool { return !b.Has(status.DriverHangs) })
 	})
 }
+
+func TestSoftwareThatWasThereBeforeTheCameraTellsItsWayToo(t *testing.T) {
+	inBox(t, small, func(b *hw.Board) {
+		if err := b.Faults("camera-unplugged", true); err != nil {
+			t.Fatal(err)
+		}
+		time.AfterFunc(10*time.Second, func() { _ = b.Faults("camera-unplugged", false) })
+	}, func(r *rig) { r.until("plan", wayIs(0, hw.Heap)) })
+}
