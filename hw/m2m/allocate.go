@@ -19,12 +19,13 @@ func (n *node) Layout(src hw.Layout) (_ hw.Layout, err error) {
 	return g.layout, err
 }
 
-// prepare sets both formats of an open device for pictures of src.
+// prepare sets both formats of an open device for pictures of src. How these
+// lie does not hang on the codec: that of one device reads them all.
 func (n *node) prepare(d *v4l2.Device, src hw.Layout) (granted, error) {
 	if err := n.fits(src.Width, src.Height); err != nil {
 		return granted{}, err
 	}
-	if err := n.setCoded(d, src.Width, src.Height); err != nil {
+	if err := n.setCoded(d, n.codes[0], src.Width, src.Height); err != nil {
 		return granted{}, err
 	}
 	return n.nearest(d, src)

@@ -158,7 +158,7 @@ func (e *Encoder) why() error {
 }
 
 // SetBitrate implements [hw.Encoder]. bps is moved into the limits of the driver
-// and of the level of H.264 that the encoder was opened with. The error wraps [hw.ErrUnsupported] if the hardware must be opened anew for that.
+// and of the level that the encoder was opened with. The error wraps [hw.ErrUnsupported] if the hardware must be opened anew for that.
 func (e *Encoder) SetBitrate(bps int) error {
 	switch {
 	case bps <= 0:

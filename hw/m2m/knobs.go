@@ -8,6 +8,7 @@ import (
 	"encoderd.example/hw"
 	"encoderd.example/hw/v4l2"
 	"encoderd.example/hw/v4l2/uapi"
+	"encoderd.example/stream"
 )
 
 // knobs are the controls of an open device. What a driver does not have or
@@ -100,7 +101,6 @@ func (k *knobs) configure(q quirks, cfg hw.EncoderConfig) (most int, err error) 
 		setting{uapi.CIDBitrateMode, q.bitrateMode},
 		setting{uapi.CIDBFrames, 0},
 		setting{uapi.CIDGOPSize, int64(cfg.GOP)},
-		setting{uapi.CIDH264IPeriod, int64(cfg.GOP)},
 	)
 	if err != nil {
 		return 0, err
@@ -108,6 +108,23 @@ func (k *knobs) configure(q quirks, cfg hw.EncoderConfig) (most int, err error) 
 	if err := k.bitrate(cfg.Bitrate); err != nil {
 		return 0, err
 	}
+	own := k.configureH264
+	if cfg.Codec == stream.H265 {
+		own = k.configureH265
+	}
+	if most, err = own(q, cfg); err != nil {
+		return 0, err
+	}
+	return most, k.setAll(
+		setting{uapi.CIDHeaderMode, uapi.HeaderModeJoined},
+		setting{uapi.CIDRepeatSeqHeader, 1},
+		setting{uapi.CIDPrependSPSPPSToIDR, 1},
+		setting{uapi.CIDAUDelimiter, 0},
+	)
+}
+
+// configureH264 sets what only H.264 has.
+func (k *knobs) configureH264(q quirks, cfg hw.EncoderConfig) (most int, err error) {
 	p, err := k.profile(cfg.Profile)
 	if err != nil {
 		return 0, err
@@ -121,14 +138,47 @@ func (k *knobs) configure(q quirks, cfg hw.EncoderConfig) (most int, err error) 
 		entropy = uapi.H264EntropyCABAC
 	}
 	return l.most(p), k.setAll(
+		setting{uapi.CIDH264IPeriod, int64(cfg.GOP)},
 		setting{uapi.CIDH264EntropyMode, entropy},
 		setting{uapi.CIDH264MinQP, q.minQP},
 		setting{uapi.CIDH264MaxQP, q.maxQP},
-		setting{uapi.CIDHeaderMode, uapi.HeaderModeJoined},
-		setting{uapi.CIDRepeatSeqHeader, 1},
-		setting{uapi.CIDPrependSPSPPSToIDR, 1},
-		setting{uapi.CIDAUDelimiter, 0},
 	)
+}
+
+// configureH265 sets what only HEVC has: profile and tier main, and IDR
+// pictures each GOP.
+func (k *knobs) configureH265(q quirks, cfg hw.EncoderConfig) (most int, err error) {
+	if cfg.Profile != "" && cfg.Profile != "main" {
+		return 0, fmt.Errorf("profile %q of HEVC: %w", cfg.Profile, hw.ErrUnsupported)
+	}
+	if k.has(uapi.CIDHEVCProfile) {
+		ok, err := k.oneOf(uapi.CIDHEVCProfile, []int64{uapi.HEVCProfileMain})
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			return 0, fmt.Errorf("profile main of HEVC: %w", hw.ErrUnsupported)
+		}
+	}
+	l, err := levelHEVCFor(cfg.Width, cfg.Height, cfg.FPS, cfg.Bitrate)
+	if err != nil {
+		return 0, err
+	}
+	period := int64(1) // of pictures that stand alone, of which all shall be IDR
+	if q.refreshInPictures {
+		period = int64(cfg.GOP)
+	}
+	err = k.setAll(
+		setting{uapi.CIDHEVCTier, uapi.HEVCTierMain},
+		setting{uapi.CIDHEVCRefreshType, uapi.HEVCRefreshIDR},
+		setting{uapi.CIDHEVCRefreshPeriod, period},
+		setting{uapi.CIDHEVCMinQP, q.minQP},
+		setting{uapi.CIDHEVCMaxQP, q.maxQP},
+	)
+	if err != nil {
+		return 0, err
+	}
+	return l.most(), k.reach(uapi.CIDHEVCLevel, l.menu)
 }
 
 // bitrate sets the target and, where the driver has one, the peak, which may
@@ -187,12 +237,17 @@ func (k *knobs) level(cfg hw.EncoderConfig, p profile) (level, error) {
 	if err != nil {
 		return level{}, err
 	}
-	if _, err := k.set(uapi.CIDH264Level, l.menu); err != nil {
-		return level{}, err
+	return l, k.reach(uapi.CIDH264Level, l.menu)
+}
+
+// reach sets the menu of levels, and warns of a driver that stays below.
+func (k *knobs) reach(id uint32, want int64) error {
+	if _, err := k.set(id, want); err != nil {
+		return err
 	}
-	got, err := k.value(uapi.CIDH264Level, l.menu)
-	if err == nil && got < l.menu {
-		k.log.Warn("the encoder does not reach the level of H.264 that its task needs", "want", l.menu, "got", got)
+	got, err := k.value(id, want)
+	if err == nil && got < want {
+		k.log.Warn("the encoder does not reach the level that its task needs", "control", k.list[id].Name, "want", want, "got", got)
 	}
-	return l, err
+	return err
 }

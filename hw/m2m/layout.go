@@ -187,24 +187,24 @@ func lines(pixel hw.PixelFormat, plane, height int) int {
 	return height
 }
 
-// setCoded asks for H.264 of a picture size, before the raw format: drivers
+// setCoded asks for a codec and a picture size, before the raw format: drivers
 // reset that one, and some take the size from here.
-func (n *node) setCoded(d *v4l2.Device, width, height int) error {
+func (n *node) setCoded(d *v4l2.Device, codes *syntax, width, height int) error {
 	f := uapi.Format{Type: n.coded}
 	room := uint32(max(smallestBuffer, width*height*3/4))
 	if n.split {
 		p := f.PixMP()
-		p.PixelFormat, p.Width, p.Height, p.Field, p.NumPlanes = uint32(hw.H264), uint32(width), uint32(height), uapi.FieldNone, 1
+		p.PixelFormat, p.Width, p.Height, p.Field, p.NumPlanes = uint32(codes.pixel), uint32(width), uint32(height), uapi.FieldNone, 1
 		p.Planes[0].SizeImage = room
 	} else {
 		p := f.Pix()
-		p.PixelFormat, p.Width, p.Height, p.Field, p.SizeImage = uint32(hw.H264), uint32(width), uint32(height), uapi.FieldNone, room
+		p.PixelFormat, p.Width, p.Height, p.Field, p.SizeImage = uint32(codes.pixel), uint32(width), uint32(height), uapi.FieldNone, room
 	}
 	if err := v4l2.Ioctl(d, "set the coded format of", uapi.SetFmt, &f); err != nil {
 		return err
 	}
-	if got := hw.PixelFormat(f.Pix().PixelFormat); got != hw.H264 {
-		return fmt.Errorf("%s codes %s, not H.264: its firmware lacks it: %w", d.Path(), got, hw.ErrUnsupported)
+	if got := hw.PixelFormat(f.Pix().PixelFormat); got != codes.pixel {
+		return fmt.Errorf("%s codes %s, not %s: its firmware lacks it: %w", d.Path(), got, codes.pixel, hw.ErrUnsupported)
 	}
 	return nil
 }

@@ -98,3 +98,56 @@ func levelFor(width, height int, rate hw.Rate, bitrate int, p profile) (level, e
 
 // most returns the highest bit rate of a profile at the level, in bit/s.
 func (l level) most(p profile) int { return l.kbps * p.perMille }
+
+// A levelHEVC is a row of H.265 tables A.8 and A.9, main tier.
+type levelHEVC struct {
+	idc     int // thirty times its number
+	menu    int64
+	samples int   // of luma in a picture (MaxLumaPs)
+	rate    int64 // of luma a second (MaxLumaSr)
+	kbps    int   // MaxBR
+}
+
+// levelsHEVC of the main tier: the high one begins at level 4, and players of
+// the field need not know it.
+var levelsHEVC = []levelHEVC{
+	{30, uapi.HEVCLevel1, 36_864, 552_960, 128},
+	{60, uapi.HEVCLevel2, 122_880, 3_686_400, 1_500},
+	{63, uapi.HEVCLevel2_1, 245_760, 7_372_800, 3_000},
+	{90, uapi.HEVCLevel3, 552_960, 16_588_800, 6_000},
+	{93, uapi.HEVCLevel3_1, 983_040, 33_177_600, 10_000},
+	{120, uapi.HEVCLevel4, 2_228_224, 66_846_720, 12_000},
+	{123, uapi.HEVCLevel4_1, 2_228_224, 133_693_440, 20_000},
+	{150, uapi.HEVCLevel5, 8_912_896, 267_386_880, 25_000},
+	{153, uapi.HEVCLevel5_1, 8_912_896, 534_773_760, 40_000},
+	{156, uapi.HEVCLevel5_2, 8_912_896, 1_069_547_520, 60_000},
+	{180, uapi.HEVCLevel6, 35_651_584, 1_069_547_520, 60_000},
+	{183, uapi.HEVCLevel6_1, 35_651_584, 2_139_095_040, 120_000},
+	{186, uapi.HEVCLevel6_2, 35_651_584, 4_278_190_080, 240_000},
+}
+
+// LevelHEVC returns the lowest level of HEVC, times thirty, that carries
+// pictures of width × height pixels at rate and bitrate (bit/s) in the main
+// tier. The error wraps [hw.ErrUnsupported].
+func LevelHEVC(width, height int, rate hw.Rate, bitrate int) (int, error) {
+	l, err := levelHEVCFor(width, height, rate, bitrate)
+	return l.idc, err
+}
+
+func levelHEVCFor(width, height int, rate hw.Rate, bitrate int) (levelHEVC, error) {
+	width, height = (width+7)&^7, (height+7)&^7 // as it is coded
+	perSecond := int64(math.Ceil(float64(width*height) * rate.Float()))
+	for _, l := range levelsHEVC {
+		switch longest := 8 * l.samples; {
+		case width*height > l.samples, width*width > longest, height*height > longest:
+		case perSecond > l.rate:
+		case bitrate > l.most():
+		default:
+			return l, nil
+		}
+	}
+	return levelHEVC{}, fmt.Errorf("%dx%d at %.4g fps and %d bit/s is above all levels of HEVC: %w", width, height, rate.Float(), bitrate, hw.ErrUnsupported)
+}
+
+// most returns the highest bit rate at the level, in bit/s.
+func (l levelHEVC) most() int { return l.kbps * 1000 }

@@ -67,3 +67,38 @@ func TestLevelsRise(t *testing.T) {
 		t.Error("the first level is not 1.0")
 	}
 }
+
+func TestLevelHEVC(t *testing.T) {
+	at := func(fps int) hw.Rate { return hw.Rate{Num: fps, Den: 1} }
+	for _, tt := range []struct {
+		width, height int
+		rate          hw.Rate
+		bitrate       int
+		want          int // thirty times the level
+	}{
+		{176, 144, at(15), 128_000, 30},
+		{640, 360, at(30), 800_000, 63},
+		{640, 480, at(30), 2_000_000, 90},
+		{1280, 720, at(30), 6_000_000, 93},
+		{1280, 720, at(60), 6_000_000, 120},
+		{1920, 1080, at(30), 6_000_000, 120},
+		{1920, 1080, at(30), 12_000_001, 123},
+		{1920, 1080, at(60), 8_000_000, 123},
+		{1920, 1080, hw.Rate{Num: 60000, Den: 1001}, 20_000_001, 150},
+		{3840, 2160, at(30), 20_000_000, 150},
+		{3840, 2160, at(60), 20_000_000, 153},
+		{4216, 64, at(1), 1_000_000, 120}, // long pictures need a level for their length
+	} {
+		if got, err := LevelHEVC(tt.width, tt.height, tt.rate, tt.bitrate); err != nil || got != tt.want {
+			t.Errorf("%dx%d %v %d bit/s: got %d, %v, want %d", tt.width, tt.height, tt.rate, tt.bitrate, got, err, tt.want)
+		}
+	}
+	for name, err := range map[string]error{
+		"size":    second(LevelHEVC(16000, 9000, at(60), 1_000_000)),
+		"bitrate": second(LevelHEVC(640, 360, at(30), 240_000_001)),
+	} {
+		if !errors.Is(err, hw.ErrUnsupported) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}

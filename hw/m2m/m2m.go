@@ -1,4 +1,4 @@
-// Package m2m drives the stateful H.264 encoders of chips through V4L2's
+// Package m2m drives the stateful encoders of chips through V4L2's
 // memory-to-memory interface: one node with two queues. OUTPUT takes raw
 // pictures, CAPTURE gives the bitstream.
 //
@@ -14,8 +14,12 @@
 // few buffers that the device itself allocates. The bitstream is copied once,
 // out of memory that may not be cached, into the unit that goes out.
 //
-// Only H.264 is offered. Every parameter set is rewritten, because most drivers
-// say neither colours nor that pictures come in order.
+// H.264 and HEVC are offered, each where the driver lists it. Every parameter
+// set of H.264 is rewritten, because most drivers say neither colours nor that
+// pictures come in order. Those of HEVC go out as the driver wrote them: what
+// these lines are about stands behind everything else in them. So its pictures
+// are always of limited range, which is what decoders take them for; others
+// are converted.
 package m2m
 
 import (
@@ -45,7 +49,7 @@ type Finder struct {
 	Log *slog.Logger
 }
 
-// Encoders returns the H.264 encoders that are there now, in the order of
+// Encoders returns the encoders that are there now, in the order of
 // their nodes: "v4l2:" and the driver's name, with "#2" and so on after those
 // that have the same. Nodes that cannot be asked make an error beside the list
 // of the others. No node is kept open.
@@ -120,8 +124,7 @@ func (f Finder) node(path string) (_ *node, err error) {
 	if n.takes, err = listRaw(d, n.raw); err != nil || len(n.takes) == 0 {
 		return nil, err
 	}
-	codes, err := codesH264(d, n.coded)
-	if err != nil || !codes {
+	if n.codes, err = listCoded(d, n.coded); err != nil || len(n.codes) == 0 {
 		return nil, err
 	}
 	return n, nil
@@ -140,11 +143,21 @@ func listRaw(d *v4l2.Device, typ uint32) ([]format, error) {
 	return usable, err
 }
 
-func codesH264(d *v4l2.Device, typ uint32) (found bool, err error) {
-	err = eachFormat(d, typ, func(f *uapi.FmtDesc) {
-		found = found || hw.PixelFormat(f.PixelFormat) == hw.H264 && f.Flags&uapi.FmtFlagCompressed != 0
+// listCoded returns what a driver codes of that which we know, in our order.
+func listCoded(d *v4l2.Device, typ uint32) ([]*syntax, error) {
+	offered := map[hw.PixelFormat]bool{}
+	err := eachFormat(d, typ, func(f *uapi.FmtDesc) {
+		if f.Flags&uapi.FmtFlagCompressed != 0 {
+			offered[hw.PixelFormat(f.PixelFormat)] = true
+		}
 	})
-	return found, err
+	var codes []*syntax
+	for _, s := range syntaxes {
+		if offered[s.pixel] {
+			codes = append(codes, s)
+		}
+	}
+	return codes, err
 }
 
 // maxFormats bounds the walk of drivers whose lists never end.
@@ -172,6 +185,7 @@ type node struct {
 	coded, raw uint32   // buffer types of its queues
 	split      bool     // the multi-planar API
 	takes      []format // raw formats, the best first
+	codes      []*syntax
 }
 
 // encoder describes n for the rest of the box.
@@ -179,7 +193,7 @@ func (n *node) encoder() hw.EncoderDriver {
 	return hw.EncoderDriver{
 		Name:     n.name,
 		Hardware: true,
-		Codecs:   []stream.Codec{stream.H264},
+		Codecs:   n.codecs(),
 		Open: func(cfg hw.EncoderConfig) (hw.Encoder, error) {
 			e, err := open(n, cfg)
 			if err != nil {
@@ -190,6 +204,23 @@ func (n *node) encoder() hw.EncoderDriver {
 		Importer: n,
 		Budget:   n.quirks.budget,
 	}
+}
+
+func (n *node) codecs() (list []stream.Codec) {
+	for _, s := range n.codes {
+		list = append(list, s.codec)
+	}
+	return list
+}
+
+// syntax returns that of a codec, or nil if n does not code it.
+func (n *node) syntax(c stream.Codec) *syntax {
+	for _, s := range n.codes {
+		if s.codec == c {
+			return s
+		}
+	}
+	return nil
 }
 
 // open opens the device. What is gone is missing too: an encoder is no camera

@@ -9,7 +9,6 @@ import (
 	"encoderd.example/hw"
 	"encoderd.example/hw/v4l2"
 	"encoderd.example/hw/v4l2/uapi"
-	"encoderd.example/stream"
 )
 
 const (
@@ -56,7 +55,7 @@ func newSession(n *node, cfg hw.EncoderConfig) (*session, error) {
 // check refuses what no encoder of this kind does.
 func check(n *node, cfg hw.EncoderConfig) error {
 	switch {
-	case cfg.Codec != stream.H264:
+	case n.syntax(cfg.Codec) == nil:
 		return fmt.Errorf("%s: codec %s: %w", n.name, cfg.Codec, hw.ErrUnsupported)
 	case cfg.Width%2+cfg.Height%2 > 0:
 		return fmt.Errorf("%s: size %dx%d must be even: %w", n.name, cfg.Width, cfg.Height, hw.ErrUnsupported)
@@ -93,7 +92,7 @@ func (s *session) setUp() error {
 // setFormats sets what comes out and what goes in: the layout that most
 // pictures will have if the driver takes it, else one that we can convert to.
 func (s *session) setFormats() (granted, error) {
-	if err := s.node.setCoded(s.dev, s.cfg.Width, s.cfg.Height); err != nil {
+	if err := s.node.setCoded(s.dev, s.node.syntax(s.cfg.Codec), s.cfg.Width, s.cfg.Height); err != nil {
 		return granted{}, err
 	}
 	wishes := []hw.Layout{s.cfg.Input}

@@ -30,6 +30,9 @@ type quirks struct {
 	liveRate bool
 	// wholeRates: the driver cuts the frame rate to whole numbers.
 	wholeRates bool
+	// refreshInPictures: the refresh period of HEVC counts pictures, not only
+	// those that stand alone.
+	refreshInPictures bool
 	// bitrateMode is what serves a live stream best.
 	bitrateMode int64
 	// minQP and maxQP bound the quantiser. A low maxQP makes encoders overshoot
@@ -72,7 +75,7 @@ var knownDrivers = []quirks{
 		bitrateMode: uapi.BitrateModeCBR, minQP: 10, maxQP: 51, buffers: 6, most: size{1920, 1920},
 	},
 	{
-		driver: "wave5", forceKey: no, liveBitrate: no, wholeRates: true,
+		driver: "wave5", forceKey: no, liveBitrate: no, wholeRates: true, refreshInPictures: true,
 		bitrateMode: uapi.BitrateModeCBR, minQP: 10, maxQP: 51, buffers: 4, least: size{256, 128}, most: size{8192, 8192},
 	},
 	{

@@ -3,6 +3,8 @@ package m2m_test
 import (
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -14,6 +16,7 @@ import (
 	"encoderd.example/hw/v4l2/uapi"
 	"encoderd.example/stream"
 	"encoderd.example/stream/h264"
+	"encoderd.example/stream/h265"
 )
 
 func config(width, height int) hw.EncoderConfig {
@@ -88,13 +91,18 @@ func (r *reel) next() *hw.Frame {
 // no other has any, and nothing is there that readers have no use for.
 func checkUnit(t *testing.T, u *stream.Unit) {
 	t.Helper()
+	kind, want := h264.Type, []byte{h264.TypeSlice}
+	switch {
+	case u.Track.Codec == stream.H265 && u.Key:
+		kind, want = h265.Type, []byte{h265.TypeVPS, h265.TypeSPS, h265.TypePPS, h265.TypeIDRBare}
+	case u.Track.Codec == stream.H265:
+		kind, want = h265.Type, []byte{h265.TypeTrailR}
+	case u.Key:
+		want = []byte{h264.TypeSPS, h264.TypePPS, h264.TypeIDR}
+	}
 	var types []byte
 	for nal := range h264.NALs(u.Data) {
-		types = append(types, h264.Type(nal))
-	}
-	want := []byte{h264.TypeSlice}
-	if u.Key {
-		want = []byte{h264.TypeSPS, h264.TypePPS, h264.TypeIDR}
+		types = append(types, kind(nal))
 	}
 	if string(types) != string(want) {
 		t.Errorf("unit at %s, key %v: NAL units %d, want %d", u.PTS, u.Key, types, want)
@@ -191,12 +199,35 @@ func codec(driver string) *fakevb2.Node {
 			menu(uapi.CIDHeaderMode, "Header Mode", 2),
 			number(uapi.CIDRepeatSeqHeader, "Repeat", 1),
 			{ID: uapi.CIDForceKeyFrame, Name: "Force Key", Type: uapi.CtrlTypeButton},
-			number(uapi.CIDH264MinQP, "Min QP", 51),
-			number(uapi.CIDH264MaxQP, "Max QP", 51),
-			menu(uapi.CIDH264Level, "Level", 16),
-			menu(uapi.CIDH264Profile, "Profile", 5),
+			number(uapi.CIDH264MinQP, "H264 Min QP", 51),
+			number(uapi.CIDH264MaxQP, "H264 Max QP", 51),
+			menu(uapi.CIDH264Level, "H264 Level", 16),
+			menu(uapi.CIDH264Profile, "H264 Profile", 5),
 		},
 	}
+}
+
+// codecHEVC returns a node like [codec]'s that codes HEVC only.
+func codecHEVC(driver string) *fakevb2.Node {
+	n := codec(driver)
+	n.Encoder.Coded = []uint32{uint32(hw.FourCC("HEVC"))}
+	n.Controls = slices.DeleteFunc(n.Controls, func(c fakevb2.Control) bool { return strings.HasPrefix(c.Name, "H264") })
+	for _, c := range []struct {
+		id   uint32
+		name string
+		most int64
+	}{
+		{uapi.CIDHEVCProfile, "Profile", 2},
+		{uapi.CIDHEVCLevel, "Level", 12},
+		{uapi.CIDHEVCTier, "Tier", 1},
+		{uapi.CIDHEVCRefreshType, "Refresh Type", 2},
+		{uapi.CIDHEVCRefreshPeriod, "Refresh Period", 600},
+		{uapi.CIDHEVCMinQP, "Min QP", 51},
+		{uapi.CIDHEVCMaxQP, "Max QP", 51},
+	} {
+		n.Controls = append(n.Controls, fakevb2.Control{ID: c.id, Name: "HEVC " + c.name, Type: uapi.CtrlTypeInteger, Max: c.most})
+	}
+	return n
 }
 
 // A rig is a fake kernel with one encoder. It is used inside a synctest bubble:

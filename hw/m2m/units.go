@@ -3,6 +3,7 @@ package m2m
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/v4l2"
@@ -12,7 +13,7 @@ import (
 )
 
 // headRoom is kept before the bitstream, for the parameter sets of a key unit.
-const headRoom = 128
+const headRoom = 192
 
 // nearFull is how near to its end a buffer is filled by a picture that did not
 // fit into it.
@@ -71,13 +72,13 @@ func (w *worker) stray(micro int64, part []byte) {
 	units := split(bytes.Clone(part), 0)
 	w.headers.keep(units, false)
 	switch {
-	case micro == w.joined.sent && (len(units) == 0 || hasPicture(units)):
+	case micro == w.joined.sent && (len(units) == 0 || w.headers.syntax.hasPicture(units)):
 		if !w.joined.late {
 			w.node.log.Warn("the driver splits pictures: each waits for the next one from now on", "encoder", w.node.name)
 		}
 		w.joined.late = true
 		w.damage()
-	case hasPicture(units):
+	case w.headers.syntax.hasPicture(units):
 		w.damage()
 	}
 }
@@ -106,7 +107,7 @@ func (w *worker) emitJoined() {
 		return
 	}
 	units := split(w.joined.data, headRoom)
-	if hasPicture(units) {
+	if w.headers.syntax.hasPicture(units) {
 		w.emit(units)
 	} else {
 		w.headers.keep(units, true)
@@ -116,7 +117,7 @@ func (w *worker) emitJoined() {
 // emitWhole sends what was collected, because another picture begins.
 func (w *worker) emitWhole() {
 	units := split(w.joined.data, headRoom)
-	if hasPicture(units) {
+	if w.headers.syntax.hasPicture(units) {
 		w.emit(units)
 		return
 	}
@@ -131,12 +132,12 @@ func (w *worker) emit(units []unit) {
 	w.headers.keep(units, true)
 	in, lost, _ := w.pictures.take(w.joined.micro)
 	w.swallowed.Add(uint64(lost))
-	if !whole(units) {
+	if !w.headers.syntax.whole(units) {
 		w.swallowed.Add(1)
 		w.damage()
 		return
 	}
-	key := isKey(units)
+	key := w.headers.syntax.isKey(units)
 	w.reckon(in, key)
 	if w.waiting || w.broken != nil {
 		w.swallowed.Add(1)
@@ -147,7 +148,7 @@ func (w *worker) emit(units []unit) {
 	if !key {
 		sets = nil
 	}
-	out.Data = assemble(data, units, sets)
+	out.Data = w.headers.syntax.assemble(data, units, sets)
 	if w.ending {
 		return
 	}
@@ -209,69 +210,23 @@ func split(data []byte, from int) []unit {
 	return units
 }
 
-func hasPicture(units []unit) bool {
-	for _, u := range units {
-		if slice(u.nal) {
-			return true
-		}
-	}
-	return false
-}
-
-func slice(nal []byte) bool {
-	t := h264.Type(nal)
-	return t == h264.TypeSlice || t == h264.TypeIDR
-}
-
-// whole reports whether the first slice of a picture begins with its first
-// macroblock: first_mb_in_slice is 0, coded as a single bit.
-func whole(units []unit) bool {
-	for _, u := range units {
-		if slice(u.nal) {
-			return len(u.nal) > 1 && u.nal[1]&0x80 != 0
-		}
-	}
-	return false
-}
-
-// isKey looks at the NAL units: flags of drivers are wrong.
-func isKey(units []unit) bool {
-	for _, u := range units {
-		if h264.Type(u.nal) == h264.TypeIDR {
-			return true
-		}
-	}
-	return false
-}
-
-// wanted reports whether a NAL unit is for our readers: parameter sets we send
-// ourselves, and delimiters, ends and filler are of no use to them.
-func wanted(nal []byte) bool {
-	switch h264.Type(nal) {
-	case h264.TypeSlice, h264.TypeIDR, h264.TypeSEI:
-		return true
-	default:
-		return false
-	}
-}
-
 // assemble makes the data of a unit: sets, in length-prefixed form, and then
 // the wanted ones of units, which lie in data. It writes the lengths over the
 // start codes if these have four bytes and nothing unwanted lies in between,
 // as it mostly is.
-func assemble(data []byte, units []unit, sets []byte) []byte {
-	for len(units) > 0 && !wanted(units[0].nal) {
+func (s *syntax) assemble(data []byte, units []unit, sets []byte) []byte {
+	for len(units) > 0 && !s.wanted(units[0].nal) {
 		units = units[1:]
 	}
 	begin := units[0].code
 	in := begin >= len(sets)
 	for i, u := range units {
-		in = in && wanted(u.nal) && u.start-u.code == 4 && (i == 0 || units[i-1].end == u.code)
+		in = in && s.wanted(u.nal) && u.start-u.code == 4 && (i == 0 || units[i-1].end == u.code)
 	}
 	if !in {
 		out := append(make([]byte, 0, len(sets)+len(data)), sets...)
 		for _, u := range units {
-			if wanted(u.nal) {
+			if s.wanted(u.nal) {
 				out = h264.AppendNAL(out, u.nal)
 			}
 		}
@@ -287,71 +242,73 @@ func assemble(data []byte, units []unit, sets []byte) []byte {
 
 // headers are the parameter sets and what is told of them.
 type headers struct {
-	cfg hw.EncoderConfig
-	sps []byte // as the driver wrote them
-	pps []byte
+	cfg    hw.EncoderConfig
+	syntax *syntax
+	raw    [][]byte // as the driver wrote them, in the order of syntax.sets
 
 	from  made          // what track and sets were made from
 	track *stream.Track // nil until the first key picture
-	sets  []byte        // rewritten, in length-prefixed form
+	sets  []byte        // as they are sent, in length-prefixed form
 }
 
 // A made is everything that goes into a track.
 type made struct {
-	sps, pps  string
+	sets      [3]string
 	fullRange bool
 	rate      hw.Rate
+}
+
+func newHeaders(s *syntax, cfg hw.EncoderConfig) headers {
+	return headers{cfg: cfg, syntax: s, raw: make([][]byte, len(s.sets))}
 }
 
 // keep notes parameter sets. Those of a buffer that belongs to no picture may
 // be garbage.
 func (h *headers) keep(units []unit, sure bool) {
 	for _, u := range units {
-		switch h264.Type(u.nal) {
-		case h264.TypeSPS:
-			if _, err := h264.ParseSPS(u.nal); sure || err == nil {
-				h.sps = bytes.Clone(u.nal)
-			}
-		case h264.TypePPS:
-			h.pps = bytes.Clone(u.nal)
+		i := h.syntax.set(u.nal)
+		if i >= 0 && (sure || h.syntax.sane(u.nal)) {
+			h.raw[i] = bytes.Clone(u.nal)
 		}
 	}
 }
 
-// known reports whether both parameter sets have come.
-func (h *headers) known() bool { return h.sps != nil && h.pps != nil }
+// known reports whether all parameter sets have come.
+func (h *headers) known() bool {
+	for _, set := range h.raw {
+		if set == nil {
+			return false
+		}
+	}
+	return true
+}
 
 // describe makes the track of a key picture, a new one only if the parameter
-// sets differ. bitrate is the nominal one, in bit/s.
+// sets or the rate differ. bitrate is the nominal one, in bit/s.
 func (h *headers) describe(fullRange bool, bitrate int) error {
-	from := made{string(h.sps), string(h.pps), fullRange, h.cfg.FPS}
+	from := made{fullRange: fullRange, rate: h.cfg.FPS}
+	for i, set := range h.raw {
+		from.sets[i] = string(set)
+	}
 	if h.track != nil && from == h.from {
 		return nil
 	}
-	sps, err := h264.RewriteSPS(h.sps, h264.VUI{
-		Primaries: 1, Transfer: 1, Matrix: 1, FullRange: fullRange,
-		UnitsInTick: uint32(h.cfg.FPS.Den), TimeScale: uint32(2 * h.cfg.FPS.Num),
-	})
+	d, err := h.syntax.describe(slices.Clone(h.raw), fullRange, h.cfg.FPS)
 	if err != nil {
 		return err
 	}
-	info, err := h264.ParseSPS(sps)
-	if err != nil {
-		return err
+	if d.width != h.cfg.Width || d.height != h.cfg.Height {
+		return fmt.Errorf("the driver codes %dx%d instead of %dx%d: %w", d.width, d.height, h.cfg.Width, h.cfg.Height, hw.ErrUnsupported)
 	}
-	if info.Width != h.cfg.Width || info.Height != h.cfg.Height {
-		return fmt.Errorf("the driver codes %dx%d instead of %dx%d: %w", info.Width, info.Height, h.cfg.Width, h.cfg.Height, hw.ErrUnsupported)
+	h.from, h.sets = from, nil
+	for _, set := range d.sets {
+		h.sets = h264.AppendNAL(h.sets, set)
 	}
-	setup, err := h264.ConfigRecord(sps, h.pps)
-	if err != nil {
-		return err
-	}
-	h.from, h.sets = from, h264.AppendNAL(h264.AppendNAL(nil, sps), h.pps)
-	if h.track != nil && bytes.Equal(h.track.Setup, setup) {
+	if h.track != nil && bytes.Equal(h.track.Setup, d.setup) && h.track.FPS == h.cfg.FPS.Float() {
 		return nil
 	}
 	h.track = &stream.Track{
-		Codec: stream.H264, Setup: setup, Width: info.Width, Height: info.Height,
+		Codec: h.syntax.codec, Setup: d.setup, Width: d.width, Height: d.height,
 		FPS: h.cfg.FPS.Float(), Bitrate: bitrate,
 	}
 	return nil

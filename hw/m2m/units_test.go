@@ -8,6 +8,7 @@ import (
 
 	"encoderd.example/hw/v4l2"
 	"encoderd.example/stream/h264"
+	"encoderd.example/stream/h265"
 )
 
 // nals joins NAL units to a byte stream; start codes have four bytes, or three
@@ -49,7 +50,7 @@ func TestAssemble(t *testing.T) {
 		{"zeros between", append(append(nals(false, slice), 0, 0), nals(false, slice)[headRoom:]...), nil, []string{slice, slice}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			got := assemble(tt.data, split(tt.data, headRoom), tt.sets)
+			got := syntaxes[0].assemble(tt.data, split(tt.data, headRoom), tt.sets)
 			var list []string
 			for nal := range h264.NALs(got) {
 				list = append(list, string(nal))
@@ -61,6 +62,46 @@ func TestAssemble(t *testing.T) {
 				t.Errorf("in place: %v", inPlace)
 			}
 		})
+	}
+}
+
+func TestAssembleHEVC(t *testing.T) {
+	const (
+		vps, sps, pps   = "\x40\x01vps", "\x42\x01sps", "\x44\x01pps"
+		aud, end        = "\x46\x01\x50", "\x48\x01"
+		before, after   = "\x4e\x01sei", "\x50\x01sei"
+		filler          = "\x4c\x01\xff\x80"
+		cra, more, next = "\x2a\x01\xafcra", "\x2a\x01\x2fcra", "\x02\x01\xd0trail"
+	)
+	hevc := syntaxes[1]
+	sets := h265.AppendNAL(nil, []byte("\x40\x01VPS"))
+	for _, tt := range []struct {
+		name       string
+		data       []byte
+		sets       []byte
+		want       []string
+		key, whole bool
+	}{
+		{"a picture", nals(false, aud, next, filler), nil, []string{next}, false, true},
+		{"a key picture with all that there is", nals(false, aud, vps, sps, pps, before, cra, more, after, end), sets, []string{"\x40\x01VPS", before, cra, more, after}, true, true},
+		{"the first slice is lost", nals(false, more), nil, []string{more}, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			units := split(tt.data, headRoom)
+			if hevc.isKey(units) != tt.key || hevc.whole(units) != tt.whole || !hevc.hasPicture(units) {
+				t.Errorf("key %v, whole %v", hevc.isKey(units), hevc.whole(units))
+			}
+			var list []string
+			for nal := range h265.NALs(hevc.assemble(tt.data, units, tt.sets)) {
+				list = append(list, string(nal))
+			}
+			if !slices.Equal(list, tt.want) {
+				t.Errorf("got %q, want %q", list, tt.want)
+			}
+		})
+	}
+	if units := split(nals(false, vps, sps, pps, before), headRoom); hevc.hasPicture(units) || hevc.whole(units) {
+		t.Error("headers alone are taken for a picture")
 	}
 }
 
@@ -78,16 +119,16 @@ func FuzzAssemble(f *testing.F) {
 			}
 		}
 		for nal := range h264.AnnexB(stream) {
-			if wanted(nal) {
+			if syntaxes[0].wanted(nal) {
 				want = append(want, bytes.Clone(nal))
 			}
 		}
 		data := append(make([]byte, headRoom), stream...)
 		units := split(data, headRoom)
-		if !hasPicture(units) {
+		if !syntaxes[0].hasPicture(units) {
 			return
 		}
-		got := slices.Collect(h264.NALs(assemble(data, units, sets)))
+		got := slices.Collect(h264.NALs(syntaxes[0].assemble(data, units, sets)))
 		if !slices.EqualFunc(got, want, bytes.Equal) {
 			t.Errorf("got %q, want %q", got, want)
 		}

@@ -67,7 +67,7 @@ func newWorker(e *Encoder, s *session) *worker {
 		Encoder: e, session: s, node: s.node, now: s.cfg.Bitrate, pace: s.cfg.FPS,
 		slots: make([]slot, s.in.Len()), micro: -1, waiting: true, fresh: true,
 		joined:  joiner{sent: -1},
-		headers: headers{cfg: s.cfg},
+		headers: newHeaders(s.node.syntax(s.cfg.Codec), s.cfg),
 	}
 	w.copies = &copier{session: s}
 	if !s.in.Imports() {
@@ -206,7 +206,7 @@ func (w *worker) restart() error {
 // is, or nil. The first of another range begins a new GOP, whose parameter sets
 // say so.
 func (w *worker) inPlace(f *hw.Frame) []v4l2.PlaneData {
-	if w.refused.Load() != nil {
+	if w.refused.Load() != nil || f.FullRange && w.headers.syntax.limited {
 		return nil
 	}
 	planes := w.shares(f)

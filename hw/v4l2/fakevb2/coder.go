@@ -1,9 +1,13 @@
 package fakevb2
 
-// Grey codes a picture as an access unit of H.264 with start codes: constrained
-// baseline, all grey. A key picture predicts each macroblock from nothing, the
-// others skip all. Decoders take it.
+// Grey codes a picture as an access unit with start codes, all grey. In H.264
+// that is constrained baseline: a key picture predicts each macroblock from
+// nothing, the others skip all. HEVC comes in one size, [WidthHEVC] ×
+// [HeightHEVC], whatever the picture's. Decoders take both.
 func Grey(p Picture) []byte {
+	if p.Codec == fourCC("HEVC") {
+		return greyHEVC(p)
+	}
 	var au []byte
 	if p.Headers {
 		au = Headers(p.Width, p.Height)
@@ -53,6 +57,14 @@ func Headers(width, height int) []byte {
 	p.ue(0)
 	p.u(3, 0b100) // deblocking_filter_control_present_flag
 	return append(s.unit(0x67), p.unit(0x68)...)
+}
+
+// headersOf returns the parameter sets of a picture.
+func headersOf(p Picture) []byte {
+	if p.Codec == fourCC("HEVC") {
+		return headersHEVC()
+	}
+	return Headers(p.Width, p.Height)
 }
 
 const frameNumBits = 16

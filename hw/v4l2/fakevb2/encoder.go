@@ -25,7 +25,7 @@ type Encoder struct {
 	LeastIn, LeastOut int
 	// GOP is the distance of key pictures where no control sets it; 30 if zero.
 	GOP int
-	// Code codes a picture; as real H.264 of one grey if nil. The result is not
+	// Code codes a picture; [Grey] if nil. The result is not
 	// kept.
 	Code func(Picture) []byte
 	// Script spoils pictures: the n-th picture of an opening suffers Script[n].
@@ -42,8 +42,9 @@ type Encoder struct {
 
 // A Picture is what goes to a coder.
 type Picture struct {
-	Number        int // since the opening
-	Width, Height int // that count
+	Number        int    // since the opening
+	Codec         uint32 // the code of the coded format
+	Width, Height int    // that count
 	Key           bool
 	Headers       bool // parameter sets are due
 	FrameNum      int  // since the last key picture
@@ -251,7 +252,7 @@ func (j *job) picture(b *buffer) Picture {
 	repeat := j.inst.values[uapi.CIDRepeatSeqHeader] != 0 || j.inst.values[uapi.CIDPrependSPSPPSToIDR] != 0
 	crop := j.inst.in.crop
 	p := Picture{
-		Number: j.pictures, Width: int(crop.Width), Height: int(crop.Height),
+		Number: j.pictures, Codec: j.inst.out.format.Pix().PixelFormat, Width: int(crop.Width), Height: int(crop.Height),
 		Key: j.sinceKey == 0, Headers: j.sinceKey == 0 && (!j.headed || repeat), FrameNum: j.sinceKey, Keys: j.keys,
 	}
 	if p.Key {
@@ -291,7 +292,7 @@ func (j *job) spoil(f CodingFault, stamp uapi.Timeval, p Picture) []chunk {
 		out = append(out, chunk{data: []byte("\xA5\x5A\x00\x00\x03garbage"), flags: uapi.BufFlagTimestampCopy, stamp: uapi.Timeval{Sec: 7777777}})
 	}
 	if f.HeaderOnly {
-		out = append(out, chunk{data: Headers(p.Width, p.Height), flags: uapi.BufFlagTimestampCopy, stamp: stamp})
+		out = append(out, chunk{data: headersOf(p), flags: uapi.BufFlagTimestampCopy, stamp: stamp})
 	}
 	switch data := slices.Clone(code(p)); {
 	case f.Dropped:

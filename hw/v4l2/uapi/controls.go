@@ -147,9 +147,27 @@ const (
 	H264Level6_2 = 19
 )
 
-// Values of CIDHEVCProfile and CIDHEVCRefreshType.
+// Values of CIDHEVCLevel, in the order of the standard's table A.8.
+const (
+	HEVCLevel1   = 0
+	HEVCLevel2   = 1
+	HEVCLevel2_1 = 2
+	HEVCLevel3   = 3
+	HEVCLevel3_1 = 4
+	HEVCLevel4   = 5
+	HEVCLevel4_1 = 6
+	HEVCLevel5   = 7
+	HEVCLevel5_1 = 8
+	HEVCLevel5_2 = 9
+	HEVCLevel6   = 10
+	HEVCLevel6_1 = 11
+	HEVCLevel6_2 = 12
+)
+
+// Values of CIDHEVCProfile, CIDHEVCTier and CIDHEVCRefreshType.
 const (
 	HEVCProfileMain = 0
+	HEVCTierMain    = 0
 	HEVCRefreshNone = 0
 	HEVCRefreshCRA  = 1
 	HEVCRefreshIDR  = 2
