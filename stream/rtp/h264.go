@@ -31,8 +31,9 @@ func (p *Packetizer) writeH264(w *writer, u *stream.Unit) {
 		used += 2 + len(nal)
 	}
 	if u.Key && !hasSPS(u.Data) {
-		add(p.sps)
-		add(p.pps)
+		for _, set := range p.sets {
+			add(set)
+		}
 	}
 	for nal := range h264.NALs(u.Data) {
 		add(nal)

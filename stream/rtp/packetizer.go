@@ -7,6 +7,7 @@ import (
 
 	"encoderd.example/stream"
 	"encoderd.example/stream/h264"
+	"encoderd.example/stream/h265"
 )
 
 // ErrChanged says that a track now has parameters that a running session
@@ -28,7 +29,7 @@ type Packetizer struct {
 	cname  string
 	wall   func(time.Duration) time.Time
 
-	sps, pps []byte // of tracks[Video]
+	sets     [][]byte // parameter sets of tracks[Video], in the order of sending
 	reported bool
 	report   time.Duration // PTS at the latest sender report
 	pending  [][]byte      // NAL units waiting to share a packet
@@ -112,6 +113,9 @@ func (p *Packetizer) payload(w *writer, u *stream.Unit) error {
 	case stream.H264:
 		p.writeH264(w, u)
 		return nil
+	case stream.H265:
+		p.writeH265(w, u)
+		return nil
 	case stream.AAC:
 		return p.writeAAC(w, u.Data)
 	default:
@@ -136,7 +140,13 @@ func (p *Packetizer) open(m Medium, t *stream.Track) error {
 		if err != nil {
 			return fmt.Errorf("rtp: %w", err)
 		}
-		p.sps, p.pps = sps, pps
+		p.sets = [][]byte{sps, pps}
+	case stream.H265:
+		vps, sps, pps, err := h265.ParameterSets(t.Setup)
+		if err != nil {
+			return fmt.Errorf("rtp: %w", err)
+		}
+		p.sets = [][]byte{vps, sps, pps}
 	case stream.AAC:
 		if t.Rate <= 0 || len(t.Setup) < 2 {
 			return fmt.Errorf("rtp: aac track of %d Hz with %d bytes of setup", t.Rate, len(t.Setup))
@@ -165,13 +175,16 @@ func (p *Packetizer) bound(u *stream.Unit) int {
 	const perPacket = frameSize + headerSize + 4 // 4: the largest payload header
 	payload := p.size - headerSize - 4
 	n := int(mediums)*reportSize(p.cname) + len(u.Data)
-	if u.Track.Codec != stream.H264 {
+	if !u.Track.Codec.Video() {
 		return n + (len(u.Data)/payload+1)*perPacket
 	}
-	for nal := range h264.NALs(u.Data) {
+	for nal := range h264.NALs(u.Data) { // they lie alike in both codecs
 		n += (len(nal)/payload + 1) * perPacket
 	}
-	return n + len(p.sps) + len(p.pps) + 2*perPacket
+	for _, set := range p.sets {
+		n += len(set) + (len(set)/payload+1)*perPacket
+	}
+	return n
 }
 
 // A writer appends the RTP packets of one unit.

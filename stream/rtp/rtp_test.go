@@ -96,7 +96,7 @@ func batch(tb testing.TB, p *Packetizer, u *stream.Unit) *Batch {
 }
 
 func TestGoldenBytes(t *testing.T) {
-	video, sound := videoTrack(t), aacTrack()
+	video, hevc, sound := videoTrack(t), hevcTrack(t), aacTrack()
 	opus := &stream.Track{Codec: stream.Opus, Rate: 48000, Channels: 2}
 	tests := []struct {
 		name   string
@@ -112,6 +112,11 @@ func TestGoldenBytes(t *testing.T) {
 			"small slices share a packet",
 			[]*stream.Track{video},
 			&stream.Unit{Track: video, Key: true, PTS: time.Second, Data: picture(sps, pps, nal(0x65, 20), nal(0x65, 21), nal(0x65, 90))},
+		},
+		{
+			"hevc key picture with parameter sets and fragments",
+			[]*stream.Track{hevc},
+			&stream.Unit{Track: hevc, Key: true, PTS: time.Second, Data: picture(nal(0x4e, 20), nal(0x28, 250))},
 		},
 		{
 			"aac frame in two pieces",
@@ -410,7 +415,8 @@ func TestWhatCannotBeSentIsRefused(t *testing.T) {
 		{"two sounds", 0, []*stream.Track{sound, {Codec: stream.Opus}}},
 		{"broken avcC", 0, []*stream.Track{{Codec: stream.H264, Setup: []byte{1, 2}}}},
 		{"aac without setup", 0, []*stream.Track{{Codec: stream.AAC, Rate: 48000}}},
-		{"unknown codec", 0, []*stream.Track{{Codec: stream.H265}}},
+		{"broken hvcC", 0, []*stream.Track{{Codec: stream.H265, Setup: []byte{1, 2}}}},
+		{"unknown codec", 0, []*stream.Track{{Codec: 99}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -434,6 +440,16 @@ func TestBatchTakesItsMemoryOnce(t *testing.T) {
 		{Track: video, Data: picture(slices.Repeat([][]byte{nal(0x41, 3)}, 500)...)},
 		{Track: sound, Data: nal(0x21, 340)},
 	}
+	testMemory(t, p, units)
+	video = hevcTrack(t)
+	testMemory(t, fixed(t, 0, video), []*stream.Unit{
+		{Track: video, Key: true, Data: picture(nal(0x28, 90_000))},
+		{Track: video, Data: picture(slices.Repeat([][]byte{nal(0x02, 3)}, 500)...)},
+	})
+}
+
+func testMemory(t *testing.T, p *Packetizer, units []*stream.Unit) {
+	t.Helper()
 	for i, u := range units {
 		if n := p.bound(u); len(batch(t, p, u).buf) > n {
 			t.Errorf("unit %d needs more than its bound of %d bytes", i, n)
@@ -486,11 +502,15 @@ func FuzzParseRTCP(f *testing.F) {
 
 // FuzzPackets checks the framing of whatever an encoder may publish.
 func FuzzPackets(f *testing.F) {
-	f.Add(picture(nal(0x65, 500)), true, uint16(200))
-	f.Add(picture(sps, pps, nal(0x65, 1), nal(0x65, 1)), false, uint16(128))
-	f.Add([]byte{0, 0, 0, 9, 1}, true, uint16(0))
-	f.Fuzz(func(t *testing.T, data []byte, key bool, size uint16) {
+	f.Add(picture(nal(0x65, 500)), true, uint16(200), false)
+	f.Add(picture(nal(0x28, 500)), true, uint16(200), true)
+	f.Add(picture(sps, pps, nal(0x65, 1), nal(0x65, 1)), false, uint16(128), false)
+	f.Add([]byte{0, 0, 0, 9, 1}, true, uint16(0), true)
+	f.Fuzz(func(t *testing.T, data []byte, key bool, size uint16, hevc bool) {
 		video, sound := videoTrack(t), aacTrack()
+		if hevc {
+			video = hevcTrack(t)
+		}
 		p, err := NewPacketizer(int(size), video, sound)
 		if err != nil {
 			return

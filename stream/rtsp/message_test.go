@@ -3,6 +3,7 @@ package rtsp
 import (
 	"bufio"
 	"bytes"
+	"encoding/hex"
 	"net/netip"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"encoderd.example/stream"
+	"encoderd.example/stream/h265"
 )
 
 func TestTarget(t *testing.T) {
@@ -88,6 +90,35 @@ func TestOneVideoAndOneSoundAreOffered(t *testing.T) {
 		"m=audio 0 RTP/AVP 97\r\na=rtpmap:97 opus/48000/2\r\na=fmtp:97 sprop-stereo=1;stereo=1\r\na=control:trackID=1\r\n"
 	if sdp != want || err != nil {
 		t.Errorf("got %v\n%s\nwant\n%s", err, sdp, want)
+	}
+}
+
+func TestHEVCIsDescribedWithItsParameterSets(t *testing.T) {
+	var sets [3][]byte
+	for i, s := range []string{
+		"40010c01ffff01600000030090000003000003001eba0240",
+		"42010101600000030090000003000003001ea02083165ba4a4c270168080000003008000000784",
+		"4401c0718112",
+	} {
+		set, err := hex.DecodeString(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sets[i] = set
+	}
+	setup, err := h265.ConfigRecord(sets[0], sets[1], sets[2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	rtpmap, fmtp, err := encoding(&stream.Track{Codec: stream.H265, Setup: setup})
+	const want = "sprop-vps=QAEMAf//AWAAAAMAkAAAAwAAAwAeugJA" +
+		";sprop-sps=QgEBAWAAAAMAkAAAAwAAAwAeoCCDFlukpMJwFoCAAAADAIAAAAeE" +
+		";sprop-pps=RAHAcYES"
+	if rtpmap != "H265/90000" || fmtp != want || err != nil {
+		t.Errorf("got %s %s, %v\nwant %s", rtpmap, fmtp, err, want)
+	}
+	if _, _, err := encoding(&stream.Track{Codec: stream.H265, Setup: setup[:30]}); err == nil {
+		t.Error("half a setup was described")
 	}
 }
 

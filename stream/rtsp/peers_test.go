@@ -147,21 +147,35 @@ func compare(t *testing.T, units []*stream.Unit, packets []probed) {
 }
 
 func TestFFmpegDecodesWithoutComplaint(t *testing.T) {
-	media := streamtest.NewMedia(t, 4*streamtest.FPS)
-	r := media.Rendition(1024)
-	audience := &stream.Audience{}
-	addr := start(t, &Server{Find: only(r), Audience: audience})
-	wg := publish(t, r, media.Units, func() bool { return len(audience.Viewers()) == 1 })
-	out := peer.Output(t, "ffmpeg", "-v", "warning", "-xerror", "-rtsp_transport", "tcp", "-i", "rtsp://"+addr+"/"+r.Name,
-		"-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-")
-	wg.Wait()
+	h264, h265 := streamtest.NewMedia(t, 4*streamtest.FPS), streamtest.NewMediaH265(t, 4*streamtest.FPS)
+	for _, tt := range []struct {
+		media     *streamtest.Media
+		transport string
+	}{{h264, "tcp"}, {h265, "tcp"}, {h265, "udp"}} {
+		t.Run(tt.media.Video.Codec.String()+" "+tt.transport, func(t *testing.T) {
+			r := tt.media.Rendition(1024)
+			audience := &stream.Audience{}
+			addr := start(t, &Server{Find: only(r), Audience: audience})
+			wg := publish(t, r, tt.media.Units, func() bool { return len(audience.Viewers()) == 1 })
+			out := peer.Output(t, "ffmpeg", "-v", "warning", "-xerror", "-rtsp_transport", tt.transport, "-i", "rtsp://"+addr+"/"+r.Name,
+				"-map", "0:v", "-fps_mode", "passthrough", "-f", "framemd5", "-")
+			wg.Wait()
+			comparePictures(t, out, tt.media.File)
+		})
+	}
+}
+
+// comparePictures compares framemd5's list of what was received with the
+// pictures of a file.
+func comparePictures(t *testing.T, list []byte, file string) {
+	t.Helper()
 	var got []string
-	for line := range strings.Lines(string(out)) {
+	for line := range strings.Lines(string(list)) {
 		if !strings.HasPrefix(line, "#") {
 			got = append(got, strings.TrimSpace(line[strings.LastIndex(line, ",")+1:]))
 		}
 	}
-	want := peer.PictureMD5(t, media.File)
+	want := peer.PictureMD5(t, file)
 	if len(got) != len(want) {
 		t.Fatalf("decoded %d pictures, want %d", len(got), len(want))
 	}

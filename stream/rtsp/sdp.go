@@ -11,6 +11,7 @@ import (
 
 	"encoderd.example/stream"
 	"encoderd.example/stream/h264"
+	"encoderd.example/stream/h265"
 	"encoderd.example/stream/rtp"
 )
 
@@ -59,7 +60,7 @@ func describeTrack(b *strings.Builder, t *stream.Track) error {
 }
 
 // encoding returns name and parameters of a track: RFC 6184, 8.1 for
-// H.264, RFC 3640, 4.1 for AAC, RFC 7587, 6.1 for Opus.
+// H.264, RFC 7798, 7.1 for H.265, RFC 3640, 4.1 for AAC, RFC 7587, 6.1 for Opus.
 func encoding(t *stream.Track) (rtpmap, fmtp string, err error) {
 	switch t.Codec {
 	case stream.H264:
@@ -72,6 +73,13 @@ func encoding(t *stream.Track) (rtpmap, fmtp string, err error) {
 		}
 		return "H264/90000", fmt.Sprintf("packetization-mode=1;profile-level-id=%X;sprop-parameter-sets=%s,%s",
 			sps[1:4], base64.StdEncoding.EncodeToString(sps), base64.StdEncoding.EncodeToString(pps)), nil
+	case stream.H265:
+		vps, sps, pps, err := h265.ParameterSets(t.Setup)
+		if err != nil {
+			return "", "", fmt.Errorf("rtsp: %w", err)
+		}
+		return "H265/90000", fmt.Sprintf("sprop-vps=%s;sprop-sps=%s;sprop-pps=%s", base64.StdEncoding.EncodeToString(vps),
+			base64.StdEncoding.EncodeToString(sps), base64.StdEncoding.EncodeToString(pps)), nil
 	case stream.AAC:
 		return fmt.Sprintf("mpeg4-generic/%d/%d", t.Rate, t.Channels),
 			"streamtype=5;profile-level-id=1;mode=AAC-hbr;sizelength=13;indexlength=3;indexdeltalength=3;config=" + hex.EncodeToString(t.Setup), nil

@@ -14,6 +14,7 @@ import (
 
 	"encoderd.example/stream"
 	"encoderd.example/stream/h264"
+	"encoderd.example/stream/h265"
 	"encoderd.example/stream/streamtest/peer"
 )
 
@@ -38,55 +39,96 @@ const (
 	aacFrame = 1024 // samples (ISO/IEC 14496-3)
 )
 
-// NewMedia makes media of this many pictures and as much sound.
+// NewMedia makes media of this many pictures of H.264 and as much sound.
 func NewMedia(tb testing.TB, pictures int) *Media {
+	tb.Helper()
+	return newMedia(tb, pictures, &codingH264)
+}
+
+// NewMediaH265 makes media of this many pictures of H.265 and as much sound.
+func NewMediaH265(tb testing.TB, pictures int) *Media {
+	tb.Helper()
+	return newMedia(tb, pictures, &codingH265)
+}
+
+func newMedia(tb testing.TB, pictures int, c *coding) *Media {
 	tb.Helper()
 	m := &Media{File: filepath.Join(tb.TempDir(), "media.mp4")}
 	length := fmt.Sprint(float64(pictures) / FPS)
-	peer.Output(tb, "ffmpeg", "-v", "error",
+	args := []string{
+		"-v", "error",
 		"-f", "lavfi", "-i", fmt.Sprintf("testsrc2=size=%dx%d:rate=%d", Width, Height, FPS),
 		"-f", "lavfi", "-i", fmt.Sprintf("sine=sample_rate=%d:frequency=440", Rate),
-		"-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p",
+		"-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p",
 		"-g", strconv.Itoa(GOP), "-keyint_min", strconv.Itoa(GOP), "-sc_threshold", "0", "-b:v", "600k",
-		"-c:a", "aac", "-b:a", "96k", "-ac", "2", "-frames:v", strconv.Itoa(pictures), "-t", length, m.File)
-	m.pictures(tb, peer.Output(tb, "ffmpeg", "-v", "error", "-i", m.File, "-map", "0:v", "-c", "copy",
-		"-bsf:v", "h264_mp4toannexb,h264_metadata=aud=insert", "-f", "h264", "-"))
+		"-c:a", "aac", "-b:a", "96k", "-ac", "2", "-frames:v", strconv.Itoa(pictures), "-t", length,
+	}
+	peer.Output(tb, "ffmpeg", append(append(args, c.encoder...), m.File)...)
+	m.pictures(tb, c, peer.Output(tb, "ffmpeg", "-v", "error", "-i", m.File, "-map", "0:v", "-c", "copy", "-bsf:v", c.filter, "-f", c.format, "-"))
 	m.sound(tb, peer.Output(tb, "ffmpeg", "-v", "error", "-i", m.File, "-map", "0:a", "-c", "copy", "-f", "adts", "-"))
 	slices.SortStableFunc(m.Units, func(a, b *stream.Unit) int { return cmp.Compare(a.DTS, b.DTS) })
-	if n := m.Count(stream.H264); n != pictures {
+	if n := m.Count(c.codec); n != pictures {
 		tb.Fatalf("ffmpeg made %d pictures instead of %d", n, pictures)
 	}
 	return m
 }
 
+// A coding says how ffmpeg makes pictures, and how these are cut.
+type coding struct {
+	codec          stream.Codec
+	encoder        []string
+	filter, format string
+	kind           func(nal []byte) byte
+	delimiter      byte
+	sets           []byte // types of the parameter sets
+	key            func(unit []byte) bool
+	record         func(sets map[byte][]byte) ([]byte, error)
+}
+
+var codingH264 = coding{
+	codec:   stream.H264,
+	encoder: []string{"-c:v", "libx264"},
+	filter:  "h264_mp4toannexb,h264_metadata=aud=insert", format: "h264",
+	kind: h264.Type, delimiter: h264.TypeAUD, sets: []byte{h264.TypeSPS, h264.TypePPS}, key: h264.IsKey,
+	record: func(sets map[byte][]byte) ([]byte, error) {
+		return h264.ConfigRecord(sets[h264.TypeSPS], sets[h264.TypePPS])
+	},
+}
+
+var codingH265 = coding{
+	codec:   stream.H265,
+	encoder: []string{"-c:v", "libx265", "-x265-params", "log-level=error:scenecut=0:open-gop=0"},
+	filter:  "hevc_mp4toannexb,hevc_metadata=aud=insert", format: "hevc",
+	kind: h265.Type, delimiter: h265.TypeAUD, sets: []byte{h265.TypeVPS, h265.TypeSPS, h265.TypePPS}, key: h265.IsKey,
+	record: func(sets map[byte][]byte) ([]byte, error) {
+		return h265.ConfigRecord(sets[h265.TypeVPS], sets[h265.TypeSPS], sets[h265.TypePPS])
+	},
+}
+
 // pictures cuts a byte stream at its access unit delimiters.
-func (m *Media) pictures(tb testing.TB, annexB []byte) {
+func (m *Media) pictures(tb testing.TB, c *coding, annexB []byte) {
 	tb.Helper()
-	var sps, pps []byte
+	sets := map[byte][]byte{}
 	var units []*stream.Unit
-	for nal := range h264.AnnexB(annexB) {
-		switch h264.Type(nal) {
-		case h264.TypeAUD:
+	for nal := range h264.AnnexB(annexB) { // it is the same in both
+		switch kind := c.kind(nal); {
+		case kind == c.delimiter:
 			at := time.Duration(len(units)) * time.Second / FPS
 			units = append(units, &stream.Unit{PTS: at, DTS: at})
-			continue
-		case h264.TypeSPS:
-			sps = nal
-		case h264.TypePPS:
-			pps = nal
+		case slices.Contains(c.sets, kind):
+			sets[kind] = nal
 		default:
 			u := units[len(units)-1]
-			u.Key = u.Key || h264.Type(nal) == h264.TypeIDR
 			u.Data = h264.AppendNAL(u.Data, nal)
 		}
 	}
-	setup, err := h264.ConfigRecord(sps, pps)
+	setup, err := c.record(sets)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	m.Video = &stream.Track{Codec: stream.H264, Setup: setup, Width: Width, Height: Height, FPS: FPS, Bitrate: 600_000}
+	m.Video = &stream.Track{Codec: c.codec, Setup: setup, Width: Width, Height: Height, FPS: FPS, Bitrate: 600_000}
 	for _, u := range units {
-		u.Track = m.Video
+		u.Track, u.Key = m.Video, c.key(u.Data)
 	}
 	m.Units = append(m.Units, units...)
 }
@@ -139,13 +181,13 @@ func (m *Media) Bytes() (n uint64) {
 
 // Length is the time from the first picture to after the last.
 func (m *Media) Length() time.Duration {
-	return time.Duration(m.Count(stream.H264)) * time.Second / FPS
+	return time.Duration(m.Count(m.Video.Codec)) * time.Second / FPS
 }
 
 // Rendition returns an empty rendition that takes m's codecs and keeps the
 // latest units units.
 func (m *Media) Rendition(units int) *stream.Rendition {
-	return stream.NewRendition("test", units, stream.H264, stream.AAC)
+	return stream.NewRendition("test", units, m.Video.Codec, stream.AAC)
 }
 
 // A Source publishes media like an encoder: in real time, over and over. The
