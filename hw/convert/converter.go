@@ -18,7 +18,7 @@ import (
 
 // ErrStuck says that the hardware did not stop in time. Its descriptors are
 // closed if it ever does.
-var ErrStuck = errors.New("the hardware does not answer")
+var ErrStuck = fmt.Errorf("the hardware does not answer: %w", hw.ErrStuck)
 
 // Stats counts since a converter was opened.
 type Stats struct {

@@ -1,6 +1,7 @@
 package m2m
 
 import (
+	"errors"
 	"fmt"
 
 	"encoderd.example/hw"
@@ -124,8 +125,11 @@ func (c *copier) pick(out *copied) (hw.Buffer, error) {
 		}
 		return b, nil
 	}
-	panic("m2m: more pictures inside than allowed")
+	return hw.Buffer{}, errFull
 }
+
+// errFull says that all memory for copies is at the driver.
+var errFull = errors.New("no memory for copies is free")
 
 // free takes back a copy that the driver has read; -1 is none.
 func (c *copier) free(own int) {

@@ -2,7 +2,6 @@ package m2m
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"sync"
@@ -17,7 +16,7 @@ import (
 // ErrStuck says that the driver did not return from the call that stops it. The
 // call is left behind; if it ever returns, the device is closed then. Until
 // then the frames that it was given are not released.
-var ErrStuck = errors.New("the device hangs")
+var ErrStuck = fmt.Errorf("the encoder hangs: %w", hw.ErrStuck)
 
 // closeWithin is how long Close waits for the driver.
 const closeWithin = 2 * time.Second

@@ -184,6 +184,31 @@ func TestADriverThatDoesNotStopIsLeftBehind(t *testing.T) {
 	})
 }
 
+// TestACodecThatHangsFullIsLeftWithoutOneMorePicture: what must come out before
+// the stop cannot be asked for again while the driver has all it may have.
+func TestACodecThatHangsFullIsLeftWithoutOneMorePicture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, codec("bcm2835-codec"))
+		s := r.play(t, small())
+		s.pass(2)
+		r.Do(func() { r.node.Idle = true })
+		for range 4 {
+			f := s.reel.next()
+			if err := s.e.Submit(f); err != nil {
+				t.Fatal(err)
+			}
+			f.Release()
+		}
+		s.settle()
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+		if len(s.reel.frames) != cap(s.reel.frames) {
+			t.Errorf("%d frames are back, want all", len(s.reel.frames))
+		}
+	})
+}
+
 // TestTheLastPictureComesOutBeforeTheStop: bcm2835's firmware hangs until the
 // box is switched off if it does not.
 func TestTheLastPictureComesOutBeforeTheStop(t *testing.T) {

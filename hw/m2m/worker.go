@@ -496,9 +496,10 @@ func (w *worker) quiesce() error {
 	return errors.New("the last picture never came out")
 }
 
-// repeat gives the last picture to the driver once more.
+// repeat gives the last picture to the driver once more, unless that has as many
+// as it may have: then it hangs, and more would not help.
 func (w *worker) repeat() error {
-	if w.busy() == len(w.slots) {
+	if w.busy() >= mostInside {
 		return nil
 	}
 	w.mu.Lock()
