@@ -248,6 +248,8 @@ func TestFaults(t *testing.T) {
 		{"no server", "[[output]]\nname = 'o'\nurl = 'rtmp:///a'", `line 3: url names no server, write it as SCHEME://SERVER/PATH`},
 		{"refused by the protocol", "[[output]]\nname = 'o'\nurl = 'rtmp://h:99999/a'", `line 3: url cannot be used: the port is above 65535, correct it`},
 		{"rendition unknown", out + "rendition = 'mian'", `line 4: there is no rendition "mian", write "main"`},
+		{"rendition that RTMP does not carry", out + "rendition = 'a'\n[[rendition]]\nname = 'a'\ncodec = 'h265'", `line 4: the rendition "a" is h265, which rtmp does not carry, write codec = "h264" there, or choose another rendition`},
+		{"rendition that RTMPS does not carry", "[[rendition]]\nname = 'main'\ncodec = 'h265'\n[[output]]\nname = 'o'\nurl = 'rtmps://h/a'", `line 4: the rendition "main" is h265, which rtmps does not carry, write codec = "h264" there, or choose another rendition`},
 		{"start unknown", out + "start = 'always'", `line 4: start cannot be "always", write "button" or "boot"`},
 		{"secret not stored", out + "key = 'secret:twitch'", `line 4: no secret named "twitch" is stored, write twitch = "THE KEY" into secrets.toml in the state directory`},
 		{"secret without a name", out + "key = 'secret:'", `line 4: key does not name a secret, write secret: and a name made of a–z, 0–9, _ and -`},

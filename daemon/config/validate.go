@@ -241,7 +241,8 @@ func (v *validator) output(at string, o *Output, c *Config) {
 	v.address(at+".url", o.URL)
 	v.resolve(at+".key", &o.Key)
 	v.word(at+".start", "start", o.Start, starts)
-	if _, ok := c.Rendition(o.Rendition); ok {
+	if r, ok := c.Rendition(o.Rendition); ok {
+		v.carries(at, o, r)
 		return
 	}
 	var names []string
@@ -249,6 +250,18 @@ func (v *validator) output(at string, o *Output, c *Config) {
 		names = append(names, r.Name)
 	}
 	v.fault(at+".rendition", fmt.Sprintf("there is no rendition %q", o.Rendition), "write "+list(names))
+}
+
+// onlyH264 are the schemes of protocols that carry no other pictures.
+var onlyH264 = []string{"rtmp", "rtmps"}
+
+// carries checks that the protocol of an output takes the codec of its
+// rendition.
+func (v *validator) carries(at string, o *Output, r Rendition) {
+	if r.Codec == "h265" && slices.Contains(onlyH264, o.URL.Scheme()) {
+		v.fault(at+".rendition", fmt.Sprintf("the rendition %q is h265, which %s does not carry", r.Name, o.URL.Scheme()),
+			`write codec = "h264" there, or choose another rendition`)
+	}
 }
 
 // A listener is one of the addresses under [serve].

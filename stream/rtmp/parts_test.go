@@ -461,3 +461,29 @@ func TestAUnitCostsAtMostTwoAllocations(t *testing.T) {
 	near.Close()
 	reading.Wait()
 }
+
+// TestHEVCIsRefusedBeforeAnybodyIsCalled: plain RTMP has no way to carry it.
+func TestHEVCIsRefusedBeforeAnybodyIsCalled(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r := stream.NewRendition("main", 8, stream.H265)
+	r.Publish(&stream.Unit{Track: &stream.Track{Codec: stream.H265}, Key: true, Data: []byte{0, 0, 0, 3, 0x28, 1, 0x80}})
+	p, err := New(Config{URL: "rtmp://" + l.Addr().String() + "/live", Key: "k"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Run(t.Context(), r, func(stream.PushReport) {})
+	if !errors.Is(err, stream.ErrRefused) || !errors.Is(err, flv.ErrNoVideo) {
+		t.Errorf("got %v", err)
+	}
+	if err := l.(*net.TCPListener).SetDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := l.Accept(); err == nil {
+		_ = c.Close()
+		t.Error("the server was called all the same")
+	}
+}
