@@ -198,7 +198,7 @@ type EncoderConfig struct {
 	FPS           Rate
 	GOP           int    // frames from key to key
 	Bitrate       int    // bit/s
-	Profile       string // "" = high
+	Profile       string // "" = high, of H.265 main
 	Preset        string // of software encoders, "" = their default
 	Threads       int    // of software encoders, 0 = their default
 	// Input is the layout of the pictures that will mostly be submitted, as
