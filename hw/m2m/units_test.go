@@ -106,10 +106,15 @@ func TestAssembleHEVC(t *testing.T) {
 }
 
 func FuzzAssemble(f *testing.F) {
-	f.Add(nals(false, "\x67sps", "\x68pps", "\x65\x88idr")[headRoom:], true)
-	f.Add(nals(true, "\x41\x9a", "\x0c\xff", "\x41")[headRoom:], false)
-	f.Add([]byte{0, 0, 1, 0x65, 0, 0, 0, 1, 0, 0, 1}, true)
-	f.Fuzz(func(t *testing.T, stream []byte, key bool) {
+	f.Add(nals(false, "\x67sps", "\x68pps", "\x65\x88idr")[headRoom:], true, false)
+	f.Add(nals(true, "\x41\x9a", "\x0c\xff", "\x41")[headRoom:], false, false)
+	f.Add(nals(false, "\x40\x01vps", "\x42\x01sps", "\x44\x01pps", "\x28\x01\xafidr")[headRoom:], true, true)
+	f.Add([]byte{0, 0, 1, 0x65, 0, 0, 0, 1, 0, 0, 1}, true, false)
+	f.Fuzz(func(t *testing.T, stream []byte, key, hevc bool) {
+		codes := syntaxes[0]
+		if hevc {
+			codes = syntaxes[1]
+		}
 		var sets []byte
 		var want [][]byte
 		if key {
@@ -119,16 +124,16 @@ func FuzzAssemble(f *testing.F) {
 			}
 		}
 		for nal := range h264.AnnexB(stream) {
-			if syntaxes[0].wanted(nal) {
+			if codes.wanted(nal) {
 				want = append(want, bytes.Clone(nal))
 			}
 		}
 		data := append(make([]byte, headRoom), stream...)
 		units := split(data, headRoom)
-		if !syntaxes[0].hasPicture(units) {
+		if !codes.hasPicture(units) {
 			return
 		}
-		got := slices.Collect(h264.NALs(syntaxes[0].assemble(data, units, sets)))
+		got := slices.Collect(h264.NALs(codes.assemble(data, units, sets)))
 		if !slices.EqualFunc(got, want, bytes.Equal) {
 			t.Errorf("got %q, want %q", got, want)
 		}
