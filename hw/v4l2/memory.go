@@ -154,7 +154,7 @@ func (m *memory) plane(index, mem, begin, end int) hw.Plane {
 }
 
 // letGo ends the mappings and exports of a buffer: munmap, then the dma-bufs.
-// What belongs to a pool is left alone.
+// What belongs to a pool is left alone. A second call does nothing.
 func (m *memory) letGo(index int) error {
 	b := &m.bufs[index]
 	if b.lent != nil {

@@ -24,8 +24,8 @@ import (
 // Teardown goes StreamOff → Unmap each → close what Export gave → Free →
 // Device.Close: a buffer that is still mapped keeps the device open.
 //
-// Enqueue calls for different buffers and one Dequeue may run at once;
-// everything else needs the caller's lock.
+// Enqueue calls for different buffers and one Dequeue may run at once, and
+// Unmap beside StreamOff and Free; everything else needs the caller's lock.
 type Queue struct {
 	dev    *Device
 	typ    uint32
@@ -265,7 +265,8 @@ func (q *Queue) StreamOff() error {
 	return Ioctl(q.dev, "stop", uapi.StreamOff, &typ)
 }
 
-// Unmap ends the mappings of a buffer, now or after Device.Close.
+// Unmap ends the mappings of a buffer, now or after Device.Close. A second call
+// does nothing.
 func (q *Queue) Unmap(index int) error {
 	b := q.bufs[index]
 	var errs []error

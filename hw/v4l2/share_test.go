@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -196,6 +197,74 @@ func TestImportedFramesLieInThePool(t *testing.T) {
 		if err := pool.Close(); err != nil {
 			t.Errorf("the pool was no longer whole: %v", err)
 		}
+		nothingLeft(t, k)
+	}
+}
+
+// A driver that does not stop must not hold up those who still read pictures:
+// Release returns, and what came back has gone before the driver comes back.
+func TestReleaseDoesNotWaitForADriverThatDoesNotStop(t *testing.T) {
+	tests := []struct {
+		way         hw.Way
+		fds, maps   int // of the stream and the pool, while it runs
+		fewer, less int // of these with each frame that comes back
+	}{
+		{hw.Copy, 2, 6, 0, 1},
+		{hw.Export, 8, 6, 1, 1},
+		{hw.Import, 6, 4, 0, 0},
+	}
+	for _, tt := range tests {
+		t.Run(string(tt.way), func(t *testing.T) {
+			n := bridge()
+			k := fakevb2.New(n)
+			pool, plan := &heap{k: k}, hw.BufferPlan{Way: tt.way}
+			if tt.way == hw.Import {
+				pool = newHeap(t, k, nv12(100, 200), 4, true)
+				plan.Pool = pool
+			}
+			s := openShared(t, k, n, hw.Mode{Pixel: hw.NV12, Width: 200, Height: 100}, plan)
+			first, second, third := read(t, s), read(t, s), read(t, s)
+			k.Do(func() { n.HangStreamOff = true })
+			closed := make(chan error)
+			go func() { closed <- s.Close() }()
+			k.AwaitHang()
+			first.Release() // the test ends here if it waits for the driver
+			second.Release()
+			if d, m := k.Left(); d != tt.fds-2*tt.fewer || m != tt.maps-2*tt.less {
+				t.Errorf("%d descriptors and %d mappings while the driver hangs", d, m)
+			}
+			k.Do(func() { n.HangStreamOff = false })
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+			checkFrame(t, third, 2)
+			third.Release()
+			if err := pool.Close(); err != nil {
+				t.Errorf("the pool is not whole: %v", err)
+			}
+			nothingLeft(t, k)
+		})
+	}
+}
+
+// Whoever releases meets Close at any point of it.
+func TestReleaseBesideClose(t *testing.T) {
+	for range 50 {
+		n := bridge()
+		k := fakevb2.New(n)
+		s := openShared(t, k, n, hw.Mode{Pixel: hw.I420}, exported)
+		var releasing sync.WaitGroup
+		for i := range 5 {
+			f := read(t, s)
+			releasing.Go(func() {
+				checkFrame(t, f, i)
+				f.Release()
+			})
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		releasing.Wait()
 		nothingLeft(t, k)
 	}
 }

@@ -26,8 +26,8 @@ import (
 //	  └──────────Enqueue───────────┴─────────────────────┘ any goroutine
 //
 // A buffer that the driver refuses to take back is parked and offered again by
-// the next Read. After Close a buffer that comes back is unmapped instead, and
-// its dma-bufs are closed.
+// the next Read. From Close on a buffer that comes back is unmapped instead, and
+// its dma-bufs are closed: Release never waits for the driver to stop.
 type cameraStream struct {
 	log    *slog.Logger
 	now    func() time.Duration
@@ -58,7 +58,8 @@ type cameraStream struct {
 	closeOnce sync.Once
 	errClose  error
 
-	// mu guards where the buffers are. While stopped is false the device is open.
+	// mu guards where the buffers are, and their mappings. While stopped is false
+	// the device is open. It is never held over a call that may take its time.
 	mu      sync.Mutex
 	stopped bool
 	lent    []bool
@@ -309,22 +310,32 @@ func (s *cameraStream) Close() error {
 }
 
 // tearDown goes stop → unmap → close dma-bufs → free → input → close. Buffers that are
-// lent stay as they are until their last Release; then the kernel frees them.
+// lent stay as they are until their last Release; then the kernel frees them. A
+// driver may take long to stop, or never come back.
 func (s *cameraStream) tearDown() error {
 	s.mu.Lock()
+	s.stopped = true // from here on nothing is queued
+	s.mu.Unlock()
+	off := unlessGone(s.memory.queue.StreamOff())
+	held, dropped := s.drop()
+	freed := unlessGone(s.memory.free())
+	if errors.Is(freed, hw.ErrBusy) && held {
+		freed = nil // kernels before 4.20 free them with the last mapping
+	}
+	return errors.Join(off, dropped, freed, s.restore(), s.signal.close(), s.dev.Close())
+}
+
+// drop lets go of the buffers that are not lent, and reports whether any are.
+func (s *cameraStream) drop() (held bool, err error) {
+	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stopped = true
-	errs := []error{unlessGone(s.memory.queue.StreamOff())}
+	var errs []error
 	for i, lent := range s.lent {
-		if !lent {
+		if !lent { // what came back since Close has gone already, and goes only once
 			errs = append(errs, s.memory.letGo(i))
 		}
 	}
-	freed := unlessGone(s.memory.free())
-	if errors.Is(freed, hw.ErrBusy) && slices.Contains(s.lent, true) {
-		freed = nil // kernels before 4.20 free them with the last mapping
-	}
-	return errors.Join(append(errs, freed, s.restore(), s.signal.close(), s.dev.Close())...)
+	return slices.Contains(s.lent, true), errors.Join(errs...)
 }
 
 // unlessGone drops the complaint that there is nothing left to stop or free.
