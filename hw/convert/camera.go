@@ -15,7 +15,9 @@ import (
 // would deliver MJPEG it delivers what the decoder makes of that, in memory
 // that encoders may read. Modes and ID stay as they are, and who asks for a
 // pixel format gets it. decoders is asked at each opening; without any, or if
-// none can decode the camera's first pictures, they come as they are.
+// none can decode the camera's first pictures, they come as they are. A decoder
+// that hangs ends the stream within a second, and is as good as none at the next
+// opening if it still does.
 func Decoding(c hw.SharingCamera, decoders func() ([]*Device, error), log *slog.Logger) hw.Camera {
 	return camera{SharingCamera: c, decoders: decoders, log: log}
 }
@@ -103,9 +105,11 @@ type cameraError struct{ err error }
 func (e *cameraError) Error() string { return e.err.Error() }
 func (e *cameraError) Unwrap() error { return e.err }
 
-// tries is how many pictures a decoder may fail at until it is given up: the
-// first ones of USB cameras are often cut off.
-const tries = 10
+// How many pictures in a row a decoder may fail at until it is given up.
+const (
+	tries     = 10 // the first ones of USB cameras are often cut off
+	swallowed = 2  // of them, without a word: each costs decodeLimit
+)
 
 // begin decodes the first picture.
 func (c camera) begin(ctx context.Context, s hw.SharedStream, d *Device, m hw.Mode) (*decoding, error) {
@@ -186,8 +190,8 @@ func (s *decoding) Read(ctx context.Context) (*hw.Frame, error) {
 
 // decode returns the next picture that is not damaged.
 func (s *decoding) decode(ctx context.Context) (*hw.Frame, error) {
-	var last error
-	for range tries {
+	silent := 0
+	for try := 1; ; try++ {
 		f, err := s.CameraStream.Read(ctx)
 		if err != nil {
 			return nil, &cameraError{err}
@@ -201,9 +205,13 @@ func (s *decoding) decode(ctx context.Context) (*hw.Frame, error) {
 			return nil, err
 		}
 		s.damaged.Add(1)
-		last = err
+		if errors.Is(err, errSwallowed) {
+			silent++
+		}
+		if try == tries || silent == swallowed {
+			return nil, fmt.Errorf("%d pictures in a row: %w", try, err)
+		}
 	}
-	return nil, fmt.Errorf("%d pictures in a row: %w", tries, last)
 }
 
 // Close implements [hw.CameraStream]: the camera goes first, which ends a Read.

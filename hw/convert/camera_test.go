@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -169,6 +171,93 @@ func TestPictureThatCannotBeDecodedCountsAsDamaged(t *testing.T) {
 	}
 	end(t, s)
 	nothingLeft(t, k, 0)
+}
+
+// Hardware that hangs costs a second, not one for each of ten pictures, whether
+// or not it can be stopped; then the pictures come as they are.
+func TestDecoderThatHangsIsGivenUpAfterASecond(t *testing.T) {
+	for name, stops := range map[string]bool{"and stops": true, "and does not stop": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { hang(t, stops) })
+		})
+	}
+}
+
+func hang(t *testing.T, stops bool) {
+	t.Helper()
+	n := decoderNode()
+	k := fakevb2.New(webcamNode(t), n)
+	c := webcam(t, k)
+	s, _ := watch(t, c, hw.Mode{})
+	for range 2 { // the first was decoded at the opening
+		f, err := s.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Release()
+	}
+	k.Do(func() { n.Idle, n.HangStreamOff = true, !stops })
+	began := time.Now()
+	if f, err := s.Read(t.Context()); err == nil || errors.Is(err, ErrDamaged) || time.Since(began) != time.Second {
+		t.Errorf("read: %v, %v after %v", f, err, time.Since(began))
+	}
+	end(t, s)
+	s, src := watch(t, c, hw.Mode{})
+	if s.Mode().Pixel != hw.MJPEG || src.Mode.Pixel != hw.MJPEG || time.Since(began) != 2*time.Second {
+		t.Errorf("%s of %+v after %v", s.Mode(), src, time.Since(began))
+	}
+	f, err := s.Read(t.Context())
+	if err != nil || f.Pixel != hw.MJPEG {
+		t.Fatalf("%v, %v", f, err)
+	}
+	f.Release()
+	end(t, s)
+	k.Do(func() { n.HangStreamOff = false })
+	synctest.Wait() // what was left behind ends
+	nothingLeft(t, k, 0)
+}
+
+func TestDecoderThatSwallowsEverythingIsGivenUpSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := decoderNode()
+		for range tries {
+			n.Converter.Script = append(n.Converter.Script, fakevb2.ConversionFault{Dropped: true})
+		}
+		k := fakevb2.New(webcamNode(t), n)
+		began := time.Now()
+		s, _ := watch(t, webcam(t, k), hw.Mode{})
+		if s.Mode().Pixel != hw.MJPEG || time.Since(began) != swallowed*decodeLimit {
+			t.Errorf("%s after %v", s.Mode(), time.Since(began))
+		}
+		end(t, s)
+		nothingLeft(t, k, 0)
+	})
+}
+
+// Whoever keeps all pictures for a while is not the hardware's fault.
+func TestPicturesKeptByTheirReaderAreNoHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := fakevb2.New(decoderNode())
+		d := decoder(t, k)
+		data := picture(t, 64, 48)
+		var held []*hw.Frame
+		for i := range wantOutputs {
+			held = append(held, decode(t, d, data, i))
+		}
+		late := mjpeg(data, wantOutputs, 1)
+		if _, err := d.Decode(late); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%v", err)
+		}
+		late.Release()
+		for _, f := range held {
+			f.Release()
+		}
+		decode(t, d, data, wantOutputs+1).Release()
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		nothingLeft(t, k, 0)
+	})
 }
 
 func TestCameraBehindADecoderIsLost(t *testing.T) {

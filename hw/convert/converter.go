@@ -330,10 +330,7 @@ func (c *Converter) outcome(ctx context.Context) (outcome, error) {
 // retained stay readable until their last Release. If the hardware does not
 // stop in time the error wraps [ErrStuck].
 func (c *Converter) Close() error {
-	c.mu.Lock()
-	c.closing = true
-	c.poke()
-	c.mu.Unlock()
+	c.abandon()
 	patience := time.NewTimer(c.trait.stop())
 	defer patience.Stop()
 	select {
@@ -342,6 +339,23 @@ func (c *Converter) Close() error {
 	case <-patience.C:
 		return fmt.Errorf("close %s: %w", c.name, ErrStuck)
 	}
+}
+
+// abandon is Close without the wait: the owner gives everything back if the
+// hardware ever stops.
+func (c *Converter) abandon() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closing = true
+	c.poke()
+}
+
+// hangs reports whether a picture is kept inside that there is a buffer for: if
+// all are lent it is not the hardware that is waited for.
+func (c *Converter) hangs() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.inside > 0 && slices.ContainsFunc(c.shown.state, func(at place) bool { return at != lent })
 }
 
 // poke has the owner look again, under mu.

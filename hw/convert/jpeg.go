@@ -32,6 +32,12 @@ func NewJPEGDecoder(d *Device, takes []hw.PixelFormat) *JPEGDecoder {
 	return &JPEGDecoder{device: d, takes: takes}
 }
 
+// errSwallowed says that hardware took a JPEG, and nothing came of it in time.
+var errSwallowed = fmt.Errorf("nothing comes of it: %w", ErrDamaged)
+
+// errLate ends the wait for a picture.
+var errLate = errors.New("the picture is late")
+
 // decodeLimit is how long hardware may take for a picture. It needs a
 // hundredth of that, but some swallow pictures without a word.
 const decodeLimit = time.Second
@@ -39,7 +45,8 @@ const decodeLimit = time.Second
 // Decode returns the picture in f, an MJPEG frame, with the stamp of f and in
 // full range. The caller owns one reference. A picture that the hardware cannot
 // decode is an error that wraps [ErrDamaged] or [hw.ErrUnsupported]; the
-// decoder stays usable. An error that wraps neither is the device's.
+// decoder stays usable. An error that wraps neither is the device's; hardware
+// that keeps a picture for longer than a second is left behind.
 func (d *JPEGDecoder) Decode(f *hw.Frame) (*hw.Frame, error) {
 	fail := func(err error) (*hw.Frame, error) { return nil, fmt.Errorf("decode jpeg: %w", err) }
 	if f.Pixel != hw.MJPEG || len(f.Planes) != 1 {
@@ -68,11 +75,13 @@ func (d *JPEGDecoder) convert(f *hw.Frame) (*hw.Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(context.Background(), decodeLimit, fmt.Errorf("%s makes nothing of it within %v: %w", d.device.Name(), decodeLimit, ErrDamaged))
+	ctx, cancel := context.WithTimeoutCause(context.Background(), decodeLimit, errLate)
 	defer cancel()
 	for {
 		o, err := d.conv.outcome(ctx)
 		switch {
+		case errors.Is(err, errLate):
+			return nil, d.late()
 		case err != nil:
 			return nil, err
 		case o.cookie != cookie: // of a picture that was given up
@@ -85,6 +94,17 @@ func (d *JPEGDecoder) convert(f *hw.Frame) (*hw.Frame, error) {
 			return o.frame, nil
 		}
 	}
+}
+
+// late says what a picture that does not come means: it was swallowed, or the
+// hardware hangs and is not waited for any more.
+func (d *JPEGDecoder) late() error {
+	if !d.conv.hangs() {
+		return fmt.Errorf("%s, within %v: %w", d.device.Name(), decodeLimit, errSwallowed)
+	}
+	d.conv.abandon()
+	d.conv = nil
+	return fmt.Errorf("%s hangs: it has kept a picture for %v", d.device.Name(), decodeLimit)
 }
 
 // open makes the device ready for pictures like h.
