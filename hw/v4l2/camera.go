@@ -21,8 +21,8 @@ const (
 )
 
 // A Camera is one input of a video capture node; it implements [hw.Camera],
-// [hw.SharingCamera], [hw.PreferringCamera], [hw.SignalCamera] and
-// [hw.SoundCamera]. It holds no descriptor between calls and may be used from
+// [hw.SharingCamera], [hw.PreferringCamera], [hw.SignalCamera],
+// [hw.SoundCamera] and [hw.Attached]. It holds no descriptor between calls and may be used from
 // any goroutine.
 type Camera struct {
 	sys    Sys
@@ -31,6 +31,7 @@ type Camera struct {
 	id     string
 	name   string
 	path   string
+	parent string // the folder of the USB device, or ""
 	typ    uint32 // the buffer type that the node captures to
 	driver string
 	traits trait
@@ -50,6 +51,11 @@ func (c *Camera) Name() string { return c.name }
 // Path returns the device node, such as /dev/video0. Numbers are given out
 // anew at every boot.
 func (c *Camera) Path() string { return c.path }
+
+// Parent implements [hw.Attached]: the folder of the USB device, such as
+// "/sys/devices/platform/soc/3f980000.usb/usb1/1-1/1-1.4", as it was when the
+// camera was found; "" of cameras that are not on USB.
+func (c *Camera) Parent() string { return c.parent }
 
 // Input returns the same camera, set to one of its inputs while it is open.
 // Without it a camera keeps the input that is selected.

@@ -18,6 +18,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -106,6 +107,7 @@ type node struct {
 	name  string // "video0"
 	title string // what the driver calls it: "vivid-000-vid-cap"
 	place string // the parent device and the node's number below it
+	usb   string // the folder of the USB device that it is a part of, or ""
 	index string // that number
 	link  string // below /dev/v4l/by-path, or ""
 	ready bool   // udev has finished with it, or there is no udev
@@ -150,6 +152,7 @@ func (f Finder) node(name string, links map[string]string) node {
 	dir := path.Join(classDir, name)
 	if device, err := fs.ReadLink(f.Root, dir); err == nil {
 		n.place = path.Dir(path.Dir(device)) // …/vivid.0/video4linux/video0
+		n.usb = usbDevice(n.place)
 	}
 	n.title = f.attribute(dir, "name")
 	n.index = f.attribute(dir, "index")
@@ -159,6 +162,19 @@ func (f Finder) node(name string, links map[string]string) node {
 		n.ready = err == nil
 	}
 	return n
+}
+
+// usbInterface is the folder of an interface of a USB device: port path,
+// configuration and interface.
+var usbInterface = regexp.MustCompile(`^\d+-[\d.]+:\d+\.\d+$`)
+
+// usbDevice returns the folder of the USB device whose interface lies at place,
+// seen from the class folder; "" of anything else.
+func usbDevice(place string) string {
+	if !usbInterface.MatchString(path.Base(place)) {
+		return ""
+	}
+	return path.Dir(path.Join("/", classDir, place))
 }
 
 // attribute reads a line of sysfs; "" if the node has just gone.
@@ -216,7 +232,7 @@ func (f Finder) cameras(n node) (_ []*Camera, err error) {
 		return nil, err
 	}
 	c := &Camera{
-		sys: f.Sys, log: f.Log, now: f.Clock, name: info.Card, path: d.Path(), typ: typ, input: -1, edid: f.EDID,
+		sys: f.Sys, log: f.Log, now: f.Clock, name: info.Card, path: d.Path(), parent: n.usb, typ: typ, input: -1, edid: f.EDID,
 		driver: info.Driver, traits: traitOf(info.Driver, info.BusInfo),
 	}
 	c.id = "v4l2:" + cmp.Or(n.link, busName(info.BusInfo, n.index))

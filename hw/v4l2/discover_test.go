@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
 
 	"github.com/google/go-cmp/cmp"
 
+	"encoderd.example/hw"
 	"encoderd.example/hw/v4l2/fakevb2"
 	"encoderd.example/hw/v4l2/uapi"
 )
@@ -137,6 +140,46 @@ func TestCamerasAreFoundAndNamed(t *testing.T) {
 			}
 			nothingLeft(t, k)
 		})
+	}
+}
+
+// A camera and its microphone are interfaces of one USB device: both have its
+// folder as their parent.
+func TestPartsOfOneUSBDeviceHaveItAsTheirParent(t *testing.T) {
+	const hub = "platform/soc/3f980000.usb/usb1/1-1/1-1.4"
+	k, files := box(true,
+		row{device: hub + "/1-1.4:1.0", bus: "usb-3f980000.usb-1.4", caps: camCap},
+		row{device: "platform/soc/fe801000.csi", bus: "platform:fe801000.csi", caps: camCap},
+		row{device: "platform/soc/3f980000.usb/usb1/1-1/1-1.3/1-1.3:1.0", bus: "usb-3f980000.usb-1.3", caps: camCap, adapt: func(n *fakevb2.Node) { n.Inputs = 2 }},
+	)
+	root := t.TempDir()
+	if err := os.CopyFS(root, files); err != nil {
+		t.Fatal(err)
+	}
+	// The microphone's parent, as ALSA's cards are followed to it.
+	mic := filepath.Join(root, "sys/devices", hub, "1-1.4:1.2")
+	card := filepath.Join(mic, "sound/card0")
+	if err := errors.Join(os.MkdirAll(card, 0o755), os.Symlink("../../../1-1.4:1.2", filepath.Join(card, "device"))); err != nil {
+		t.Fatal(err)
+	}
+	part, err := filepath.EvalSymlinks(filepath.Join(card, "device"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := finder(k, nil)
+	f.Root = os.DirFS(root)
+	cameras, err := f.Cameras()
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := "/sys/devices/platform/soc/3f980000.usb/usb1/1-1/1-1.3"
+	want := []string{strings.TrimPrefix(filepath.Dir(part), root), "", other, other, other}
+	var got []string
+	for _, c := range cameras {
+		got = append(got, c.(hw.Attached).Parent())
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }
 
