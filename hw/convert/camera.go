@@ -57,6 +57,14 @@ func (c camera) SoundRate() (int, error) {
 	return 0, fmt.Errorf("sound of %s: %w", c.ID(), hw.ErrUnsupported)
 }
 
+// Parent implements [hw.Attached] for those that are a part of something.
+func (c camera) Parent() string {
+	if a, ok := c.SharingCamera.(hw.Attached); ok {
+		return a.Parent()
+	}
+	return ""
+}
+
 // Open implements [hw.Camera].
 func (c camera) Open(ctx context.Context, want hw.Mode) (hw.CameraStream, error) {
 	return c.OpenShared(ctx, want, func(hw.BufferSource) hw.BufferPlan {

@@ -377,4 +377,20 @@ func TestCameraBehindADecoderStaysWhatItIs(t *testing.T) {
 	}
 }
 
+func TestCameraBehindADecoderIsAPartOfItsDevice(t *testing.T) {
+	c := webcam(t, fakevb2.New(webcamNode(t), decoderNode()))
+	on := Decoding(attached{c}, nil, nil).(hw.PreferringCamera).Preferring(nil)
+	if got := on.(hw.Attached).Parent(); got != "/sys/devices/usb1/1-1" {
+		t.Errorf("a part of %q", got)
+	}
+	bare := Decoding(onlySharing{c}, nil, nil)
+	if got := bare.(hw.Attached).Parent(); got != "" {
+		t.Errorf("a part of %q, but it told nothing", got)
+	}
+}
+
 type onlySharing struct{ hw.SharingCamera }
+
+type attached struct{ hw.SharingCamera }
+
+func (attached) Parent() string { return "/sys/devices/usb1/1-1" }
