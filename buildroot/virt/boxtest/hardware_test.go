@@ -29,6 +29,7 @@ type crowd struct {
 	rtmp   *peer.Nginx
 	viewer viewer // keeps what it gets
 	before status.Box
+	bytes  map[string]uint64 // that each viewer had got at the last look
 }
 
 const others = 9 // viewers who only read
@@ -36,7 +37,7 @@ const others = 9 // viewers who only read
 // gather starts the daemon with the hardware encoder and lets everybody come.
 func (b *box) gather(t *testing.T, camera string) *crowd {
 	t.Helper()
-	c := &crowd{box: b, rtmp: peer.StartNginx(t)}
+	c := &crowd{box: b, rtmp: peer.StartNginx(t), bytes: map[string]uint64{}}
 	b.run(t, settings{fps: 15, camera: camera, encoder: "auto", bitrate: generous, push: c.rtmp.Address})
 	b.do(t, "stream.start")
 	b.until(t, "the push is confirmed", pushing)
@@ -48,7 +49,8 @@ func (b *box) gather(t *testing.T, camera string) *crowd {
 	return c
 }
 
-// stayed fails the test unless everybody is connected as at the beginning.
+// stayed fails the test unless everybody is connected as at the beginning, and
+// has got more since the last look.
 func (c *crowd) stayed(t *testing.T) {
 	t.Helper()
 	since := map[string]time.Time{}
@@ -60,6 +62,10 @@ func (c *crowd) stayed(t *testing.T) {
 		if !since[r.Peer].Equal(r.Since) {
 			t.Errorf("viewer %s is here since %v, want %v", r.Peer, r.Since, since[r.Peer])
 		}
+		if r.Bytes <= c.bytes[r.Peer] {
+			t.Errorf("viewer %s has got nothing more than %d bytes", r.Peer, r.Bytes)
+		}
+		c.bytes[r.Peer] = r.Bytes
 	}
 	if len(now.Readers) != len(since) {
 		t.Errorf("%d viewers are left of %d", len(now.Readers), len(since))
@@ -114,7 +120,7 @@ type fault struct {
 	begin    string
 	slate    bool // the picture goes
 	end      string
-	meantime func(*testing.T, *box)
+	meantime func(t *testing.T, b *box, before status.Box)
 }
 
 func (c *crowd) suffer(t *testing.T, f fault) {
@@ -129,7 +135,7 @@ func (c *crowd) suffer(t *testing.T, f fault) {
 		})
 	}
 	if f.meantime != nil {
-		f.meantime(t, b)
+		f.meantime(t, b, before)
 	}
 	b.Sh(t, f.end)
 	begin := time.Now()
@@ -143,14 +149,41 @@ func (c *crowd) suffer(t *testing.T, f fault) {
 	c.stayed(t)
 }
 
+// grows waits until a count of the box has grown by that many.
+func grows(what string, by uint64, count func(status.Box) uint64) func(*testing.T, *box, status.Box) {
+	return func(t *testing.T, b *box, before status.Box) {
+		b.until(t, what, func(s status.Box) bool { return count(s) >= count(before)+by })
+	}
+}
+
+// said waits until the daemon's log has a line that matches.
+func said(pattern string) func(*testing.T, *box, status.Box) {
+	return func(t *testing.T, b *box, _ status.Box) {
+		virt.Until(t, soon, "the log says "+pattern, func() bool {
+			_, rc, err := b.Try("journalctl -u encoderd -o cat --no-pager | grep -q '" + pattern + "'")
+			return err == nil && rc == 0
+		})
+	}
+}
+
+func missed(s status.Box) uint64  { return s.Input.Missed }
+func slates(s status.Box) uint64  { return s.Input.Slate }
+func dropped(s status.Box) uint64 { return s.Renditions[0].Dropped }
+
 // cameraFaults is everything that vivid can do to a webcam.
 func cameraFaults(t *testing.T, b *box) {
 	c := b.gather(t, webcam)
 	const camera = "v4l2-ctl -d /dev/video0 -c "
 	for _, f := range []fault{
-		{name: "a buffer is refused", begin: camera + "inject_vidioc_qbuf_error=1", end: "true"},
-		{name: "every fifth picture is lost", begin: camera + "percentage_of_dropped_buffers=20", end: camera + "percentage_of_dropped_buffers=0"},
-		{name: "streaming dies", begin: camera + "inject_fatal_streaming_error=1", end: "true"},
+		{name: "a buffer is refused", begin: camera + "inject_vidioc_qbuf_error=1", end: "true"}, // it is offered again, and nobody notices
+		{
+			name: "every fifth picture is lost", begin: camera + "percentage_of_dropped_buffers=20", end: camera + "percentage_of_dropped_buffers=0",
+			meantime: grows("lost pictures are counted", 5, missed),
+		},
+		{
+			name: "streaming dies", begin: camera + "inject_fatal_streaming_error=1", end: "true",
+			meantime: grows("the slate is shown", 1, slates),
+		},
 		{
 			name: "driver unloaded", slate: true,
 			begin: "echo vivid.0 > /sys/bus/platform/drivers/vivid/unbind; for i in $(seq 100); do rmmod vivid && exit; sleep 0.1; done; exit 1",
@@ -168,23 +201,21 @@ func hdmiFaults(t *testing.T, b *box) {
 	// vivid's list of timings: 1280x720p25 is number 6, 1280x720p30 number 7
 	// (v4l2-ctl sets controls before the input, and one that is inactive is lost)
 	b.Sh(t, strings.Join([]string{node + "-i 1", node + "-c dv_timings_signal_mode=4", node + "-c dv_timings=6"}, "; "))
-	opened := func(rate int) func(*testing.T, *box) {
-		return func(t *testing.T, b *box) {
-			said := fmt.Sprintf("journalctl -u encoderd -o cat --no-pager | grep -q 'camera opened.* %d fps'", rate)
-			virt.Until(t, soon, fmt.Sprintf("the camera is opened at %d pictures a second", rate), func() bool {
-				_, rc, err := b.Try(said)
-				return err == nil && rc == 0
-			})
-		}
+	opened := func(rate int) func(*testing.T, *box, status.Box) {
+		return said(fmt.Sprintf("camera opened.* %d fps", rate))
 	}
 	c := b.gather(t, hdmi)
-	opened(25)(t, b)
+	opened(25)(t, b, c.before)
 	for _, f := range []fault{
 		{name: "no signal", slate: true, begin: node + "-c dv_timings_signal_mode=1", end: node + "-c dv_timings_signal_mode=4"},
 		{name: "no lock", slate: true, begin: node + "-c dv_timings_signal_mode=2", end: node + "-c dv_timings_signal_mode=4"},
 		{name: "another resolution", begin: node + "-c dv_timings=7", end: "true", meantime: opened(30)},
 		{name: "a resolution that nobody knows", slate: true, begin: node + "-c dv_timings_signal_mode=3", end: node + "-c dv_timings_signal_mode=4"},
-		{name: "cable out and in", slate: true, begin: node + "-c disconnect=1", end: "echo vivid.0 > /sys/bus/platform/drivers/vivid/unbind; echo vivid.0 > /sys/bus/platform/drivers/vivid/bind"},
+		{
+			// the node is back as soon as it is closed: the slate is short
+			name: "cable out and in", begin: node + "-c disconnect=1", end: "true",
+			meantime: grows("the slate is shown", 1, slates),
+		},
 	} {
 		c.suffer(t, f)
 	}
@@ -198,12 +229,12 @@ func encoderFaults(t *testing.T, b *box) {
 	const parameter = "echo %d > /sys/module/vh264enc/parameters/%s"
 	set := func(name string, value int) string { return fmt.Sprintf(parameter, value, name) }
 	for _, f := range []fault{
-		{name: "a picture fails", begin: set("fail_in", 3), end: "true"},
-		{name: "it takes 150 ms for a picture", begin: set("latency_us", 150_000), end: set("latency_us", 0), meantime: func(t *testing.T, b *box) {
-			before := b.status(t).Renditions[0].Dropped
-			b.until(t, "pictures are dropped and counted", func(s status.Box) bool { return s.Renditions[0].Dropped >= before+5 })
-		}},
-		{name: "it hangs for ever", begin: set("hang", 1), end: "true", meantime: func(t *testing.T, b *box) {
+		{name: "a picture fails", begin: set("fail_in", 3), end: "true", meantime: grows("it is counted", 1, dropped)},
+		{
+			name: "it takes 150 ms for a picture", begin: set("latency_us", 150_000), end: set("latency_us", 0),
+			meantime: grows("pictures are dropped and counted", 5, dropped),
+		},
+		{name: "it hangs for ever", begin: set("hang", 1), end: "true", meantime: func(t *testing.T, b *box, _ status.Box) {
 			b.until(t, "software takes over", codedBy("libx264"))
 		}},
 	} {
