@@ -7,9 +7,12 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"encoderd.example/hw"
 )
 
-// errHangs says that a driver did not return in time. The call is left behind.
+// errHangs says that a driver did not return in time, or said itself that its
+// device does not stop. The call is left behind.
 var errHangs = errors.New("hangs")
 
 // A calls list holds the calls into drivers that were left behind: a wedged
@@ -52,9 +55,17 @@ func within[T any](c *calls, d time.Duration, what string, f func() (T, error), 
 	}
 }
 
-// closeWithin closes a device and waits at most d for that.
+// closeWithin closes a device and waits at most d for that. A device that says
+// that it does not stop is on the list for good: nobody tells when it does.
 func (c *calls) closeWithin(d time.Duration, what string, closer func() error) error {
-	_, err := within(c, d, what, func() (struct{}, error) { return struct{}{}, closer() }, func(struct{}) {})
+	_, err := within(c, d, what, func() (struct{}, error) {
+		err := closer()
+		if errors.Is(err, hw.ErrStuck) {
+			c.add(what, 1)
+			err = fmt.Errorf("%s: %w: %w", what, errHangs, err)
+		}
+		return struct{}{}, err
+	}, func(struct{}) {})
 	return err
 }
 

@@ -89,6 +89,10 @@ func TestAnEncoderThatHangsIsOpenedAnewAndThenReplaced(t *testing.T) {
 			d.latest().hung = d.free
 			d.mute.Store(true)
 		}, 1, 5 * time.Second, "close hard: hangs"},
+		{"gives nothing and says that it does not stop", func(d *videoDriver) {
+			d.latest().stuck = true
+			d.mute.Store(true)
+		}, 1, 5 * time.Second, "close hard: hangs"},
 		{"gives nothing and cannot be opened", func(d *videoDriver) {
 			d.mute.Store(true)
 			d.busy.Store(true)
@@ -108,6 +112,9 @@ func TestAnEncoderThatHangsIsOpenedAnewAndThenReplaced(t *testing.T) {
 					}
 				}
 				b := h.until("software", by("soft"))
+				if b.Has(status.DriverHangs) != strings.Contains(tt.words, "close") {
+					t.Errorf("faults %+v", b.Faults)
+				}
 				if at := h.soft.latest().opened.Sub(began); at > tt.within {
 					t.Errorf("the spare encoder came after %v", at)
 				}

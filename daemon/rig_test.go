@@ -189,6 +189,7 @@ type fakeVideo struct {
 	track  *stream.Track
 	broken chan struct{}
 	hung   chan struct{} // if set, Close waits for it
+	stuck  bool          // Close says that the device does not stop
 
 	rate, highest    atomic.Int64
 	submitted, drops atomic.Uint64
@@ -243,6 +244,9 @@ func (e *fakeVideo) Close() error {
 	e.closed.Store(true)
 	if e.hung != nil {
 		<-e.hung
+	}
+	if e.stuck {
+		return fmt.Errorf("close: %w", hw.ErrStuck)
 	}
 	return nil
 }
