@@ -31,8 +31,10 @@ func (d *Daemon) capture(c cameraConfig) run {
 				return err
 			}
 			switch {
-			case errors.Is(err, errReplan):
-				d.Log.Info("camera opens anew", "service", "camera", "camera", cam.ID(), "why", errReplan)
+			case errors.Is(err, errHangs):
+				return fmt.Errorf("camera %s: %w", cam.ID(), err)
+			case errors.Is(err, errReplan), errors.Is(err, errBehind), errors.Is(err, errSilent):
+				d.Log.Warn("camera opens anew", "service", "camera", "camera", cam.ID(), "why", err)
 			case errors.Is(err, hw.ErrNoSignal):
 				d.awaitSignal(ctx, cam)
 			case errors.Is(err, hw.ErrGone) && time.Since(began) >= steady:
@@ -74,7 +76,7 @@ func (d *Daemon) captureFrom(ctx context.Context, cam hw.Camera, c cameraConfig,
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, in.Close()) }()
+	defer func() { err = errors.Join(err, d.calls.closeWithin(closePatience, "close "+cam.ID(), in.Close)) }()
 	d.noteCamera(cam, in)
 	d.Log.Info("camera opened", "service", "camera", "camera", cam.ID(), "mode", in.Mode().String(), "buffers", in.src.way())
 	ctx, end := context.WithCancelCause(ctx)
@@ -82,6 +84,7 @@ func (d *Daemon) captureFrom(ctx context.Context, cam hw.Camera, c cameraConfig,
 	defer watching.Wait()
 	defer end(nil)
 	watching.Go(func() { d.replan(ctx, in, end) })
+	watching.Go(func() { in.overhear(ctx, end) })
 	if c.Coded {
 		return d.captureCoded(ctx, in, live)
 	}

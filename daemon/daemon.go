@@ -57,9 +57,9 @@ type Daemon struct {
 	cell     status.Cell[status.Box]
 	start    time.Time
 
-	source  status.Cell[source]   // what comes in
-	readers status.Cell[struct{}] // its version counts changes of encoders
-	calls   calls                 // into drivers, that did not come back
+	source  status.Cell[source] // what comes in
+	readers status.Cell[uint64] // sessions that were left behind; its version counts changes of encoders
+	calls   calls               // into drivers, that did not come back
 
 	painting sync.Mutex // held while the hub is told where to paint
 	canvas   canvas

@@ -142,7 +142,8 @@ func (d *Daemon) tryEncoder(c encodeConfig, l *ladder) (*session, error) {
 		return nil, err
 	}
 	s.enc = enc
-	s.note = d.noteEncoder(c.Rendition, driver, enc, c.Bitrate)
+	s.note = d.noteEncoder(c.Rendition, driver, enc, c.Bitrate, l.left)
+	l.left = false
 	d.noteBuffers(s.note, plan, l.reason)
 	d.paint(c.Rendition, s.input)
 	return s, nil
@@ -178,6 +179,7 @@ func (s *session) close() error {
 	err := s.d.calls.closeWithin(closePatience, "close "+s.driver.Name, s.enc.Close)
 	if errors.Is(err, errHangs) {
 		s.d.Log.Error("encoder is left behind", "rendition", s.config.Rendition, "encoder", s.driver.Name, "err", err)
+		s.ladder.left = true
 	}
 	return err
 }

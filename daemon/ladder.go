@@ -107,6 +107,7 @@ type ladder struct {
 	rung    int
 	strikes int    // of the encoder on this rung, lately
 	reason  string // why the first is not in use, or ""
+	left    bool   // the encoder before was left behind with what it holds
 }
 
 // name returns the encoder to use, or "" if none is left.

@@ -116,8 +116,9 @@ func (d *Daemon) noteMic(m hw.Mic, s hw.MicStream) {
 }
 
 // noteEncoder takes in an encoder that was opened at that bit rate. The
-// counters of a rendition go on over restarts of its encoder.
-func (d *Daemon) noteEncoder(rendition string, driver hw.EncoderDriver, e hw.Encoder, bitrate int) *encoderNote {
+// counters of a rendition go on over restarts of its encoder. left says that
+// the one before was left behind with what it holds.
+func (d *Daemon) noteEncoder(rendition string, driver hw.EncoderDriver, e hw.Encoder, bitrate int, left bool) *encoderNote {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := d.notes.encoders[rendition]
@@ -125,8 +126,12 @@ func (d *Daemon) noteEncoder(rendition string, driver hw.EncoderDriver, e hw.Enc
 		n = &encoderNote{}
 		d.notes.encoders[rendition] = n
 	}
-	if n.driver.Name != driver.Name {
-		d.readers.Update(func(*struct{}) {})
+	if n.driver.Name != driver.Name || left {
+		d.readers.Update(func(behind *uint64) {
+			if left {
+				*behind++
+			}
+		})
 	}
 	n.driver, n.encoder, n.target = driver, e, bitrate
 	if r, ok := d.config.Rendition(rendition); ok {

@@ -175,7 +175,7 @@ func TestABitRateThatChangesWhileTheEncoderOpensIsNotLost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.noteEncoder("main", hw.EncoderDriver{}, e, 1_000_000)
+	d.noteEncoder("main", hw.EncoderDriver{}, e, 1_000_000, false)
 	if fake, ok := e.(*fakeVideo); !ok || fake.rate.Load() != 2_000_000 {
 		t.Errorf("it stays at %v", fake.rate.Load())
 	}

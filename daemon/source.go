@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"encoderd.example/hw"
@@ -191,11 +192,44 @@ func (d *Daemon) offer(src hw.BufferSource) (plan hw.BufferPlan, wish hw.Way) {
 // has taken over and wants its pictures elsewhere.
 var errReplan = errors.New("another encoder reads the camera's pictures")
 
+// errBehind says that a camera is to be opened anew, because an encoder that
+// hangs keeps some of its memory for ever.
+var errBehind = errors.New("an encoder that hangs keeps its pictures")
+
+// errSilent says that a camera is to be opened anew, because it gives nothing.
+var errSilent = errors.New("the camera is there and gives no pictures")
+
+// How long a camera may be silent: some take seconds to begin, and in the dark
+// pictures come seldom.
+const (
+	leastSilence  = 5 * time.Second
+	silentPeriods = 10
+	silenceLooks  = 10 // within that time, so that a machine that slept is not a silent camera
+)
+
+// overhear ends ctx with errSilent once the camera has been silent for long.
+func (in *intake) overhear(ctx context.Context, end context.CancelCauseFunc) {
+	tick := time.NewTicker(max(leastSilence, silentPeriods*in.Mode().FPS.Period()) / silenceLooks)
+	defer tick.Stop()
+	for heard, idle := uint64(0), 0; idle < silenceLooks; idle++ {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if n := in.heard.Load(); n != heard {
+			heard, idle = n, -1
+		}
+	}
+	end(errSilent)
+}
+
 // An intake is a camera that is open.
 type intake struct {
 	hw.CameraStream
 	lender *lender // of the memory that the camera writes into; nil if it is the camera's own
 	src    source
+	heard  atomic.Uint64 // frames that came
 }
 
 // openCamera opens a camera so that the encoders read its memory if they can.
@@ -286,8 +320,12 @@ func (s source) same(o source) bool {
 // Read returns the next frame.
 func (in *intake) Read(ctx context.Context) (*hw.Frame, error) {
 	f, err := in.CameraStream.Read(ctx)
-	if err != nil || in.lender == nil {
+	if err != nil {
 		return f, err
+	}
+	in.heard.Add(1)
+	if in.lender == nil {
+		return f, nil
 	}
 	return in.lender.lend(f), nil
 }
@@ -303,24 +341,36 @@ func (in *intake) Close() error {
 }
 
 // replan ends ctx with errReplan once an encoder reads the pictures that wants
-// them in another way. Memory of hardware is slow to read for software.
+// them in another way: memory of hardware is slow to read for software. It ends
+// ctx with errBehind once an encoder was left behind that had the camera's
+// memory.
 func (d *Daemon) replan(ctx context.Context, in *intake, end context.CancelCauseFunc) {
-	if in.src.wish == "" {
-		return
-	}
-	_, seen := d.readers.Get()
-	for {
-		_, driver, conf := d.sharer(in.src.Mode)
-		want := planBuffers(in.src.granted, d.ask(driver, conf, in.src.granted.Layout)).Way
-		if want != in.src.wish && (shares(want) || in.src.plan.Way == hw.Import) {
+	before, seen := d.readers.Get()
+	for behind := before; ; {
+		switch {
+		case behind != before:
+			end(errBehind)
+			return
+		case d.outgrown(in):
 			end(errReplan)
 			return
 		}
 		var err error
-		if _, seen, err = d.readers.Wait(ctx, seen); err != nil {
+		if behind, seen, err = d.readers.Wait(ctx, seen); err != nil {
 			return
 		}
 	}
+}
+
+// outgrown reports whether the encoder in use wants a camera's pictures in
+// another way.
+func (d *Daemon) outgrown(in *intake) bool {
+	if in.src.wish == "" {
+		return false
+	}
+	_, driver, conf := d.sharer(in.src.Mode)
+	want := planBuffers(in.src.granted, d.ask(driver, conf, in.src.granted.Layout)).Way
+	return want != in.src.wish && (shares(want) || in.src.plan.Way == hw.Import)
 }
 
 func shares(w hw.Way) bool { return w == hw.Export || w == hw.Import }

@@ -100,6 +100,8 @@ type sharingCamera struct {
 	fails  *atomic.Bool                     // sharing fails in the end
 	takes  []hw.PixelFormat
 	asked  *atomic.Pointer[[]hw.PixelFormat]
+	opened *atomic.Int32
+	hung   *atomic.Pointer[chan struct{}]
 }
 
 func (c sharingCamera) Preferring(takes []hw.PixelFormat) hw.Camera {
@@ -119,15 +121,28 @@ func (c sharingCamera) OpenShared(ctx context.Context, want hw.Mode, decide func
 	if c.fails.Load() && shares(plan.Way) {
 		plan = hw.BufferPlan{Way: hw.Copy, Reason: "the driver refuses dma-bufs"}
 	}
-	return &sharedStream{CameraStream: s, plan: plan}, nil
+	c.opened.Add(1)
+	shared := &sharedStream{CameraStream: s, plan: plan}
+	if hung := c.hung.Load(); hung != nil {
+		shared.hung = *hung
+	}
+	return shared, nil
 }
 
 type sharedStream struct {
 	hw.CameraStream
 	plan hw.BufferPlan
+	hung chan struct{} // if set, Close waits for it
 }
 
 func (s *sharedStream) Plan() hw.BufferPlan { return s.plan }
+
+func (s *sharedStream) Close() error {
+	if s.hung != nil {
+		<-s.hung
+	}
+	return s.CameraStream.Close()
+}
 
 // A stage is a hall with a camera and a chip that may share memory.
 type stage struct {
@@ -136,6 +151,8 @@ type stage struct {
 	source atomic.Pointer[hw.BufferSource]
 	fails  atomic.Bool
 	asked  atomic.Pointer[[]hw.PixelFormat]
+	opened atomic.Int32                  // times that the camera was
+	hung   atomic.Pointer[chan struct{}] // what closers of cameras that are opened from now on wait for
 }
 
 // onStage runs a test on a box with a camera whose memory is src.
@@ -152,7 +169,7 @@ func onStage(t *testing.T, doc string, src hw.BufferSource, before func(*stage),
 			b.Cameras = func() ([]hw.Camera, error) {
 				list, err := cameras()
 				for i, c := range list {
-					list[i] = sharingCamera{Camera: c, source: &s.source, fails: &s.fails, asked: &s.asked}
+					list[i] = sharingCamera{Camera: c, source: &s.source, fails: &s.fails, asked: &s.asked, opened: &s.opened, hung: &s.hung}
 				}
 				return list, err
 			}
@@ -444,4 +461,71 @@ func TestSoftwareThatWasThereBeforeTheCameraTellsItsWayToo(t *testing.T) {
 		}
 		time.AfterFunc(10*time.Second, func() { _ = b.Faults("camera-unplugged", false) })
 	}, func(r *rig) { r.until("plan", wayIs(0, hw.Heap)) })
+}
+
+func TestACameraLeavesWhatAnEncoderThatWasLeftBehindKeeps(t *testing.T) {
+	onStage(t, small, hw.BufferSource{Layout: shared(128, 72, 128), Exports: true}, nil, func(s *stage) {
+		v := s.view("main")
+		s.until("plan", wayIs(0, hw.Export))
+		before := s.opened.Load()
+		s.hard.latest().stuck = true
+		s.hard.mute.Store(true)
+		s.until("software", by("soft"))
+		time.Sleep(3 * time.Second)
+		if n := s.opened.Load() - before; n != 1 {
+			t.Errorf("the camera was opened %d times more, want once", n)
+		}
+		if b, _ := s.Status(); !by("soft")(b) {
+			t.Errorf("%+v", b)
+		}
+		v.on(t)
+	})
+}
+
+func TestASilentCameraIsOpenedAnew(t *testing.T) {
+	onStage(t, small, hw.BufferSource{Layout: shared(128, 72, 128), Exports: true}, nil, func(s *stage) {
+		before := s.opened.Load()
+		s.fault("camera-frozen", true)
+		time.Sleep(4 * time.Second)
+		if n := s.opened.Load() - before; n != 0 {
+			t.Errorf("the camera was opened %d times more within its patience", n)
+		}
+		time.Sleep(57 * time.Second)
+		if n := s.opened.Load() - before; n < 10 || n > 12 {
+			t.Errorf("the camera was opened %d times more in a minute", n)
+		}
+		s.fault("camera-frozen", false)
+		s.until("picture", onDuty)
+		before = s.opened.Load()
+		time.Sleep(30 * time.Second)
+		if n := s.opened.Load() - before; n != 0 {
+			t.Errorf("a camera that works was opened %d times", n)
+		}
+	})
+}
+
+func TestACameraThatDoesNotCloseHoldsNobodyUp(t *testing.T) {
+	var hung chan struct{}
+	onStage(t, small, hw.BufferSource{Layout: shared(128, 72, 128), Exports: true}, func(s *stage) {
+		hung = make(chan struct{})
+		s.hung.Store(&hung)
+	}, func(s *stage) {
+		s.hung.Store(nil)
+		s.fault("camera-unplugged", true)
+		time.Sleep(5 * time.Second)
+		if b, _ := s.Status(); !b.Has(status.DriverHangs) || !strings.Contains(faultText(b, status.DriverHangs), "close ") {
+			t.Errorf("faults %+v", b.Faults)
+		}
+		s.fault("camera-unplugged", false)
+		close(hung)
+		s.until("the end of it", func(b status.Box) bool { return onDuty(b) && !b.Has(status.DriverHangs) })
+	})
+}
+
+func faultText(b status.Box, code status.FaultCode) string {
+	i := slices.IndexFunc(b.Faults, func(f status.Fault) bool { return f.Code == code })
+	if i < 0 {
+		return ""
+	}
+	return b.Faults[i].Text
 }
