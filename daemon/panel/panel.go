@@ -6,6 +6,7 @@ package panel
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"encoderd.example/daemon/status"
@@ -103,22 +104,26 @@ func Lamps(b status.Box, identify bool) map[string]status.Lamp {
 	return lamps
 }
 
-// stream is solid only when every required output is confirmed by its far
-// side: a light that says "on air" must not be wrong.
+// stream is solid only when every output that is on is confirmed by its far
+// side, and the pictures that go there are coded: a light that says "on air"
+// must not be wrong, and sound alone keeps a destination content.
 func stream(b status.Box) status.Lamp {
 	worst := status.Lamp{Pattern: Off, Reason: "nothing is on air"}
 	rank := map[string]int{Off: 0, On: 1, Pulse: 2, Blink: 3}
 	for _, o := range b.Outputs {
-		if l := output(o); rank[l.Pattern] > rank[worst.Pattern] {
+		if l := output(o, b); rank[l.Pattern] > rank[worst.Pattern] {
 			worst = l
 		}
 	}
 	return worst
 }
 
-func output(o status.Output) status.Lamp {
+func output(o status.Output, b status.Box) status.Lamp {
 	switch o.State {
 	case status.Live:
+		if why := dark(o, b); why != "" {
+			return status.Lamp{Pattern: Blink, Reason: why}
+		}
 		return status.Lamp{Pattern: On, Reason: "on air"}
 	case status.Starting:
 		return status.Lamp{Pattern: Pulse, Reason: "connecting to " + o.Name}
@@ -130,6 +135,19 @@ func output(o status.Output) status.Lamp {
 		return status.Lamp{Pattern: Blink, Reason: o.Name + " refuses the stream"}
 	default:
 		return status.Lamp{Pattern: Off, Reason: o.Name + " is off"}
+	}
+}
+
+// dark says why no pictures go to an output, or returns "".
+func dark(o status.Output, b status.Box) string {
+	i := slices.IndexFunc(b.Renditions, func(r status.Rendition) bool { return r.Name == o.Rendition })
+	switch {
+	case i >= 0 && b.Renditions[i].State != status.Live:
+		return fmt.Sprintf("no pictures of %s are coded", o.Rendition)
+	case b.State == status.Broken:
+		return "the box has a fault"
+	default:
+		return ""
 	}
 }
 

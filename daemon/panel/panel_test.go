@@ -79,6 +79,29 @@ func TestTheStreamLampIsNeverRedTooEarly(t *testing.T) {
 			t.Errorf("%s: %v, want %s", tt.name, got, tt.want)
 		}
 	}
+	coded := func(boxState, rendition string) status.Box {
+		b := out(status.Live)
+		b.State, b.Outputs[0].Rendition = boxState, "main"
+		b.Renditions = []status.Rendition{{Name: "sub", State: status.Live}, {Name: "main", State: rendition}}
+		return b
+	}
+	for _, tt := range []struct {
+		name           string
+		box            status.Box
+		pattern, words string
+	}{
+		{"pictures are coded", coded(status.Live, status.Live), On, "on air"},
+		{"the slate is on", coded(status.Degraded, status.Live), On, "on air"},
+		{"encoder failed", coded(status.Broken, status.Backoff), Blink, "no pictures of main are coded"},
+		{"encoder missing", coded(status.Broken, status.Failed), Blink, "no pictures of main are coded"},
+		{"encoder hangs", coded(status.Degraded, status.Recovering), Blink, "no pictures of main are coded"},
+		{"encoder starts again", coded(status.Starting, status.Starting), Blink, "no pictures of main are coded"},
+		{"something else hangs", coded(status.Broken, status.Live), Blink, "the box has a fault"},
+	} {
+		if got := Lamps(tt.box, false)["STREAM"]; got.Pattern != tt.pattern || got.Reason != tt.words {
+			t.Errorf("%s: %v, want %s, %s", tt.name, got, tt.pattern, tt.words)
+		}
+	}
 	for name, l := range Lamps(status.Box{}, true) {
 		if l.Pattern != Blink {
 			t.Errorf("%s does not say who it is", name)
