@@ -26,6 +26,7 @@ func (d *Daemon) capture(c cameraConfig) run {
 			began := time.Now()
 			err = d.captureFrom(ctx, cam, c, live)
 			d.noteCamera(nil, nil)
+			d.noteSignal(cam, err)
 			d.hub.lost()
 			if ctx.Err() != nil {
 				return err

@@ -314,6 +314,9 @@ func TestAnInputThatTellsOfItsSignalIsNotAskedAgainAndAgain(t *testing.T) {
 		r.fault("camera-no-signal", true) // it claims a signal now, and has none
 		before = opened.Load()
 		time.Sleep(10 * time.Second)
+		if b, _ := r.Status(); !strings.Contains(faultText(b, status.NoPicture), "camera sim-camera: no signal") {
+			t.Errorf("faults %+v", b.Faults)
+		}
 		if n := opened.Load() - before; n < 10 || n > 60 {
 			t.Errorf("an input that lies was opened %d times in ten seconds", n)
 		}

@@ -14,9 +14,10 @@ import (
 	"encoderd.example/hw"
 )
 
-// How long a driver may take before it is left behind.
+// How long a driver may take before it is left behind: well below the 10 s of
+// the watchdog, which is not to bite while the ladder works.
 const (
-	openPatience  = 10 * time.Second
+	openPatience  = 4 * time.Second
 	closePatience = 2500 * time.Millisecond
 )
 
@@ -101,6 +102,7 @@ func (d *Daemon) openSession(c encodeConfig, l *ladder) (*session, error) {
 	c.Bitrate = d.target(c.Rendition)
 	var errs []error
 	for before := *l; ; {
+		d.noteStep(c.Rendition)
 		s, err := d.tryEncoder(c, l)
 		if err == nil {
 			return s, nil
@@ -145,6 +147,7 @@ func (d *Daemon) tryEncoder(c encodeConfig, l *ladder) (*session, error) {
 	s.note = d.noteEncoder(c.Rendition, driver, enc, c.Bitrate, l.left)
 	l.left = false
 	d.noteBuffers(s.note, plan, l.reason)
+	s.note.steps.Add(1)
 	d.paint(c.Rendition, s.input)
 	return s, nil
 }

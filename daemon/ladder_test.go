@@ -93,6 +93,15 @@ func TestAnEncoderThatHangsIsOpenedAnewAndThenReplaced(t *testing.T) {
 			d.latest().stuck = true
 			d.mute.Store(true)
 		}, 1, 5 * time.Second, "close hard: hangs"},
+		{"gives nothing, and its opening hangs", func(d *videoDriver) {
+			d.slow.Store(true)
+			d.mute.Store(true)
+		}, 1, 8 * time.Second, "open hard: hangs"},
+		{"does neither close nor open", func(d *videoDriver) {
+			d.latest().stuck = true
+			d.slow.Store(true)
+			d.mute.Store(true)
+		}, 1, 8 * time.Second, "close hard: hangs"},
 		{"gives nothing and cannot be opened", func(d *videoDriver) {
 			d.mute.Store(true)
 			d.busy.Store(true)
@@ -105,14 +114,17 @@ func TestAnEncoderThatHangsIsOpenedAnewAndThenReplaced(t *testing.T) {
 				v := h.view("main")
 				tt.hang(h.hard)
 				began := time.Now()
-				for range 10 {
+				for fed, look := time.Now(), 0; look < 10; look++ {
 					time.Sleep(2500 * time.Millisecond)
-					if !h.Alive() {
-						t.Error("the watchdog would bite while the box helps itself")
+					if h.Alive() {
+						fed = time.Now()
+					}
+					if time.Since(fed) > 5*time.Second {
+						t.Error("the watchdog is close to biting while the box helps itself")
 					}
 				}
 				b := h.until("software", by("soft"))
-				if b.Has(status.DriverHangs) != strings.Contains(tt.words, "close") {
+				if b.Has(status.DriverHangs) != strings.Contains(tt.words, "hangs") {
 					t.Errorf("faults %+v", b.Faults)
 				}
 				if at := h.soft.latest().opened.Sub(began); at > tt.within {

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ type notes struct {
 	camera       hw.Camera
 	cameraStream hw.CameraStream
 	badPictures  uint64
+	noSignal     string // what the camera said of its input when it ended last
 	frameRate    rate
 
 	mic       hw.Mic
@@ -102,6 +104,18 @@ func (d *Daemon) noteCamera(c hw.Camera, s hw.CameraStream) {
 	d.notes.kick()
 }
 
+// noteSignal keeps what a camera says of an input without a signal: it may be
+// one that the box cannot take, which no look at the cable shows.
+func (d *Daemon) noteSignal(c hw.Camera, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.notes.noSignal = ""
+	if errors.Is(err, hw.ErrNoSignal) {
+		d.notes.noSignal = "camera " + c.ID() + ": " + err.Error()
+	}
+	d.notes.kick()
+}
+
 func (d *Daemon) noteBadPicture() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -138,6 +152,16 @@ func (d *Daemon) noteEncoder(rendition string, driver hw.EncoderDriver, e hw.Enc
 		d.turn(n, r) // it may have changed while the encoder was opened
 	}
 	return n
+}
+
+// noteStep counts a try to open an encoder as progress. A list of encoders ends,
+// and so does the patience with each, so it cannot hide what hangs for ever.
+func (d *Daemon) noteStep(rendition string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if n := d.notes.encoders[rendition]; n != nil {
+		n.steps.Add(1)
+	}
 }
 
 // noteBuffers takes in how pictures get to an encoder, and why it is not the

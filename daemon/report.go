@@ -198,7 +198,7 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 	f := faultList{now: now, list: []status.Fault{}}
 	if now.Sub(d.start) > settle {
 		if !b.Input.Signal {
-			f.add(status.NoPicture, d.why("camera", "source "+b.Input.Source+" gives nothing"))
+			f.add(status.NoPicture, d.why("camera", cmp.Or(d.notes.noSignal, "source "+b.Input.Source+" gives nothing")))
 		}
 		if b.Sound.Source != "none" && !b.Sound.Signal {
 			f.add(status.NoSound, d.why("sound", d.why("mic", "source "+b.Sound.Source+" gives nothing")))

@@ -138,6 +138,7 @@ type videoDriver struct {
 	wild atomic.Bool // those that are made hang at their end
 	busy atomic.Bool // none can be made
 	gone atomic.Bool // it is not there
+	slow atomic.Bool // none can be made, nor is that said, before free is closed
 
 	mu   sync.Mutex
 	made []*fakeVideo
@@ -151,6 +152,10 @@ func (d *videoDriver) driver(name string, hardware bool) hw.EncoderDriver {
 }
 
 func (d *videoDriver) open(c hw.EncoderConfig) (hw.Encoder, error) {
+	if d.slow.Load() {
+		<-d.free
+		return nil, hw.ErrGone
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.busy.Load() {
