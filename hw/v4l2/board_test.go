@@ -390,10 +390,14 @@ func TestBoardFaults(t *testing.T) {
 		c := load(t, "")
 		s := start(t, c, small)
 		next(t, s).Release()
-		control(t, c.Path(), "Inject V4L2_BUF_FLAG_ERROR", 1)
-		capture(t, s, 20)
-		if got := s.Stats(); got.Damaged != 1 {
-			t.Errorf("%+v", got)
+		// vivid marks the picture that it is at, and none if that has no buffer
+		ordered := uint64(0)
+		for ; ordered < 5 && s.Stats().Damaged == 0; ordered++ {
+			control(t, c.Path(), "Inject V4L2_BUF_FLAG_ERROR", 1)
+			capture(t, s, 20)
+		}
+		if got := s.Stats(); got.Damaged == 0 || got.Damaged > ordered {
+			t.Errorf("%+v after %d orders", got, ordered)
 		}
 	})
 	t.Run("a driver that gives up is not gone", func(t *testing.T) {
