@@ -17,7 +17,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,7 +77,7 @@ type Daemon struct {
 	encoderTrouble error
 	renditions     map[string]*stream.Rendition
 	retired        []*stream.Rendition // to be closed once nobody writes to them
-	tracks         string              // what the renditions carry
+	tracks         map[string]string   // what each of them carries
 	services       map[string]*service
 	notes          notes
 	identify       time.Time // until when the lamps say "it is me"
@@ -106,6 +106,7 @@ func New(o Options) *Daemon {
 		changed:    make(chan struct{}, 1),
 		wanted:     wanted,
 		renditions: map[string]*stream.Rendition{},
+		tracks:     map[string]string{},
 		services:   map[string]*service{},
 		notes:      newNotes(),
 	}
@@ -243,21 +244,20 @@ func (d *Daemon) Rendition(name string) *stream.Rendition {
 func (d *Daemon) rendition(c encodeConfig) *stream.Rendition {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.tracks != c.Tracks {
-		d.retired = slices.AppendSeq(d.retired, maps.Values(d.renditions))
-		clear(d.renditions)
-		d.tracks = c.Tracks
-	}
 	r := d.renditions[c.Rendition]
+	if r != nil && d.tracks[c.Rendition] != c.Tracks {
+		d.retired = append(d.retired, r)
+		r = nil
+	}
 	if r != nil {
 		r.Resize(ringSize(c))
 	} else {
 		codecs := []stream.Codec{c.Codec}
-		if c.Tracks == withSound {
+		if strings.HasSuffix(c.Tracks, withSound) {
 			codecs = append(codecs, stream.AAC)
 		}
 		r = stream.NewRendition(c.Rendition, ringSize(c), codecs...)
-		d.renditions[c.Rendition] = r
+		d.renditions[c.Rendition], d.tracks[c.Rendition] = r, c.Tracks
 	}
 	return r
 }

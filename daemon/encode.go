@@ -12,6 +12,7 @@ import (
 	"encoderd.example/daemon/config"
 	"encoderd.example/daemon/supervise"
 	"encoderd.example/hw"
+	"encoderd.example/stream"
 )
 
 // How long a driver may take before it is left behind: well below the 10 s of
@@ -125,7 +126,11 @@ func (d *Daemon) noEncoder(c encodeConfig) error {
 		return fmt.Errorf("%w: %s", errOverload, reason)
 	}
 	kind := strings.TrimPrefix(c.Choice+" encoder", "auto ")
-	return fmt.Errorf("this board has no %s for %s: %w", kind, c.Codec, hw.ErrMissing)
+	err := fmt.Errorf("this board has no %s for %s: %w", kind, c.Codec, hw.ErrMissing)
+	if c.Codec != stream.H264 {
+		err = fmt.Errorf(`%w; write codec = "h264"`, err)
+	}
+	return err
 }
 
 func (d *Daemon) tryEncoder(c encodeConfig, l *ladder) (*session, error) {

@@ -93,11 +93,11 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 		p.add("encode/"+r.Rendition, r)
 	}
 	if c.Serve.RTSP != "" {
-		p.add("rtsp", rtspConfig{c.Serve.RTSP, p.tracks()})
+		p.add("rtsp", rtspConfig{c.Serve.RTSP, p.tracks("video")})
 	}
 	for _, o := range c.Outputs {
 		if w.on(o) {
-			p.add("push/"+o.Name, pushConfig{o.Name, o.Rendition, p.tracks(), o.URL, o.Key, w.Restarts[o.Name]})
+			p.add("push/"+o.Name, pushConfig{o.Name, o.Rendition, p.tracksOf(o.Rendition), o.URL, o.Key, w.Restarts[o.Name]})
 		}
 	}
 	if c.Serve.Web != "" {
@@ -118,22 +118,28 @@ func (p *planner) add(name string, conf any, needs ...string) {
 
 func (p *planner) sound() bool { return p.config.Audio.Source != "none" }
 
-// What every rendition carries.
-const (
-	withSound = "h264+aac"
-	onlyVideo = "h264"
-)
+// withSound is the end of what a rendition carries, if it carries sound.
+const withSound = "+aac"
+
+// codecs are the video codecs by their names in the config.
+var codecs = map[string]stream.Codec{"h264": stream.H264, "h265": stream.H265}
 
 // coded reports whether the camera is to code by itself.
 func (p *planner) coded() bool {
 	return slices.ContainsFunc(p.config.Renditions, func(r config.Rendition) bool { return r.Encoder == config.Camera })
 }
 
-func (p *planner) tracks() string {
+// tracks says what a rendition of that video carries, as "h264+aac".
+func (p *planner) tracks(video string) string {
 	if p.sound() {
-		return withSound
+		return video + withSound
 	}
-	return onlyVideo
+	return video
+}
+
+func (p *planner) tracksOf(rendition string) string {
+	r, _ := p.config.Rendition(rendition)
+	return p.tracks(r.Codec)
 }
 
 func (p *planner) encode(r config.Rendition) encodeConfig {
@@ -143,9 +149,9 @@ func (p *planner) encode(r config.Rendition) encodeConfig {
 	}
 	gop := max(int(fps.Float()*time.Duration(r.GOP).Seconds()+0.5), 1)
 	return encodeConfig{
-		Rendition: r.Name, Choice: r.Encoder, Tracks: p.tracks(),
+		Rendition: r.Name, Choice: r.Encoder, Tracks: p.tracks(r.Codec),
 		EncoderConfig: hw.EncoderConfig{
-			Codec: stream.H264, Width: r.Width, Height: r.Height, FPS: fps,
+			Codec: codecs[r.Codec], Width: r.Width, Height: r.Height, FPS: fps,
 			GOP: gop, Profile: r.Profile, Preset: r.Preset, Threads: r.Threads,
 		},
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"encoderd.example/daemon/status"
@@ -247,4 +248,43 @@ func opensAt(open func(hw.EncoderConfig) (hw.Encoder, error), then time.Time) fu
 		}
 		return open(c)
 	}
+}
+
+const inHEVC = small + "[[rendition]]\nname = \"main\"\ncodec = \"h265\"\n[[rendition]]\nname = \"sub\"\n"
+
+func TestARenditionIsCodedAsItsCodecSays(t *testing.T) {
+	soft, chip := &videoDriver{}, &videoDriver{}
+	inBox(t, small+"[[rendition]]\nname = \"main\"\n[[rendition]]\nname = \"sub\"\n", func(b *hw.Board) {
+		both := chip.driver("chip", true)
+		both.Codecs = []stream.Codec{stream.H265}
+		b.Encoders = []hw.EncoderDriver{both, soft.driver("soft", false)}
+	}, func(r *rig) {
+		main, sub := r.view("main"), r.view("sub")
+		r.apply(inHEVC)
+		b := r.until("H.265", by("chip"))
+		if c := chip.latest().Codec; c != stream.H265 || b.Renditions[1].Encoder != "soft" {
+			t.Errorf("coded %s, %+v", c, b.Renditions)
+		}
+		tracks, ok := r.Rendition("main").Tracks()
+		if !ok || len(tracks) != 2 || tracks[0].Codec != stream.H265 {
+			t.Errorf("tracks %v, %+v", ok, tracks)
+		}
+		select {
+		case <-main.done:
+		default:
+			t.Error("a viewer of H.264 was left with H.265")
+		}
+		sub.on(t)
+	})
+}
+
+func TestABoardThatDoesNotCodeHEVCSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, inHEVC, nil)
+		defer r.stop()
+		b := r.until("fault", func(b status.Box) bool { return b.Has(status.EncoderMissing) })
+		if words := faultText(b, status.EncoderMissing); !strings.Contains(words, "main: this board has no encoder for h265") || !strings.Contains(words, `write codec = "h264"`) {
+			t.Errorf("fault %q", words)
+		}
+	})
 }

@@ -163,7 +163,7 @@ func (d *videoDriver) open(c hw.EncoderConfig) (hw.Encoder, error) {
 	}
 	e := &fakeVideo{
 		EncoderConfig: c, driver: d, opened: time.Now(), units: make(chan *stream.Unit, 4), broken: make(chan struct{}),
-		track: &stream.Track{Codec: stream.H264, Width: c.Width, Height: c.Height},
+		track: &stream.Track{Codec: c.Codec, Width: c.Width, Height: c.Height},
 	}
 	if d.wild.Load() {
 		e.hung = d.free
