@@ -73,6 +73,8 @@ type Daemon struct {
 	wanted  Wanted
 	drivers []hw.EncoderDriver   // that are there now
 	placed  map[string]placement // by rendition
+	// departures are the encoders that said that they are gone.
+	departures departures
 	// encoderTrouble is what the last search for encoders complained of.
 	encoderTrouble error
 	renditions     map[string]*stream.Rendition
@@ -169,6 +171,7 @@ func (d *Daemon) move(ctx context.Context) {
 	d.mu.Lock()
 	c, w, b := d.config, d.wanted, d.Board
 	w.Outputs, w.Restarts = maps.Clone(w.Outputs), maps.Clone(w.Restarts)
+	w.Returns = d.departures.returns()
 	b.Encoders = d.drivers
 	d.placed = placements(c, b.Encoders)
 	d.mu.Unlock()

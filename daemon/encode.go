@@ -68,6 +68,11 @@ func (d *Daemon) step(s *session, l *ladder, err error) bool {
 		return false
 	}
 	before := l.rung
+	if errors.Is(err, hw.ErrGone) && !errors.Is(err, errHangs) {
+		d.mu.Lock()
+		d.departures.add(s.driver.Name)
+		d.mu.Unlock()
+	}
 	hopeless := errors.Is(err, errHangs) || errors.Is(err, hw.ErrGone)
 	l.strike(fmt.Sprintf("%s: %s: %v", s.config.Rendition, s.driver.Name, err), hopeless)
 	d.Log.Warn("encoder failed", "rendition", s.config.Rendition, "encoder", s.driver.Name, "err", err, "next", l.name())

@@ -97,14 +97,69 @@ func (d *Daemon) findEncoders() {
 	if !unseen {
 		d.drivers = now.list
 	}
+	back := d.departures.back(now.list, time.Now())
 	d.encoderTrouble = err
 	d.mu.Unlock()
 	if err != nil && text(err) != trouble {
 		d.Log.Warn("cannot list all encoders", "service", "devices", "err", err)
 	}
-	if !unseen && !slices.EqualFunc(before, now.list, sameDriver) {
+	if back || !unseen && !slices.EqualFunc(before, now.list, sameDriver) {
 		d.change()
 	}
+}
+
+// departures are encoders that said that they are gone. A device may come back
+// between two looks, and nothing in the list tells it from the one before.
+type departures map[string]*departure
+
+type departure struct {
+	away    bool
+	returns int
+	retry   time.Time // not before that: one that goes again and again is no encoder
+	pause   time.Duration
+}
+
+// The pauses between tries of an encoder that says that it is gone and is
+// listed all the same.
+const (
+	leastReturn = 2 * time.Second
+	mostReturn  = 10 * time.Minute
+)
+
+// add takes in that an encoder is gone.
+func (l *departures) add(name string) {
+	if *l == nil {
+		*l = departures{}
+	}
+	d := (*l)[name]
+	if d == nil {
+		d = &departure{pause: leastReturn}
+		(*l)[name] = d
+	}
+	if !d.away {
+		d.away, d.retry = true, time.Now().Add(d.pause)
+		d.pause = min(2*d.pause, mostReturn)
+	}
+}
+
+// back reports whether one of them is in the list again, and counts that.
+func (l departures) back(list []hw.EncoderDriver, now time.Time) (any bool) {
+	for _, driver := range list {
+		if d := l[driver.Name]; d != nil && d.away && !now.Before(d.retry) {
+			d.away, any = false, true
+			d.returns++
+		}
+	}
+	return any
+}
+
+// returns counts by name.
+func (l departures) returns() map[string]int {
+	n := map[string]int{}
+	for name, d := range l {
+		n[name] = d.returns
+	}
+	return n
 }
 
 func sameDriver(a, b hw.EncoderDriver) bool { return a.Name == b.Name && a.Budget == b.Budget }

@@ -185,6 +185,25 @@ func TestHardwareComesBackWhenSomethingAboutItChanged(t *testing.T) {
 	}
 }
 
+func TestHardwareThatGoesAndComesBackBetweenTwoLooks(t *testing.T) {
+	inHall(t, func(h hall) {
+		v := h.view("main")
+		for range 2 {
+			h.hard.latest().depart()
+			h.until("software", by("soft"))
+			h.until("hardware", by("hard"))
+		}
+		for range 5 { // it claims to be there, and is not
+			h.hard.latest().depart()
+			time.Sleep(30 * time.Second)
+		}
+		if n := len(h.hard.all()); n < 4 || n > 8 {
+			t.Errorf("it was opened %d times", n)
+		}
+		v.on(t)
+	})
+}
+
 func TestAFailureOfHardwareIsTriedOnceAndThenReplaced(t *testing.T) {
 	inHall(t, func(h hall) {
 		for range 2 {

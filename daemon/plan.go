@@ -22,6 +22,8 @@ type Wanted struct {
 	// Restarts counts starts of each output, so that one that ended for good
 	// runs again.
 	Restarts map[string]int `json:"-"`
+	// Returns counts how often each encoder that was gone came back.
+	Returns map[string]int `json:"-"`
 }
 
 // on reports whether an output is wanted.
@@ -55,6 +57,7 @@ type (
 		Choice    string // auto, hardware, software
 		Drivers   string // names of the encoders it may use, in order
 		Tracks    string
+		Returns   int // of those encoders
 		hw.EncoderConfig
 	}
 	pushConfig struct {
@@ -90,6 +93,9 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 	for i, at := range p.place(b.Encoders) {
 		r := p.encode(c.Renditions[i])
 		r.Drivers = strings.Join(at.Drivers, " ")
+		for _, name := range at.Drivers {
+			r.Returns += w.Returns[name]
+		}
 		p.add("encode/"+r.Rendition, r)
 	}
 	if c.Serve.RTSP != "" {

@@ -193,6 +193,7 @@ type fakeVideo struct {
 	units  chan *stream.Unit
 	track  *stream.Track
 	broken chan struct{}
+	parted atomic.Bool   // what it broke of is that it is gone
 	hung   chan struct{} // if set, Close waits for it
 	stuck  bool          // Close says that the device does not stop
 
@@ -230,6 +231,9 @@ func (e *fakeVideo) Next(ctx context.Context) (*stream.Unit, error) {
 	case u := <-e.units:
 		return u, nil
 	case <-e.broken:
+		if e.parted.Load() {
+			return nil, hw.ErrGone
+		}
 		return nil, fmt.Errorf("hardware fell over: %w", os.ErrDeadlineExceeded)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
@@ -259,6 +263,13 @@ func (e *fakeVideo) Close() error {
 func (e *fakeVideo) Stats() hw.EncoderStats {
 	e.check()
 	return hw.EncoderStats{Submitted: e.submitted.Load(), Dropped: 1000 + e.drops.Load()}
+}
+
+// depart takes the encoder away, once.
+func (e *fakeVideo) depart() {
+	if !e.parted.Swap(true) {
+		close(e.broken)
+	}
 }
 
 // check notes calls after Close.
