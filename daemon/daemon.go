@@ -109,6 +109,7 @@ func New(o Options) *Daemon {
 		wanted:     wanted,
 		renditions: map[string]*stream.Rendition{},
 		tracks:     map[string]string{},
+		departures: departures{},
 		services:   map[string]*service{},
 		notes:      newNotes(),
 	}

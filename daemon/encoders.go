@@ -127,14 +127,11 @@ const (
 )
 
 // add takes in that an encoder is gone.
-func (l *departures) add(name string) {
-	if *l == nil {
-		*l = departures{}
-	}
-	d := (*l)[name]
+func (l departures) add(name string) {
+	d := l[name]
 	if d == nil {
 		d = &departure{pause: leastReturn}
-		(*l)[name] = d
+		l[name] = d
 	}
 	if !d.away {
 		d.away, d.retry = true, time.Now().Add(d.pause)
@@ -143,14 +140,14 @@ func (l *departures) add(name string) {
 }
 
 // back reports whether one of them is in the list again, and counts that.
-func (l departures) back(list []hw.EncoderDriver, now time.Time) (any bool) {
+func (l departures) back(list []hw.EncoderDriver, now time.Time) (found bool) {
 	for _, driver := range list {
 		if d := l[driver.Name]; d != nil && d.away && !now.Before(d.retry) {
-			d.away, any = false, true
+			d.away, found = false, true
 			d.returns++
 		}
 	}
-	return any
+	return found
 }
 
 // returns counts by name.
