@@ -357,7 +357,10 @@ func TestPairsArePlannedByLookingAtTheCamera(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c := sharingCamera{Camera: cameras[0], source: &atomic.Pointer[hw.BufferSource]{}, fails: &atomic.Bool{}, asked: &atomic.Pointer[[]hw.PixelFormat]{}}
+		c := sharingCamera{
+			Camera: cameras[0], source: &atomic.Pointer[hw.BufferSource]{}, fails: &atomic.Bool{},
+			asked: &atomic.Pointer[[]hw.PixelFormat]{}, opened: &atomic.Int32{}, hung: &atomic.Pointer[chan struct{}]{},
+		}
 		c.source.Store(&hw.BufferSource{Layout: shared(1920, 1080, 1920), Exports: true})
 		drivers := []hw.EncoderDriver{{Name: "hard", Hardware: true, Importer: &chip{align: 64}}, {Name: "soft"}}
 		for _, tt := range []struct {
