@@ -15,20 +15,15 @@
 package convert
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/v4l2"
 	"encoderd.example/hw/v4l2/uapi"
 )
-
-const classDir = "sys/class/video4linux"
 
 // A Finder lists converters.
 type Finder struct {
@@ -56,7 +51,7 @@ func (f Finder) Decoders() ([]*Device, error) {
 }
 
 func (f Finder) devices() ([]*Device, error) {
-	names, err := f.nodes()
+	names, err := v4l2.Nodes(f.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -73,25 +68,6 @@ func (f Finder) devices() ([]*Device, error) {
 		}
 	}
 	return devices, errors.Join(errs...)
-}
-
-// nodes returns the names of the video nodes, video2 before video10.
-func (f Finder) nodes() ([]string, error) {
-	entries, err := fs.ReadDir(f.Root, classDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // no video driver is loaded
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list video nodes: %w", err)
-	}
-	var names []string
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "video") {
-			names = append(names, e.Name())
-		}
-	}
-	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
-	return names, nil
 }
 
 // device returns what is behind a node, or nil if that converts nothing.

@@ -23,22 +23,16 @@
 package m2m
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"slices"
-	"strings"
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/v4l2"
 	"encoderd.example/hw/v4l2/uapi"
 	"encoderd.example/stream"
 )
-
-// classDir is where the kernel lists video nodes.
-const classDir = "sys/class/video4linux"
 
 // A Finder lists encoders.
 type Finder struct {
@@ -54,7 +48,7 @@ type Finder struct {
 // that have the same. Nodes that cannot be asked make an error beside the list
 // of the others. No node is kept open.
 func (f Finder) Encoders() ([]hw.EncoderDriver, error) {
-	names, err := f.nodes()
+	names, err := v4l2.Nodes(f.Root)
 	if err != nil {
 		return nil, err
 	}
@@ -76,27 +70,6 @@ func (f Finder) Encoders() ([]hw.EncoderDriver, error) {
 		}
 	}
 	return drivers, errors.Join(errs...)
-}
-
-// nodes returns the video nodes, video2 before video10.
-func (f Finder) nodes() ([]string, error) {
-	entries, err := fs.ReadDir(f.Root, classDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // no video driver is loaded
-	}
-	if err != nil {
-		return nil, fmt.Errorf("list video nodes: %w", err)
-	}
-	var names []string
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "video") {
-			names = append(names, e.Name())
-		}
-	}
-	slices.SortFunc(names, func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
-	})
-	return names, nil
 }
 
 // node returns the encoder behind a node, or nil if it is none.

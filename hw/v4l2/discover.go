@@ -113,14 +113,31 @@ type node struct {
 	ready bool   // udev has finished with it, or there is no udev
 }
 
-// nodes returns the video nodes, video2 before video10.
-func (f Finder) nodes() ([]node, error) {
-	entries, err := fs.ReadDir(f.Root, classDir)
+// Nodes lists the names of the video nodes below sys/class/video4linux of root:
+// video2 before video10, and none if no video driver is loaded.
+func Nodes(root fs.FS) ([]string, error) {
+	entries, err := fs.ReadDir(root, classDir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // no video driver is loaded
+		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list video nodes: %w", err)
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "video") { // not subdevices, radios and teletext
+			names = append(names, e.Name())
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
+	return names, nil
+}
+
+// nodes returns the video nodes, video2 before video10.
+func (f Finder) nodes() ([]node, error) {
+	names, err := Nodes(f.Root)
+	if err != nil || len(names) == 0 {
+		return nil, err
 	}
 	links, err := f.links()
 	if err != nil {
@@ -128,11 +145,8 @@ func (f Finder) nodes() ([]node, error) {
 	}
 	var nodes []node
 	places := map[string]int{}
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "video") {
-			continue // subdevices, radios and teletext
-		}
-		n := f.node(e.Name(), links)
+	for _, name := range names {
+		n := f.node(name, links)
 		places[n.place]++
 		nodes = append(nodes, n)
 	}
@@ -141,9 +155,6 @@ func (f Finder) nodes() ([]node, error) {
 			nodes[i].link = "" // udev gave the same link to both: it points to either
 		}
 	}
-	slices.SortFunc(nodes, func(a, b node) int {
-		return cmp.Or(cmp.Compare(len(a.name), len(b.name)), cmp.Compare(a.name, b.name))
-	})
 	return nodes, nil
 }
 
