@@ -1,40 +1,149 @@
 package stream
 
 import (
+	"errors"
+	"fmt"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// An Audience is the list of who watches what. The zero value is ready; all
-// methods may be called from any goroutine.
+// Why a viewer is not let in. Servers translate them: 401, 403, 503 and what
+// their protocol has.
+var (
+	// ErrLocked asks for credentials: none came.
+	ErrLocked = errors.New("this picture needs a password or a link")
+	// ErrDenied says that the credentials are wrong, or a link's time is over.
+	ErrDenied = errors.New("wrong or expired password or link")
+	// ErrFull says that there are as many viewers as allowed.
+	ErrFull = errors.New("too many viewers")
+)
+
+// Credentials are what a viewer shows to be let in. The zero value shows
+// nothing. They are secret: never log them.
+type Credentials struct {
+	User, Password string
+	// Token is what a signed link carries.
+	Token string
+	// Proves, if set, stands for User and Password where a protocol never
+	// sends them: it reports whether the viewer knows them (RFC 7616, digest).
+	Proves func(user, password string) bool
+}
+
+// Empty reports whether nothing was shown.
+func (c Credentials) Empty() bool {
+	return c.User == "" && c.Password == "" && c.Token == "" && c.Proves == nil
+}
+
+// A Guard says who may watch. Its methods are called from many goroutines and
+// must not block.
+type Guard interface {
+	// Allow returns nil, or an error that wraps [ErrLocked] or [ErrDenied].
+	Allow(rendition string, c Credentials) error
+}
+
+// A Book is told of every viewer, for reports. Its methods are called in the
+// order of coming and going, and must not block nor call the audience.
+type Book interface {
+	Joined(v *Viewer)
+	Left(v *Viewer)
+}
+
+// Limits bound an audience; zero means no limit.
+type Limits struct {
+	Total int // viewers in all
+	Each  int // viewers from one IPv4 address or IPv6 /64
+}
+
+// An Audience is the list of who watches what, and the door that they come in
+// by. The zero value lets everybody in; all methods may be called from any
+// goroutine.
 type Audience struct {
 	mu      sync.Mutex
 	viewers []*Viewer
+	from    map[string]int // viewers by [Origin]
+	guard   Guard
+	limits  Limits
+	book    Book
 }
 
 // A Viewer is one reader of one rendition. Its owner adds to the counters.
 type Viewer struct {
-	Protocol  string // "rtsp/tcp", "rtsp/udp", "rtmp" …
+	Protocol  string // "rtsp/tcp", "rtsp/udp", "rtmp", "hls" …
 	Rendition string
-	Peer      string // address of the far side
+	Peer      string // address of the far side, "host:port"
 	Since     time.Time
 
 	Bytes atomic.Uint64 // handed to the network
 	Lost  atomic.Uint64 // units skipped because the reader was too slow
+	Lag   atomic.Int64  // nanoseconds of media that wait for this reader
 }
 
-// Join adds v until the returned function is called.
-func (a *Audience) Join(v *Viewer) (leave func()) {
+// SetDoor changes who is let in from now on; guard may be nil. Who is inside
+// stays.
+func (a *Audience) SetDoor(guard Guard, limits Limits) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.guard, a.limits = guard, limits
+}
+
+// SetBook makes book hear of the viewers that come and go from now on.
+func (a *Audience) SetBook(book Book) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.book = book
+}
+
+// Allow says whether these credentials open a rendition, without joining:
+// nil, or an error that wraps [ErrLocked] or [ErrDenied].
+func (a *Audience) Allow(rendition string, c Credentials) error {
+	a.mu.Lock()
+	guard := a.guard
+	a.mu.Unlock()
+	if guard == nil {
+		return nil
+	}
+	return guard.Allow(rendition, c)
+}
+
+// Admit adds v until leave is called, or says why not by an error that wraps
+// [ErrLocked], [ErrDenied] or [ErrFull].
+func (a *Audience) Admit(v *Viewer, c Credentials) (leave func(), err error) {
+	if err := a.Allow(v.Rendition, c); err != nil {
+		return nil, err
+	}
+	origin := Origin(v.Peer)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n := a.limits.Total; exceeds(len(a.viewers), n) {
+		return nil, fmt.Errorf("%w: %d watch, which is the limit of this box", ErrFull, n)
+	}
+	if n := a.limits.Each; exceeds(a.from[origin], n) {
+		return nil, fmt.Errorf("%w: %d watch from %s, which is the limit for one address", ErrFull, n, origin)
+	}
+	if a.from == nil {
+		a.from = make(map[string]int)
+	}
+	a.from[origin]++
 	a.viewers = append(a.viewers, v)
-	return sync.OnceFunc(func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.viewers = slices.DeleteFunc(a.viewers, func(o *Viewer) bool { return o == v })
-	})
+	if a.book != nil {
+		a.book.Joined(v)
+	}
+	return sync.OnceFunc(func() { a.leave(v, origin) }), nil
+}
+
+func (a *Audience) leave(v *Viewer, origin string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.viewers = slices.DeleteFunc(a.viewers, func(o *Viewer) bool { return o == v })
+	if a.from[origin]--; a.from[origin] == 0 {
+		delete(a.from, origin)
+	}
+	if a.book != nil {
+		a.book.Left(v)
+	}
 }
 
 // Viewers returns who watches now, in the order of joining.
@@ -43,3 +152,59 @@ func (a *Audience) Viewers() []*Viewer {
 	defer a.mu.Unlock()
 	return slices.Clone(a.viewers)
 }
+
+// Origin names the household behind an address with or without a port: an
+// IPv4 address, or the /64 of an IPv6 address, since one host owns all of it.
+// What is no IP address stands for itself.
+func Origin(peer string) string {
+	ap, err := netip.ParseAddrPort(peer)
+	ip := ap.Addr()
+	if err != nil {
+		ip, err = netip.ParseAddr(peer)
+	}
+	if err != nil {
+		return peer
+	}
+	ip = ip.Unmap()
+	if ip.Is4() {
+		return ip.String()
+	}
+	return netip.PrefixFrom(ip.WithZone(""), 64).Masked().String()
+}
+
+// A Gate counts connections, in all and per origin, for servers that take
+// callers before they know what these want to watch. Set its limits before use;
+// zero means none. All methods may be called from any goroutine.
+type Gate struct {
+	Limits Limits
+
+	mu   sync.Mutex
+	in   int
+	from map[string]int
+}
+
+// Enter lets a connection from peer in unless that would exceed a limit. leave
+// must be called once.
+func (g *Gate) Enter(peer string) (leave func(), ok bool) {
+	key := Origin(peer)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if exceeds(g.in, g.Limits.Total) || exceeds(g.from[key], g.Limits.Each) {
+		return nil, false
+	}
+	if g.from == nil {
+		g.from = make(map[string]int)
+	}
+	g.in++
+	g.from[key]++
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.in--
+		if g.from[key]--; g.from[key] == 0 {
+			delete(g.from, key)
+		}
+	}, true
+}
+
+func exceeds(n, limit int) bool { return limit > 0 && n >= limit }

@@ -56,18 +56,6 @@ func TestANewTrackReplacesTheOldAndStrangersAreDropped(t *testing.T) {
 	}
 }
 
-func TestAudienceKnowsWhoWatches(t *testing.T) {
-	var a stream.Audience
-	one, two := &stream.Viewer{Peer: "one"}, &stream.Viewer{Peer: "two"}
-	leave := a.Join(one)
-	defer a.Join(two)()
-	leave()
-	leave() // twice does no harm
-	if v := a.Viewers(); len(v) != 1 || v[0] != two {
-		t.Errorf("got %v", v)
-	}
-}
-
 func TestMonotonicIsTheKernelsClock(t *testing.T) {
 	a := stream.Monotonic()
 	b := stream.Monotonic()

@@ -585,34 +585,6 @@ func TestConnectionFlood(t *testing.T) {
 	})
 }
 
-func TestGate(t *testing.T) {
-	g := gate{total: 4, each: 2}
-	from := func(s string) net.Addr {
-		a, err := net.ResolveTCPAddr("tcp", s)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return a
-	}
-	enter := func(s string, want bool) func() {
-		t.Helper()
-		leave, ok := g.enter(from(s))
-		if ok != want {
-			t.Errorf("%s: let in is %v, want %v", s, ok, want)
-		}
-		return leave
-	}
-	leave := enter("192.0.2.1:1", true)
-	enter("192.0.2.1:2", true)
-	enter("[::ffff:192.0.2.1]:3", false) // the same address
-	enter("[2001:db8::1]:1", true)
-	enter("[2001:db8::2]:1", true)
-	enter("[2001:db8::3]:1", false) // the same /64
-	enter("192.0.2.9:1", false)     // full
-	leave()
-	enter("192.0.2.9:1", true)
-}
-
 func TestRunTellsWhyItCannotListen(t *testing.T) {
 	ln, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {

@@ -198,6 +198,7 @@ var reasons = map[int]string{
 	413: "Request Entity Too Large",
 	414: "Request-URI Too Large",
 	451: "Parameter Not Understood",
+	453: "Not Enough Bandwidth",
 	454: "Session Not Found",
 	455: "Method Not Valid In This State",
 	459: "Aggregate Operation Not Allowed",

@@ -46,14 +46,24 @@ type player struct {
 	broken bool          // a send failed; for reading after done
 }
 
-// newPlayer enters the feed, the audience and, over UDP, the sockets. Call
-// close once it is no longer wanted.
-func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *session) *player {
-	rd, leave := s.feed.watch(ctx)
-	p := &player{rd: rd, stop: stop, leave: []func(){leave}, done: make(chan struct{})}
+// newPlayer enters the audience, the feed and, over UDP, the sockets. Call
+// close once it is no longer wanted. The error is the audience's.
+func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *session) (*player, error) {
+	p := &player{stop: stop, done: make(chan struct{})}
 	p.viewer = &stream.Viewer{Protocol: "rtsp/tcp", Rendition: s.feed.src.Name, Peer: c.nc.RemoteAddr().String(), Since: time.Now()}
 	if s.udp {
 		p.viewer.Protocol = "rtsp/udp"
+	}
+	if c.Audience != nil {
+		leave, err := c.Audience.Admit(p.viewer, stream.Credentials{})
+		if err != nil {
+			return nil, err
+		}
+		p.leave = append(p.leave, leave)
+	}
+	rd, leave := s.feed.watch(ctx)
+	p.rd, p.leave = rd, append(p.leave, leave)
+	if s.udp {
 		p.leave = append(p.leave, c.udp.join(s.rtcpSources(c.peer), c.reported))
 		p.to = newUDPSender(c.udp, s.want, c.peer, c.local, s.ports, s.feed.bitrate())
 	} else {
@@ -62,10 +72,7 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 			c.log.Debug("rtsp send buffer stays as it is", "err", err)
 		}
 	}
-	if c.Audience != nil {
-		p.leave = append(p.leave, c.Audience.Join(p.viewer))
-	}
-	return p
+	return p, nil
 }
 
 // reported notes receiver reports that came by UDP.

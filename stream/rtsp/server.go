@@ -114,7 +114,7 @@ type service struct {
 	limits limits
 	udp    *udpPair // nil: not offered
 	feeds  feeds
-	gate   gate
+	gate   stream.Gate
 	wg     sync.WaitGroup // connections and players
 }
 
@@ -132,10 +132,10 @@ func (s *Server) Run(ctx context.Context) error {
 		Server: s,
 		log:    orElse(s.Log, slog.New(slog.DiscardHandler)),
 		limits: s.limits.withDefaults(),
-		gate: gate{
-			total: orElse(s.MaxConns, DefaultMaxConns),
-			each:  orElse(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
-		},
+		gate: stream.Gate{Limits: stream.Limits{
+			Total: orElse(s.MaxConns, DefaultMaxConns),
+			Each:  orElse(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
+		}},
 	}
 	var sockets sync.WaitGroup
 	if !s.TCPOnly {
@@ -190,7 +190,7 @@ func (sv *service) accept(ctx context.Context, ln net.Listener) error {
 			wait(ctx, acceptRetry)
 			continue
 		}
-		leave, ok := sv.gate.enter(nc.RemoteAddr())
+		leave, ok := sv.gate.Enter(nc.RemoteAddr().String())
 		if !ok {
 			sv.log.Debug("rtsp connection refused: too many", "peer", nc.RemoteAddr().String())
 			_ = nc.Close()

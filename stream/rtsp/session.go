@@ -200,7 +200,12 @@ func (c *conn) play(ctx context.Context, cl call) *response {
 		return answer(503)
 	}
 	playing, stop := context.WithCancel(ctx)
-	p := c.newPlayer(playing, stop, s)
+	p, err := c.newPlayer(playing, stop, s)
+	if err != nil {
+		stop()
+		c.log.Info("rtsp player refused", "rendition", s.feed.src.Name, "err", err)
+		return answer(453)
+	}
 	info := p.info(playing, cl.base(), s.want)
 	begin := make(chan struct{})
 	c.wg.Go(func() { p.serve(playing, begin, cl.cancel) })

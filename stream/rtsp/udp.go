@@ -330,3 +330,13 @@ func (p *pacer) take(ctx context.Context, n int) {
 		wait(ctx, ahead-burst)
 	}
 }
+
+// hostOf returns the IP address of a TCP or UDP address, IPv4 in its own form;
+// it is not valid for other networks.
+func hostOf(addr net.Addr) netip.Addr {
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap()
+}
