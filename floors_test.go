@@ -16,9 +16,11 @@ const module = "encoderd.example"
 // each other: they meet in cmd, daemon, hw/boards or stream/out.
 var floors = map[string][]string{
 	"stream":            {},
-	"stream/h264":       {},
-	"stream/h265":       {},
+	"stream/nal":        {},
+	"stream/h264":       {"stream/nal"},
+	"stream/h265":       {"stream/nal"},
 	"stream/flv":        {"stream", "stream/flv/...", "stream/h264"},
+	"stream/access":     {"stream"},
 	"stream/rtp":        {"stream", "stream/h264", "stream/h265"},
 	"stream/rtmp":       {"stream", "stream/flv/...", "stream/h264"},
 	"stream/rtsp":       {"stream", "stream/rtp", "stream/h264", "stream/h265"},

@@ -1,15 +1,17 @@
-// Package h264 walks NAL units and reads parameter sets (Rec. ITU-T H.264).
+// Package h264 knows the NAL units of H.264 and reads its parameter sets (Rec.
+// ITU-T H.264). What H.265 has in common with it is in [nal].
 //
 // It moves no memory that it does not have to: what it returns points into
 // what it was given, except where a function says that it copies.
 package h264
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
+
+	"encoderd.example/stream/nal"
 )
 
 // NAL unit types (H.264 table 7-1).
@@ -23,60 +25,26 @@ const (
 )
 
 // Type returns the type of a NAL unit, zero for an empty one.
-func Type(nal []byte) byte {
-	if len(nal) == 0 {
+func Type(unit []byte) byte {
+	if len(unit) == 0 {
 		return 0
 	}
-	return nal[0] & 0x1f
+	return unit[0] & 0x1f
 }
 
-// NALs walks data in length-prefixed form: four bytes of big-endian length
-// before each NAL unit. It stops at the first length that does not fit; empty
-// units are passed over.
-func NALs(data []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for len(data) >= 4 {
-			n := binary.BigEndian.Uint32(data)
-			data = data[4:]
-			if uint64(n) > uint64(len(data)) {
-				return
-			}
-			if n > 0 && !yield(data[:n:n]) {
-				return
-			}
-			data = data[n:]
-		}
-	}
-}
+// NALs walks data in length-prefixed form, as [nal.Prefixed] does.
+func NALs(data []byte) iter.Seq[[]byte] { return nal.Prefixed(data) }
 
-// AnnexB walks data in byte-stream form (H.264 annex B): start codes of three
-// or four bytes between NAL units. Trailing zero bytes are cut off.
-func AnnexB(data []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		_, rest, found := bytes.Cut(data, startCode)
-		for found {
-			var nal []byte
-			nal, rest, found = bytes.Cut(rest, startCode)
-			nal = bytes.TrimRight(nal, "\x00")
-			if len(nal) > 0 && !yield(nal) {
-				return
-			}
-		}
-	}
-}
+// AnnexB walks data in byte-stream form, as [nal.AnnexB] does.
+func AnnexB(data []byte) iter.Seq[[]byte] { return nal.AnnexB(data) }
 
-var startCode = []byte{0, 0, 1}
-
-// AppendNAL appends nal in length-prefixed form.
-func AppendNAL(data, nal []byte) []byte {
-	data = binary.BigEndian.AppendUint32(data, uint32(len(nal)))
-	return append(data, nal...)
-}
+// AppendNAL appends unit in length-prefixed form.
+func AppendNAL(data, unit []byte) []byte { return nal.Append(data, unit) }
 
 // IsKey reports whether data, in length-prefixed form, holds an IDR picture.
 func IsKey(data []byte) bool {
-	for nal := range NALs(data) {
-		if Type(nal) == TypeIDR {
+	for unit := range NALs(data) {
+		if Type(unit) == TypeIDR {
 			return true
 		}
 	}

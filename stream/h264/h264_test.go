@@ -5,33 +5,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"os/exec"
-	"slices"
-	"strconv"
 	"testing"
 )
 
-func TestNALsWalksBothForms(t *testing.T) {
-	want := [][]byte{{0x67, 1, 2, 0, 3}, {0x68, 9}, {0x65, 0, 0, 3, 1, 7}}
-	var prefixed, annexB []byte
-	for i, n := range want {
-		prefixed = AppendNAL(prefixed, n)
-		if i == 0 {
-			annexB = append(annexB, 0)
+func TestOnlyAnIDRPictureIsAKey(t *testing.T) {
+	for typ := range byte(32) {
+		unit := AppendNAL(AppendNAL(nil, []byte{TypeAUD, 0xf0}), []byte{typ | 0x60, 1})
+		if got, want := IsKey(unit), typ == TypeIDR; got != want {
+			t.Errorf("type %d: key %v", typ, got)
 		}
-		annexB = append(append(annexB, 0, 0, 1), n...)
-	}
-	equal := func(got [][]byte) bool { return slices.EqualFunc(got, want, bytes.Equal) }
-	if got := slices.Collect(NALs(prefixed)); !equal(got) {
-		t.Errorf("length-prefixed: got %x", got)
-	}
-	if got := slices.Collect(AnnexB(annexB)); !equal(got) {
-		t.Errorf("annex B: got %x", got)
-	}
-	if got := slices.Collect(NALs(prefixed[:len(prefixed)-1])); len(got) != 2 {
-		t.Errorf("cut short: got %d units, want the 2 whole ones", len(got))
-	}
-	if !IsKey(prefixed) || IsKey(AppendNAL(nil, []byte{0x61, 1})) {
-		t.Error("IsKey is wrong")
 	}
 }
 
@@ -140,24 +122,6 @@ func FuzzParameterSets(f *testing.F) {
 		sps, pps, err := ParameterSets(avcC)
 		if err == nil && (Type(sps) != TypeSPS || Type(pps) != TypePPS) {
 			t.Errorf("accepted %x, %x", sps, pps)
-		}
-	})
-}
-
-func FuzzNALs(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 1, 0x65, 0, 0, 0, 9})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		total := 0
-		for nal := range NALs(data) {
-			total += 4 + len(nal)
-		}
-		for nal := range AnnexB(data) {
-			if len(nal) == 0 {
-				t.Error("empty unit " + strconv.Itoa(total))
-			}
-		}
-		if total > len(data) {
-			t.Errorf("walked %d of %d bytes", total, len(data))
 		}
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+
+	"encoderd.example/stream/nal"
 )
 
 // bt709 at 29.97 Hz, full range: nothing that encoders write by themselves.
@@ -24,22 +26,22 @@ func withoutVUI(tb testing.TB, sps []byte) []byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	c := &transcript{bits: bits{data: unescape(sps[4:])}}
-	s.readCoding(&c.bits)
+	c := newTranscript(nal.Unescape(sps[4:]))
+	s.readCoding(&c.in)
 	c.keep()
-	c.put(2, 0b01) // no VUI, stop bit
-	return escape(slices.Clone(sps[:4]), c.out)
+	c.out.U(2, 0b01) // no VUI, stop bit
+	return nal.Escape(slices.Clone(sps[:4]), c.out.Bytes())
 }
 
 // rewritten replaces the parameter sets in a byte stream.
 func rewritten(tb testing.TB, annexB []byte, rewrite func([]byte) []byte) []byte {
 	tb.Helper()
 	var out []byte
-	for nal := range AnnexB(annexB) {
-		if Type(nal) == TypeSPS {
-			nal = rewrite(nal)
+	for unit := range AnnexB(annexB) {
+		if Type(unit) == TypeSPS {
+			unit = rewrite(unit)
 		}
-		out = append(append(out, 0, 0, 0, 1), nal...)
+		out = append(append(out, 0, 0, 0, 1), unit...)
 	}
 	return out
 }
@@ -189,25 +191,25 @@ func lastUE(t *testing.T, sps []byte) uint32 {
 	t.Helper()
 	var s SPS
 	s.Profile, s.ChromaFormat = sps[1], 1
-	r := &bits{data: unescape(sps[4:])}
+	r := nal.NewReader(nal.Unescape(sps[4:]))
 	s.readCoding(r)
-	r.u(1)
+	r.U(1)
 	s.readAspect(r)
-	if r.flag() {
+	if r.Flag() {
 		s.readSignal(r)
 	}
 	skipChromaSites(r)
-	if r.flag() {
+	if r.Flag() {
 		s.readTiming(r)
 	}
 	skipBuffering(r)
-	r.u(2)
+	r.U(2)
 	for range 5 {
-		r.ue()
+		r.UE()
 	}
-	v := r.ue()
-	if r.err != nil {
-		t.Fatal(r.err)
+	v := r.UE()
+	if r.Err() != nil {
+		t.Fatal(r.Err())
 	}
 	return v
 }

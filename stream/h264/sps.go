@@ -3,6 +3,8 @@ package h264
 import (
 	"errors"
 	"fmt"
+
+	"encoderd.example/stream/nal"
 )
 
 // SPS is what a sequence parameter set says (H.264 7.3.2.1.1 and annex E).
@@ -32,29 +34,29 @@ var ErrSPS = errors.New("bad sequence parameter set")
 
 // ParseSPS reads a sequence parameter set, a whole NAL unit with its header
 // byte and emulation prevention bytes.
-func ParseSPS(nal []byte) (SPS, error) {
-	if Type(nal) != TypeSPS || len(nal) < 4 {
+func ParseSPS(unit []byte) (SPS, error) {
+	if Type(unit) != TypeSPS || len(unit) < 4 {
 		return SPS{}, fmt.Errorf("%w: no SPS", ErrSPS)
 	}
 	s := SPS{
-		Profile: nal[1], Constraints: nal[2], Level: nal[3],
+		Profile: unit[1], Constraints: unit[2], Level: unit[3],
 		ChromaFormat: 1, BitDepthLuma: 8, BitDepthChroma: 8,
 		Primaries: 2, Transfer: 2, Matrix: 2, Reorder: -1,
 	}
-	r := &bits{data: unescape(nal[4:])}
+	r := nal.NewReader(nal.Unescape(unit[4:]))
 	s.readCoding(r)
-	if r.flag() {
+	if r.Flag() {
 		s.readVUI(r)
 	}
-	if r.err != nil {
-		return SPS{}, r.err
+	if err := r.Err(); err != nil {
+		return SPS{}, fmt.Errorf("%w: %w", ErrSPS, err)
 	}
 	return s, s.crop()
 }
 
 // readCoding reads everything before the VUI.
-func (s *SPS) readCoding(r *bits) {
-	s.ID = r.ue()
+func (s *SPS) readCoding(r *nal.Reader) {
+	s.ID = r.UE()
 	if highProfile(s.Profile) {
 		s.readHigh(r)
 	}
@@ -62,18 +64,18 @@ func (s *SPS) readCoding(r *bits) {
 	s.readSize(r)
 }
 
-func (s *SPS) readHigh(r *bits) {
-	s.ChromaFormat = r.ue()
+func (s *SPS) readHigh(r *nal.Reader) {
+	s.ChromaFormat = r.UE()
 	if s.ChromaFormat == 3 {
-		r.u(1) // separate_colour_plane_flag
+		r.U(1) // separate_colour_plane_flag
 	}
-	s.BitDepthLuma = r.ue() + 8
-	s.BitDepthChroma = r.ue() + 8
-	r.u(1) // qpprime_y_zero_transform_bypass_flag
+	s.BitDepthLuma = r.UE() + 8
+	s.BitDepthChroma = r.UE() + 8
+	r.U(1) // qpprime_y_zero_transform_bypass_flag
 	if s.ChromaFormat > 3 || s.BitDepthLuma > 14 || s.BitDepthChroma > 14 {
-		r.fail("chroma format or bit depth out of range")
+		r.Fail("chroma format or bit depth out of range")
 	}
-	if !r.flag() {
+	if !r.Flag() {
 		return
 	}
 	lists := 8
@@ -81,7 +83,7 @@ func (s *SPS) readHigh(r *bits) {
 		lists = 12
 	}
 	for i := range lists {
-		if !r.flag() {
+		if !r.Flag() {
 			continue
 		}
 		size := 16
@@ -93,11 +95,11 @@ func (s *SPS) readHigh(r *bits) {
 }
 
 // skipScalingList follows H.264 7.3.2.1.1.1.
-func skipScalingList(r *bits, size int) {
+func skipScalingList(r *nal.Reader, size int) {
 	last, next := int32(8), int32(8)
 	for range size {
 		if next != 0 {
-			next = (last + r.se() + 256) % 256
+			next = (last + r.SE() + 256) % 256
 		}
 		if next != 0 {
 			last = next
@@ -105,38 +107,38 @@ func skipScalingList(r *bits, size int) {
 	}
 }
 
-func (s *SPS) readOrder(r *bits) {
-	r.ue() // log2_max_frame_num_minus4
-	switch r.ue() {
+func (s *SPS) readOrder(r *nal.Reader) {
+	r.UE() // log2_max_frame_num_minus4
+	switch r.UE() {
 	case 0:
-		r.ue() // log2_max_pic_order_cnt_lsb_minus4
+		r.UE() // log2_max_pic_order_cnt_lsb_minus4
 	case 1:
-		r.u(1)
-		r.se()
-		r.se()
-		n := r.ue()
+		r.U(1)
+		r.SE()
+		r.SE()
+		n := r.UE()
 		if n > 255 {
-			r.fail("too many reference frames in a cycle")
+			r.Fail("too many reference frames in a cycle")
 			return
 		}
 		for range n {
-			r.se()
+			r.SE()
 		}
 	}
-	s.RefFrames = r.ue()
-	r.u(1) // gaps_in_frame_num_value_allowed_flag
+	s.RefFrames = r.UE()
+	r.U(1) // gaps_in_frame_num_value_allowed_flag
 }
 
-func (s *SPS) readSize(r *bits) {
-	s.mbWidth = r.ue() + 1
-	s.mapHeight = r.ue() + 1
-	s.Interlaced = !r.flag()
+func (s *SPS) readSize(r *nal.Reader) {
+	s.mbWidth = r.UE() + 1
+	s.mapHeight = r.UE() + 1
+	s.Interlaced = !r.Flag()
 	if s.Interlaced {
-		r.u(1) // mb_adaptive_frame_field_flag
+		r.U(1) // mb_adaptive_frame_field_flag
 	}
-	r.u(1) // direct_8x8_inference_flag
-	if r.flag() {
-		s.cropL, s.cropR, s.cropT, s.cropBot = r.ue(), r.ue(), r.ue(), r.ue()
+	r.U(1) // direct_8x8_inference_flag
+	if r.Flag() {
+		s.cropL, s.cropR, s.cropT, s.cropBot = r.UE(), r.UE(), r.UE(), r.UE()
 	}
 }
 
@@ -188,180 +190,98 @@ var sampleAspects = [17][2]int{
 
 const extendedSAR = 255
 
-func (s *SPS) readVUI(r *bits) {
+func (s *SPS) readVUI(r *nal.Reader) {
 	s.readAspect(r)
-	if r.flag() {
+	if r.Flag() {
 		s.readSignal(r)
 	}
 	skipChromaSites(r)
-	if r.flag() {
+	if r.Flag() {
 		s.readTiming(r)
 	}
 	skipBuffering(r)
-	if r.flag() {
+	if r.Flag() {
 		s.readRestriction(r)
 	}
 }
 
 // readAspect reads the sample aspect ratio and the overscan information.
-func (s *SPS) readAspect(r *bits) {
-	if r.flag() {
-		switch idc := r.u(8); {
+func (s *SPS) readAspect(r *nal.Reader) {
+	if r.Flag() {
+		switch idc := r.U(8); {
 		case idc == extendedSAR:
-			s.SARWidth, s.SARHeight = int(r.u(16)), int(r.u(16))
+			s.SARWidth, s.SARHeight = int(r.U(16)), int(r.U(16))
 		case int(idc) < len(sampleAspects):
 			s.SARWidth, s.SARHeight = sampleAspects[idc][0], sampleAspects[idc][1]
 		}
 	}
-	if r.flag() {
-		r.u(1) // overscan_appropriate_flag
+	if r.Flag() {
+		r.U(1) // overscan_appropriate_flag
 	}
 }
 
 // readSignal reads the video signal type and returns video_format.
-func (s *SPS) readSignal(r *bits) (format uint32) {
-	format = r.u(3)
-	s.FullRange = r.flag()
-	if r.flag() {
-		s.Primaries, s.Transfer, s.Matrix = byte(r.u(8)), byte(r.u(8)), byte(r.u(8))
+func (s *SPS) readSignal(r *nal.Reader) (format uint32) {
+	format = r.U(3)
+	s.FullRange = r.Flag()
+	if r.Flag() {
+		s.Primaries, s.Transfer, s.Matrix = byte(r.U(8)), byte(r.U(8)), byte(r.U(8))
 	}
 	return format
 }
 
-func skipChromaSites(r *bits) {
-	if r.flag() {
-		r.ue()
-		r.ue() // chroma sample locations
+func skipChromaSites(r *nal.Reader) {
+	if r.Flag() {
+		r.UE()
+		r.UE() // chroma sample locations
 	}
 }
 
-func (s *SPS) readTiming(r *bits) {
-	units, scale := r.u(32), r.u(32)
-	r.u(1) // fixed_frame_rate_flag
+func (s *SPS) readTiming(r *nal.Reader) {
+	units, scale := r.U(32), r.U(32)
+	r.U(1) // fixed_frame_rate_flag
 	if units > 0 {
 		s.FPS = float64(scale) / float64(units) / 2
 	}
 }
 
 // skipBuffering passes over the reference decoder's parameters.
-func skipBuffering(r *bits) {
-	nal := r.flag()
+func skipBuffering(r *nal.Reader) {
+	nal := r.Flag()
 	if nal {
 		skipHRD(r)
 	}
-	vcl := r.flag()
+	vcl := r.Flag()
 	if vcl {
 		skipHRD(r)
 	}
 	if nal || vcl {
-		r.u(1) // low_delay_hrd_flag
+		r.U(1) // low_delay_hrd_flag
 	}
-	r.u(1) // pic_struct_present_flag
+	r.U(1) // pic_struct_present_flag
 }
 
-func (s *SPS) readRestriction(r *bits) {
-	r.u(1) // motion_vectors_over_pic_boundaries_flag
+func (s *SPS) readRestriction(r *nal.Reader) {
+	r.U(1) // motion_vectors_over_pic_boundaries_flag
 	for range 4 {
-		r.ue() // max_bytes_per_pic_denom … log2_max_mv_length_vertical
+		r.UE() // max_bytes_per_pic_denom … log2_max_mv_length_vertical
 	}
-	s.Reorder = int(min(r.ue(), 16))
-	r.ue() // max_dec_frame_buffering
+	s.Reorder = int(min(r.UE(), 16))
+	r.UE() // max_dec_frame_buffering
 }
 
 // skipHRD follows H.264 E.1.2.
-func skipHRD(r *bits) {
-	n := r.ue() + 1
+func skipHRD(r *nal.Reader) {
+	n := r.UE() + 1
 	if n > 32 {
-		r.fail("too many coded picture buffers")
+		r.Fail("too many coded picture buffers")
 		return
 	}
-	r.u(8)
+	r.U(8)
 	for range n {
-		r.ue()
-		r.ue()
-		r.u(1)
+		r.UE()
+		r.UE()
+		r.U(1)
 	}
-	r.u(20)
-}
-
-// unescape drops emulation prevention bytes (H.264 7.4.1.1). It copies only if
-// there are any.
-func unescape(b []byte) []byte {
-	zeros := 0
-	for i, c := range b {
-		if zeros >= 2 && c == 3 {
-			return unescapeFrom(b, i)
-		}
-		zeros = countZero(zeros, c)
-	}
-	return b
-}
-
-func unescapeFrom(b []byte, at int) []byte {
-	out := append(make([]byte, 0, len(b)), b[:at]...)
-	zeros := 0
-	for _, c := range b[at+1:] {
-		if zeros >= 2 && c == 3 {
-			zeros = 0
-			continue
-		}
-		out = append(out, c)
-		zeros = countZero(zeros, c)
-	}
-	return out
-}
-
-func countZero(zeros int, c byte) int {
-	if c == 0 {
-		return zeros + 1
-	}
-	return 0
-}
-
-// bits reads a bit string; after the first error it gives zeros.
-type bits struct {
-	data []byte
-	at   int
-	err  error
-}
-
-func (r *bits) fail(why string) {
-	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s", ErrSPS, why)
-	}
-}
-
-func (r *bits) u(n int) uint32 {
-	var v uint32
-	for range n {
-		if r.at >= len(r.data)*8 {
-			r.fail("cut short")
-			return 0
-		}
-		v = v<<1 | uint32(r.data[r.at/8]>>(7-r.at%8)&1)
-		r.at++
-	}
-	return v
-}
-
-func (r *bits) flag() bool { return r.u(1) == 1 }
-
-// ue reads an unsigned Exp-Golomb code (H.264 9.1).
-func (r *bits) ue() uint32 {
-	n := 0
-	for r.u(1) == 0 {
-		if n++; n > 31 || r.err != nil {
-			r.fail("code is too long")
-			return 0
-		}
-	}
-	return 1<<n - 1 + r.u(n)
-}
-
-func (r *bits) se() int32 {
-	v := r.ue()
-	if v%2 == 1 {
-		return int32(v/2 + 1)
-	}
-	return -int32(v / 2)
+	r.U(20)
 }

@@ -1,5 +1,5 @@
-// Package h265 walks NAL units and reads parameter sets (Rec. ITU-T H.265,
-// HEVC).
+// Package h265 knows the NAL units of H.265 and reads its parameter sets (Rec.
+// ITU-T H.265, HEVC). What H.264 has in common with it is in [nal].
 //
 // It moves no memory that it does not have to: what it returns points into
 // what it was given, except where a function says that it copies. All
@@ -7,11 +7,12 @@
 package h265
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"iter"
+
+	"encoderd.example/stream/nal"
 )
 
 // NAL unit types (H.265 table 7-1). All below [TypeVPS] are slice segments.
@@ -35,77 +36,43 @@ const headerSize = 2
 
 // Type returns the type of a NAL unit. One that is shorter than its header has
 // a type that no unit has.
-func Type(nal []byte) byte {
-	if len(nal) < headerSize {
+func Type(unit []byte) byte {
+	if len(unit) < headerSize {
 		return 0xff
 	}
-	return nal[0] >> 1 & 0x3f
+	return unit[0] >> 1 & 0x3f
 }
 
 // IsSlice reports whether a NAL unit is a slice segment: a part of a picture.
-func IsSlice(nal []byte) bool { return Type(nal) < TypeVPS }
+func IsSlice(unit []byte) bool { return Type(unit) < TypeVPS }
 
 // FirstSlice reports whether a NAL unit is the slice segment that a picture
 // begins with (first_slice_segment_in_pic_flag).
-func FirstSlice(nal []byte) bool {
-	return IsSlice(nal) && len(nal) > headerSize && nal[headerSize]&0x80 != 0
+func FirstSlice(unit []byte) bool {
+	return IsSlice(unit) && len(unit) > headerSize && unit[headerSize]&0x80 != 0
 }
 
 // IsRandomAccess reports whether a NAL unit is part of a picture that decoding
 // can start at: IDR, CRA or BLA.
-func IsRandomAccess(nal []byte) bool {
-	t := Type(nal)
+func IsRandomAccess(unit []byte) bool {
+	t := Type(unit)
 	return t >= TypeBLA && t <= TypeCRA
 }
 
-// NALs walks data in length-prefixed form: four bytes of big-endian length
-// before each NAL unit. It stops at the first length that does not fit; empty
-// units are passed over.
-func NALs(data []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for len(data) >= 4 {
-			n := binary.BigEndian.Uint32(data)
-			data = data[4:]
-			if uint64(n) > uint64(len(data)) {
-				return
-			}
-			if n > 0 && !yield(data[:n:n]) {
-				return
-			}
-			data = data[n:]
-		}
-	}
-}
+// NALs walks data in length-prefixed form, as [nal.Prefixed] does.
+func NALs(data []byte) iter.Seq[[]byte] { return nal.Prefixed(data) }
 
-// AnnexB walks data in byte-stream form (H.265 annex B): start codes of three
-// or four bytes between NAL units. Trailing zero bytes are cut off.
-func AnnexB(data []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		_, rest, found := bytes.Cut(data, startCode)
-		for found {
-			var nal []byte
-			nal, rest, found = bytes.Cut(rest, startCode)
-			nal = bytes.TrimRight(nal, "\x00")
-			if len(nal) > 0 && !yield(nal) {
-				return
-			}
-		}
-	}
-}
+// AnnexB walks data in byte-stream form, as [nal.AnnexB] does.
+func AnnexB(data []byte) iter.Seq[[]byte] { return nal.AnnexB(data) }
 
-var startCode = []byte{0, 0, 1}
-
-// AppendNAL appends nal in length-prefixed form.
-func AppendNAL(data, nal []byte) []byte {
-	data = binary.BigEndian.AppendUint32(data, uint32(len(nal)))
-	return append(data, nal...)
-}
+// AppendNAL appends unit in length-prefixed form.
+func AppendNAL(data, unit []byte) []byte { return nal.Append(data, unit) }
 
 // IsKey reports whether data, in length-prefixed form, holds a picture that
 // decoding can start at.
 func IsKey(data []byte) bool {
-	for nal := range NALs(data) {
-		if IsRandomAccess(nal) {
+	for unit := range NALs(data) {
+		if IsRandomAccess(unit) {
 			return true
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 )
 
@@ -188,28 +187,6 @@ func TestConfigRecordGoldenBytes(t *testing.T) {
 	}
 }
 
-func TestNALsWalksBothForms(t *testing.T) {
-	want := [][]byte{{0x40, 1, 2, 0, 3}, {0x42, 1, 9}, {0x26, 1, 0x80, 0, 3, 1, 7}}
-	var prefixed, annexB []byte
-	for i, n := range want {
-		prefixed = AppendNAL(prefixed, n)
-		if i == 0 {
-			annexB = append(annexB, 0)
-		}
-		annexB = append(append(annexB, 0, 0, 1), n...)
-	}
-	equal := func(got [][]byte) bool { return slices.EqualFunc(got, want, bytes.Equal) }
-	if got := slices.Collect(NALs(prefixed)); !equal(got) {
-		t.Errorf("length-prefixed: got %x", got)
-	}
-	if got := slices.Collect(AnnexB(annexB)); !equal(got) {
-		t.Errorf("annex B: got %x", got)
-	}
-	if got := slices.Collect(NALs(prefixed[:len(prefixed)-1])); len(got) != 2 {
-		t.Errorf("cut short: got %d units, want the 2 whole ones", len(got))
-	}
-}
-
 func TestKeysAreThePicturesThatDecodingCanStartAt(t *testing.T) {
 	for typ := range byte(64) {
 		nal := []byte{typ << 1, 1, 0x80}
@@ -271,24 +248,6 @@ func FuzzParameterSets(f *testing.F) {
 		vps, sps, pps, err := ParameterSets(hvcC)
 		if err == nil && (Type(vps) != TypeVPS || Type(sps) != TypeSPS || Type(pps) != TypePPS) {
 			t.Errorf("accepted %x, %x, %x", vps, sps, pps)
-		}
-	})
-}
-
-func FuzzNALs(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 1, 0x26, 0, 0, 0, 9})
-	f.Fuzz(func(t *testing.T, data []byte) {
-		total := 0
-		for nal := range NALs(data) {
-			total += 4 + len(nal)
-		}
-		if total > len(data) {
-			t.Errorf("walked %d of %d bytes", total, len(data))
-		}
-		for nal := range AnnexB(data) {
-			if len(nal) == 0 || nal[len(nal)-1] == 0 {
-				t.Errorf("unit %x", nal)
-			}
 		}
 	})
 }

@@ -3,6 +3,8 @@ package h265
 import (
 	"errors"
 	"fmt"
+
+	"encoderd.example/stream/nal"
 )
 
 // SPS is what the first part of a sequence parameter set says (H.265
@@ -37,22 +39,22 @@ const largest = 1 << 15
 
 // ParseSPS reads a sequence parameter set, a whole NAL unit with its header and
 // emulation prevention bytes.
-func ParseSPS(nal []byte) (SPS, error) {
-	if Type(nal) != TypeSPS {
+func ParseSPS(unit []byte) (SPS, error) {
+	if Type(unit) != TypeSPS {
 		return SPS{}, fmt.Errorf("%w: no SPS", ErrSPS)
 	}
 	var s SPS
-	r := &bits{data: unescape(nal[headerSize:])}
-	r.u(4) // sps_video_parameter_set_id
-	s.SubLayers = int(r.u(3)) + 1
-	s.nested = r.flag()
+	r := nal.NewReader(nal.Unescape(unit[headerSize:]))
+	r.U(4) // sps_video_parameter_set_id
+	s.SubLayers = int(r.U(3)) + 1
+	s.nested = r.Flag()
 	s.readProfile(r)
-	s.ID = r.ue()
+	s.ID = r.UE()
 	s.readPicture(r)
 	s.readOrder(r)
 	switch {
-	case r.err != nil:
-		return SPS{}, r.err
+	case r.Err() != nil:
+		return SPS{}, fmt.Errorf("%w: %w", ErrSPS, r.Err())
 	case s.SubLayers > 7 || s.ID > 15:
 		return SPS{}, fmt.Errorf("%w: more sub-layers or sets than there are", ErrSPS)
 	}
@@ -60,9 +62,9 @@ func ParseSPS(nal []byte) (SPS, error) {
 }
 
 // readProfile follows H.265 7.3.3, profile_tier_level.
-func (s *SPS) readProfile(r *bits) {
+func (s *SPS) readProfile(r *nal.Reader) {
 	for i := range s.general {
-		s.general[i] = byte(r.u(8))
+		s.general[i] = byte(r.U(8))
 	}
 	s.ProfileSpace, s.HighTier, s.Profile = s.general[0]>>6, s.general[0]&0x20 != 0, s.general[0]&0x1f
 	s.Level = s.general[len(s.general)-1]
@@ -72,50 +74,50 @@ func (s *SPS) readProfile(r *bits) {
 	}
 	var profile, level [8]bool
 	for i := range 8 {
-		p, l := r.flag(), r.flag() // reserved bits from upper on
+		p, l := r.Flag(), r.Flag() // reserved bits from upper on
 		profile[i], level[i] = p && i < upper, l && i < upper
 	}
 	for i := range upper {
 		if profile[i] {
-			r.skip(88)
+			r.Skip(88)
 		}
 		if level[i] {
-			r.skip(8)
+			r.Skip(8)
 		}
 	}
 }
 
 // readPicture reads size, window and sample formats.
-func (s *SPS) readPicture(r *bits) {
-	s.ChromaFormat = r.ue()
+func (s *SPS) readPicture(r *nal.Reader) {
+	s.ChromaFormat = r.UE()
 	if s.ChromaFormat == 3 {
-		r.u(1) // separate_colour_plane_flag
+		r.U(1) // separate_colour_plane_flag
 	}
-	s.lumaWidth, s.lumaHeight = r.ue(), r.ue()
-	if r.flag() {
-		s.cropL, s.cropR, s.cropT, s.cropBot = r.ue(), r.ue(), r.ue(), r.ue()
+	s.lumaWidth, s.lumaHeight = r.UE(), r.UE()
+	if r.Flag() {
+		s.cropL, s.cropR, s.cropT, s.cropBot = r.UE(), r.UE(), r.UE(), r.UE()
 	}
-	s.BitDepthLuma, s.BitDepthChroma = r.ue()+8, r.ue()+8
+	s.BitDepthLuma, s.BitDepthChroma = r.UE()+8, r.UE()+8
 	if s.ChromaFormat > 3 || s.BitDepthLuma > 16 || s.BitDepthChroma > 16 {
-		r.fail("chroma format or bit depth out of range")
+		r.Fail("chroma format or bit depth out of range")
 	}
 	if s.BitDepthLuma < 8 || s.BitDepthChroma < 8 {
-		r.fail("bit depth out of range")
+		r.Fail("bit depth out of range")
 	}
 }
 
 // readOrder reads how many pictures are held back, of the highest sub-layer,
 // which comes last.
-func (s *SPS) readOrder(r *bits) {
-	r.ue() // log2_max_pic_order_cnt_lsb_minus4
+func (s *SPS) readOrder(r *nal.Reader) {
+	r.UE() // log2_max_pic_order_cnt_lsb_minus4
 	told := 1
-	if r.flag() {
+	if r.Flag() {
 		told = s.SubLayers
 	}
 	for range told {
-		r.ue() // sps_max_dec_pic_buffering_minus1
-		s.Reorder = r.ue()
-		r.ue() // sps_max_latency_increase_plus1
+		r.UE() // sps_max_dec_pic_buffering_minus1
+		s.Reorder = r.UE()
+		r.UE() // sps_max_latency_increase_plus1
 	}
 }
 
@@ -138,64 +140,4 @@ func (s *SPS) crop() error {
 	}
 	s.Width, s.Height = int(width), int(height)
 	return nil
-}
-
-// unescape returns b without emulation prevention bytes (H.265 7.3.1.1). It
-// copies.
-func unescape(b []byte) []byte {
-	out := make([]byte, 0, len(b))
-	zeros := 0
-	for _, c := range b {
-		if zeros >= 2 && c == 3 {
-			zeros = 0
-			continue
-		}
-		out = append(out, c)
-		if zeros++; c != 0 {
-			zeros = 0
-		}
-	}
-	return out
-}
-
-// bits reads a bit string; after the first error it gives zeros.
-type bits struct {
-	data []byte
-	at   int
-	err  error
-}
-
-func (r *bits) fail(why string) {
-	if r.err == nil {
-		r.err = fmt.Errorf("%w: %s", ErrSPS, why)
-	}
-}
-
-func (r *bits) u(n int) uint32 {
-	var v uint32
-	for range n {
-		if r.at >= len(r.data)*8 {
-			r.fail("cut short")
-			return 0
-		}
-		v = v<<1 | uint32(r.data[r.at/8]>>(7-r.at%8)&1)
-		r.at++
-	}
-	return v
-}
-
-func (r *bits) flag() bool { return r.u(1) == 1 }
-
-func (r *bits) skip(n int) { r.at += n }
-
-// ue reads an unsigned Exp-Golomb code (H.265 9.2).
-func (r *bits) ue() uint32 {
-	n := 0
-	for r.u(1) == 0 {
-		if n++; n > 31 || r.err != nil {
-			r.fail("code is too long")
-			return 0
-		}
-	}
-	return 1<<n - 1 + r.u(n)
 }
