@@ -120,6 +120,7 @@ func (d *Daemon) captureJPEG(ctx context.Context, s hw.CameraStream, live func()
 		if err != nil {
 			return orCause(ctx, err)
 		}
+		before := dec.Written()
 		raw, err := dec.Decode(f)
 		f.Release()
 		switch {
@@ -130,6 +131,7 @@ func (d *Daemon) captureJPEG(ctx context.Context, s hw.CameraStream, live func()
 			continue
 		}
 		decoded = true
+		d.noteDecoded(dec.Written() - before)
 		live()
 		d.hub.deliver(raw)
 	}

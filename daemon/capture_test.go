@@ -149,6 +149,10 @@ func TestDamagedPicturesAreCountedAndPassedOver(t *testing.T) {
 		if b, _ := r.Status(); b.Input.Damaged < 38 || b.Input.Damaged > 42 || b.Input.Format != "MJPG" || b.Renditions[0].Frames < 38 {
 			t.Errorf("%+v, %d frames coded", b.Input, b.Renditions[0].Frames)
 		}
+		const picture = 64 * 48 * 3 / 2
+		if b, _ := r.Status(); b.Input.DecodedBytes < 38*picture || b.Input.DecodedBytes > 2*42*picture || b.Input.DecodedBytes%picture != 0 {
+			t.Errorf("%d bytes are said to have been decoded", b.Input.DecodedBytes)
+		}
 		if n := c.lent.Load(); n > 0 {
 			t.Errorf("%d frames did not go back to the camera", n)
 		}

@@ -18,6 +18,7 @@ type notes struct {
 	camera       hw.Camera
 	cameraStream hw.CameraStream
 	badPictures  uint64
+	decodedBytes uint64
 	noSignal     string // what the camera said of its input when it ended last
 	frameRate    rate
 
@@ -120,6 +121,13 @@ func (d *Daemon) noteBadPicture() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.notes.badPictures++
+}
+
+// noteDecoded counts the bytes that a picture took to be decoded.
+func (d *Daemon) noteDecoded(bytes uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.notes.decodedBytes += bytes
 }
 
 func (d *Daemon) noteMic(m hw.Mic, s hw.MicStream) {

@@ -91,6 +91,7 @@ func (d *Daemon) inputNow(now time.Time) status.Input {
 	in := status.Input{
 		Source: d.config.Video.Source, Signal: d.hub.live(),
 		Missed: d.hub.missed.Load(), Damaged: d.notes.badPictures, Slate: d.hub.slates.Load(),
+		DecodedBytes: d.notes.decodedBytes,
 	}
 	if s := d.notes.cameraStream; s != nil {
 		in.ID, in.Name = d.notes.camera.ID(), d.notes.camera.Name()

@@ -235,7 +235,11 @@ type EncoderStats struct {
 	Coded     uint64
 	Dropped   uint64 // by us: no room
 	Swallowed uint64 // by the encoder: went in, never came out
-	// CopiedBytes counts bytes of raw pictures moved by the CPU in user space.
+	// CopiedBytes counts bytes of raw pictures that this program's CPU wrote
+	// between the frame submitted and the memory that the encoder reads: copies,
+	// conversions and scalings, each pass by itself. What a frame cost before it
+	// came, coded bytes, and copies inside a library do not count: libx264 makes
+	// one of each picture.
 	CopiedBytes uint64
 }
 

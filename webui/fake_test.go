@@ -113,7 +113,7 @@ func onAir() *fakeBox {
 			State: status.Live, Name: "Main hall", Board: "sim", Version: "0.1.0", Since: now.Add(-26 * time.Hour),
 			Input: status.Input{
 				Source: "auto", ID: "v4l2:/dev/v4l/by-path/usb-1", Name: "HDMI capture", Signal: true,
-				Width: 1920, Height: 1080, FPS: 29.97, Format: "NV12", Frames: 123456, Missed: 3, Damaged: 1, Slate: 7,
+				Width: 1920, Height: 1080, FPS: 29.97, Format: "NV12", Frames: 123456, Missed: 3, Damaged: 1, Slate: 7, DecodedBytes: 9,
 			},
 			Sound: status.Sound{
 				Source: "auto", Name: "USB Audio", Signal: true, PeakDBFS: -12.4, LoudnessLUFS: -23.4, MomentaryLUFS: -21.9,

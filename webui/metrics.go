@@ -88,6 +88,10 @@ var families = []metric{
 		func(b status.Box, e emit) { e(float64(b.Input.Damaged)) },
 	},
 	{
+		"encoderd_input_decoded_bytes_total", "Bytes of raw pictures that the processor wrote to decode JPEG.", counter, nil,
+		func(b status.Box, e emit) { e(float64(b.Input.DecodedBytes)) },
+	},
+	{
 		"encoderd_input_slate_frames_total", "No-signal pictures shown in place of the camera's.", counter, nil,
 		func(b status.Box, e emit) { e(float64(b.Input.Slate)) },
 	},
@@ -174,7 +178,7 @@ var families = []metric{
 		eachRendition(func(r status.Rendition) float64 { return float64(r.Dropped) }),
 	},
 	{
-		"encoderd_rendition_copied_bytes_total", "Bytes of raw pictures moved by the processor.", counter,
+		"encoderd_rendition_copied_bytes_total", "Bytes of raw pictures that the processor wrote between camera and encoder.", counter,
 		[]string{"rendition"},
 		eachRendition(func(r status.Rendition) float64 { return float64(r.CopiedBytes) }),
 	},

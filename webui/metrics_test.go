@@ -36,6 +36,7 @@ func TestMetricsShowTheState(t *testing.T) {
 		`encoderd_input_frames_total 123456`,
 		`encoderd_input_missed_frames_total 3`,
 		`encoderd_input_damaged_frames_total 1`,
+		`encoderd_input_decoded_bytes_total 9`,
 		`encoderd_sound_peak_dbfs -12.4`,
 		`encoderd_sound_channel_peak_dbfs{channel="right"} -13`,
 		`encoderd_sound_channel_rms_dbfs{channel="left"} -26.1`,

@@ -54,6 +54,9 @@ type Input struct {
 	Missed  uint64  `json:"missed"`
 	Damaged uint64  `json:"damaged"`
 	Slate   uint64  `json:"slate_frames"`
+	// DecodedBytes are what the processor wrote of raw pictures to decode JPEG,
+	// once for all renditions; no part of their CopiedBytes.
+	DecodedBytes uint64 `json:"decoded_bytes"`
 }
 
 // Sound is the sound coming in.
@@ -86,19 +89,23 @@ type SoundChannel struct {
 
 // Rendition is one coding of the picture.
 type Rendition struct {
-	Name        string  `json:"name"`
-	Codec       string  `json:"codec"`
-	Encoder     string  `json:"encoder"`
-	Width       int     `json:"width"`
-	Height      int     `json:"height"`
-	FPS         float64 `json:"fps"`     // measured
-	Bitrate     int     `json:"bitrate"` // measured, bit/s
-	Target      int     `json:"target_bitrate"`
-	Frames      uint64  `json:"frames"`
-	Dropped     uint64  `json:"dropped"`
-	CopiedBytes uint64  `json:"copied_bytes"`
-	State       string  `json:"state"` // off, starting, live, recovering, backoff, failed
-	Error       string  `json:"error,omitempty"`
+	Name    string  `json:"name"`
+	Codec   string  `json:"codec"`
+	Encoder string  `json:"encoder"`
+	Width   int     `json:"width"`
+	Height  int     `json:"height"`
+	FPS     float64 `json:"fps"`     // measured
+	Bitrate int     `json:"bitrate"` // measured, bit/s
+	Target  int     `json:"target_bitrate"`
+	Frames  uint64  `json:"frames"`
+	Dropped uint64  `json:"dropped"`
+	// CopiedBytes are what the processor wrote of raw pictures between camera and
+	// encoder: each copy, conversion and scaling of each picture by itself, slates
+	// too. Not counted are JPEG decoding (see [Input].DecodedBytes), the painting
+	// of slates, stills, coded bytes, and what an encoder's library copies inside.
+	CopiedBytes uint64 `json:"copied_bytes"`
+	State       string `json:"state"` // off, starting, live, recovering, backoff, failed
+	Error       string `json:"error,omitempty"`
 	// EncoderReason says why it is not the encoder that comes first.
 	EncoderReason string `json:"encoder_reason,omitempty"`
 	// Buffers is absent until a camera has come.

@@ -26,8 +26,9 @@ var ErrDamaged = errors.New("damaged JPEG")
 // times as long. It is for one goroutine; the frames that it returns may be
 // released by any.
 type JPEGDecoder struct {
-	codec jpegCodec
-	pool  framePool
+	codec   jpegCodec
+	pool    framePool
+	written uint64
 }
 
 // A jpegCodec is one JPEG library.
@@ -35,6 +36,8 @@ type jpegCodec interface {
 	// decode writes the picture into a frame from take, which it calls once it
 	// knows the mode; Width and Height are those of the JPEG.
 	decode(data []byte, take func(hw.Mode) (*hw.Frame, error)) (*hw.Frame, error)
+	// passes is how often each byte of a picture is written.
+	passes() int
 	close()
 }
 
@@ -76,8 +79,16 @@ func (d *JPEGDecoder) Decode(f *hw.Frame) (*hw.Frame, error) {
 		return nil, fmt.Errorf("decode jpeg: %w", err)
 	}
 	out.Stamp, out.Seq = f.Stamp, f.Seq
+	if _, size, err := out.Layout(); err == nil {
+		d.written += uint64(size * d.codec.passes())
+	}
 	return out, nil
 }
+
+// Written returns how many bytes of raw pictures the decoder has written since
+// it was made: each good picture once with libturbojpeg, and twice without, when
+// it is decoded first and then copied. It is for the goroutine of Decode.
+func (d *JPEGDecoder) Written() uint64 { return d.written }
 
 // Close frees the library's memory. Frames still retained stay readable.
 func (d *JPEGDecoder) Close() error {
@@ -125,6 +136,8 @@ func (goJPEG) decode(data []byte, take func(hw.Mode) (*hw.Frame, error)) (*hw.Fr
 		return nil, fmt.Errorf("picture of %T: %w", picture, hw.ErrUnsupported)
 	}
 }
+
+func (goJPEG) passes() int { return 2 }
 
 func (goJPEG) close() {}
 

@@ -101,6 +101,28 @@ func TestJPEGsDecodeAsFFmpegDecodesThem(t *testing.T) {
 	}
 }
 
+func TestADecoderCountsWhatItWrites(t *testing.T) {
+	const picture422 = 2 * 64 * 48
+	for name, d := range decoders(t) {
+		t.Run(name, func(t *testing.T) {
+			before := d.Written()
+			data := picture(t, 64, 48, "yuvj422p")
+			for _, data := range [][]byte{data, data[:20], data} {
+				if f, err := d.Decode(mjpeg(data)); err == nil {
+					f.Release()
+				}
+			}
+			want := uint64(2 * picture422) // of two good pictures
+			if !d.Fast() {
+				want *= 2
+			}
+			if got := d.Written() - before; got != want {
+				t.Errorf("%d bytes written, want %d", got, want)
+			}
+		})
+	}
+}
+
 func TestGreyJPEGHasGreyChroma(t *testing.T) {
 	for name, d := range decoders(t) {
 		t.Run(name, func(t *testing.T) {

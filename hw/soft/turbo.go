@@ -71,6 +71,8 @@ func (t *turbo) reopen() error {
 	return nil
 }
 
+func (t *turbo) passes() int { return 1 }
+
 func (t *turbo) close() {
 	if t.handle != 0 {
 		t.destroy(t.handle)
