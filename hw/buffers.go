@@ -60,9 +60,14 @@ func (l Layout) Reads(src Layout) bool {
 	return l.Buffers() == src.Buffers()
 }
 
-// String returns, for example, "1920x1080 NV12, 1920 bytes a line".
+// String returns, for example, "1920x1080 NV12, 1920 bytes a line", and how
+// many lines there are in memory if that is more than in the picture.
 func (l Layout) String() string {
-	return fmt.Sprintf("%dx%d %s, %d bytes a line", l.Width, l.Height, l.Pixel, l.Planes[0].Stride)
+	s := fmt.Sprintf("%dx%d %s, %d bytes a line", l.Width, l.Height, l.Pixel, l.Planes[0].Stride)
+	if n := l.Lines(); n > l.Height {
+		s += fmt.Sprintf(", %d lines", n)
+	}
+	return s
 }
 
 // A Buffer is memory of one picture that devices share.

@@ -98,6 +98,20 @@ func TestLinesOfALayout(t *testing.T) {
 	}
 }
 
+func TestALayoutInWordsTellsWhatLayoutsDifferBy(t *testing.T) {
+	l := hw.Layout{Pixel: hw.NV12, Width: 1920, Height: 1080, Planes: [3]hw.PlaneLayout{{Stride: 1920}, {Stride: 1920, Offset: 1920 * 1080}}}
+	padded := l
+	padded.Planes[1].Offset = 1920 * 1088
+	for want, l := range map[string]hw.Layout{
+		"1920x1080 NV12, 1920 bytes a line":             l,
+		"1920x1080 NV12, 1920 bytes a line, 1088 lines": padded,
+	} {
+		if got := l.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
 func TestNamesForPeople(t *testing.T) {
 	m := hw.Mode{Pixel: hw.FourCC("NV12"), Width: 1280, Height: 720, FPS: hw.Rate{Num: 30000, Den: 1001}}
 	if m.Pixel != hw.NV12 || m.String() != "1280x720 29.97 fps NV12" {

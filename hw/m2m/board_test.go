@@ -6,12 +6,14 @@
 package m2m_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -106,7 +108,7 @@ func codeAll(t *testing.T, e hw.Encoder, r *reel, n int) (units []*stream.Unit) 
 }
 
 func TestBoardCodesPicturesOfItsOwnMemory(t *testing.T) {
-	for _, options := range []string{"align=2", "align=16", "align=64", "align=2 multiplanar=0", "align=16 multiplanar=0"} {
+	for _, options := range []string{"align=2", "align=16", "align=64", "align=2 multiplanar=0", "align=16 multiplanar=0", "align=64 multiplanar=0"} {
 		d := load(t, options)
 		for _, tt := range []struct {
 			pixel         hw.PixelFormat
@@ -285,46 +287,66 @@ func TestBoardDrains(t *testing.T) {
 }
 
 // TestBoardCameraToEncoder passes pictures of vivid on without touching them,
-// in both directions: in the camera's memory and in the encoder's.
+// in both directions: in the camera's memory and in the encoder's, whose lines
+// lie as its alignment and its API want it.
 func TestBoardCameraToEncoder(t *testing.T) {
-	for _, way := range []hw.Way{hw.Export, hw.Import} {
-		t.Run(string(way), func(t *testing.T) {
-			d := load(t, "align=2")
-			command(t, "modprobe -r vivid")
-			command(t, "modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0x0")
-			command(t, "udevadm settle")
-			camera := vivid(t)
-			cfg := config(320, 180)
-			plan := hw.BufferPlan{Way: way, Reason: "test"}
-			s, err := camera.OpenShared(t.Context(), hw.Mode{Pixel: hw.NV12, Width: 320, Height: 180, FPS: cfg.FPS}, func(src hw.BufferSource) hw.BufferPlan {
-				cfg.Input = src.Layout
-				if way == hw.Import {
-					l, err := d.Importer.Layout(src.Layout)
-					if err != nil {
-						t.Fatal(err)
-					}
-					if plan.Pool, err = d.Importer.Allocate(l, 6); err != nil {
-						t.Fatal(err)
-					}
-				}
-				return plan
-			})
-			if err != nil {
+	// an HDMI input, because it scales to any size
+	command(t, "modprobe -r vivid")
+	command(t, "modprobe vivid n_devs=1 node_types=0x1 num_inputs=1 input_types=0x3")
+	command(t, "udevadm settle")
+	whole := hw.Mode{Pixel: hw.NV12, Width: 320, Height: 192}  // fits every alignment
+	packed := hw.Mode{Pixel: hw.YUYV, Width: 320, Height: 180} // may have memory below it
+	for _, options := range []string{
+		"align=2", "align=16", "align=64",
+		"align=2 multiplanar=0", "align=16 multiplanar=0", "align=64 multiplanar=0",
+	} {
+		d := load(t, options)
+		for _, tt := range []struct {
+			way  hw.Way
+			mode hw.Mode
+		}{{hw.Export, whole}, {hw.Import, whole}, {hw.Import, packed}} {
+			t.Run(fmt.Sprintf("%s %s %s", options, tt.way, tt.mode.Pixel), func(t *testing.T) { passOn(t, d, tt.way, tt.mode, 40) })
+		}
+	}
+}
+
+// passOn has n pictures of vivid coded that come by way, and by no other.
+func passOn(t *testing.T, d hw.EncoderDriver, way hw.Way, want hw.Mode, n int) {
+	t.Helper()
+	cfg := config(want.Width, want.Height)
+	plan := hw.BufferPlan{Way: way, Reason: "test"}
+	s, err := vivid(t).OpenShared(t.Context(), want, func(src hw.BufferSource) hw.BufferPlan {
+		var err error
+		if cfg.Input, err = d.Importer.Layout(src.Layout); err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case way == hw.Export && !cfg.Input.Reads(src.Layout):
+			t.Fatalf("the encoder reads %+v, the camera gives %+v", cfg.Input, src.Layout)
+		case way == hw.Import:
+			if plan.Pool, err = d.Importer.Allocate(cfg.Input, 6); err != nil {
 				t.Fatal(err)
 			}
-			if got := s.Plan(); got.Way != way {
-				t.Fatalf("the camera says %s", got)
-			}
-			watch(t, s, start(t, d, cfg), 60)
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-			if plan.Pool != nil {
-				if err := plan.Pool.Close(); err != nil {
-					t.Error(err)
-				}
-			}
-		})
+		}
+		return plan
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Plan(); got.Way != way {
+		t.Fatalf("the camera says %s", got)
+	}
+	if m := s.Mode(); m.Pixel != want.Pixel || m.Width != want.Width || m.Height != want.Height {
+		t.Fatalf("the camera gives %s", m)
+	}
+	watch(t, s, start(t, d, cfg), n)
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if plan.Pool != nil {
+		if err := plan.Pool.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -353,19 +375,80 @@ func watch(t *testing.T, s hw.CameraStream, e *m2m.Encoder, n int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		stamp := f.Stamp
+		stamp, blocks := f.Stamp, macroblocks(f)
 		pass(t, e, f)
 		u := unit(t, e)
 		if u.PTS.Microseconds() != stamp.Microseconds() {
 			t.Errorf("picture %d has stamp %s, its unit %s", i, stamp, u.PTS)
 		}
 		checkUnit(t, u)
+		if u.Key != (i%30 == 0) {
+			t.Errorf("picture %d: key %v", i, u.Key)
+		}
+		if u.Key {
+			checkPicture(t, u, blocks)
+		}
 	}
 	if got := e.Stats(); got.Coded != uint64(n) || got.CopiedBytes != 0 || e.CopyReason() != "" {
 		t.Errorf("%+v, %q", got, e.CopyReason())
 	}
 	if err := e.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// macroblocks returns the blocks of 16 × 16 pixels that are whole in a picture,
+// each as 256 bytes of luma, 64 of U and 64 of V.
+func macroblocks(f *hw.Frame) (blocks [][]byte) {
+	for y := 0; y+16 <= f.Height; y += 16 {
+		for x := 0; x+16 <= f.Width; x += 16 {
+			var luma, u, v []byte
+			for i := range 256 {
+				luma = append(luma, lumaOf(f, x+i%16, y+i/16))
+			}
+			for i := range 64 {
+				pair := chromaOf(f, x/2+i%8, y/2+i/8)
+				u, v = append(u, pair[0]), append(v, pair[1])
+			}
+			blocks = append(blocks, slices.Concat(luma, u, v))
+		}
+	}
+	return blocks
+}
+
+func lumaOf(f *hw.Frame, x, y int) byte {
+	p := f.Planes[0]
+	if f.Pixel == hw.YUYV {
+		x *= 2
+	}
+	return p.Data[y*p.Stride+x]
+}
+
+// chromaOf returns U and V of two by two pixels. Of YUYV the encoder takes
+// every other line.
+func chromaOf(f *hw.Frame, x, y int) [2]byte {
+	if f.Pixel == hw.YUYV {
+		p := f.Planes[0]
+		at := 2*y*p.Stride + 4*x
+		return [2]byte{p.Data[at+1], p.Data[at+3]}
+	}
+	p := f.Planes[1]
+	at := y*p.Stride + 2*x
+	return [2]byte{p.Data[at], p.Data[at+1]}
+}
+
+// checkPicture looks for the blocks of a picture in its key unit, where the
+// board's encoder writes them as they are.
+func checkPicture(t *testing.T, u *stream.Unit, blocks [][]byte) {
+	t.Helper()
+	rest := bytes.ReplaceAll(u.Data, []byte{0, 0, 3}, []byte{0, 0}) // what was put in against false start codes
+	for i, b := range blocks {
+		at := bytes.Index(rest, b)
+		if at < 0 {
+			t.Errorf("the unit at %s lacks block %d of %d", u.PTS, i, len(blocks))
+			return
+		}
+		rest = rest[at+len(b):]
 	}
 }
 
