@@ -21,6 +21,7 @@ var floors = map[string][]string{
 	"stream/h265":       {"stream/nal"},
 	"stream/flv":        {"stream", "stream/flv/...", "stream/h264"},
 	"stream/access":     {"stream"},
+	"stream/usage":      {"stream"},
 	"stream/rtp":        {"stream", "stream/h264", "stream/h265"},
 	"stream/rtmp":       {"stream", "stream/flv/...", "stream/h264"},
 	"stream/rtsp":       {"stream", "stream/rtp", "stream/h264", "stream/h265"},
