@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 
+	"encoderd.example/daemon/config"
 	"encoderd.example/hw"
 )
 
@@ -35,9 +36,18 @@ func readerOf(d hw.EncoderDriver, c hw.EncoderConfig, src hw.Layout) reader {
 	return r
 }
 
-// planBuffers says how pictures get from a source to an encoder, and why. The
-// pool of an [hw.Import] is the caller's to add. It is pure.
-func planBuffers(src hw.BufferSource, r reader) hw.BufferPlan {
+// onlyWay is the one way of sharing that the config allows, or "" for the best.
+func onlyWay(buffers string) hw.Way {
+	if buffers == config.Auto {
+		return ""
+	}
+	return hw.Way(buffers)
+}
+
+// planBuffers says how pictures get from a source to an encoder, and why. only,
+// if not "", is the way that the config asks for where memory could be shared.
+// The pool of an [hw.Import] is the caller's to add. It is pure.
+func planBuffers(src hw.BufferSource, r reader, only hw.Way) hw.BufferPlan {
 	m := src.Mode
 	whole := m.Width == r.Width && m.Height == r.Height || r.Scaler != ""
 	switch {
@@ -52,28 +62,51 @@ func planBuffers(src hw.BufferSource, r reader) hw.BufferPlan {
 	case r.Layout.Pixel != m.Pixel || r.Layout.Width != m.Width || r.Layout.Height != m.Height:
 		return hw.BufferPlan{Way: hw.Convert, Reason: fmt.Sprintf("%s takes no %s, which the processor converts: %s", r.Name, m.Pixel, perSecond(m, r.Width, r.Height))}
 	default:
-		return planSharing(src, r)
+		return planSharing(src, r, only)
 	}
 }
 
+// asked begins the reason of a way that the config asks for.
+const asked = "asked for by the config"
+
 // planSharing is for pictures that the encoder takes as they are.
-func planSharing(src hw.BufferSource, r reader) hw.BufferPlan {
+func planSharing(src hw.BufferSource, r reader, only hw.Way) hw.BufferPlan {
 	cost := perSecond(src.Mode, src.Mode.Width, src.Mode.Height)
-	fits := r.Layout.Reads(src.Layout)
+	export := src.Exports && r.Layout.Reads(src.Layout)
+	imports := src.Imports && r.Scaler == ""
 	if r.Scaler != "" {
 		r.Name = r.Scaler + ", which scales for " + r.Name + ","
 	}
+	because := ""
+	if only != "" {
+		because = asked + "; "
+	}
 	switch {
-	case src.Exports && fits:
-		return hw.BufferPlan{Way: hw.Export, Reason: r.Name + " reads the camera's memory"}
-	case src.Imports && r.Scaler == "":
-		return hw.BufferPlan{Way: hw.Import, Reason: "the camera writes into the memory of " + r.Name}
+	case only == hw.Copy:
+		return hw.BufferPlan{Way: hw.Copy, Reason: asked + ": " + cost}
+	case export && only != hw.Import:
+		return hw.BufferPlan{Way: hw.Export, Reason: because + r.Name + " reads the camera's memory"}
+	case imports && only != hw.Export:
+		return hw.BufferPlan{Way: hw.Import, Reason: because + "the camera writes into the memory of " + r.Name}
+	case only != "":
+		because = fmt.Sprintf("%s is %s, but ", only, asked)
+	}
+	return hw.BufferPlan{Way: hw.Copy, Reason: because + obstacle(src, r, only) + ": " + cost}
+}
+
+// obstacle says which side cannot share its memory.
+func obstacle(src hw.BufferSource, r reader, only hw.Way) string {
+	switch {
+	case only == hw.Import && !src.Imports:
+		return "the camera does not write into memory of others"
+	case only == hw.Import:
+		return r.Name + " has no memory that a camera writes into"
 	case src.Exports:
-		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("the camera gives %s, %s reads %s: %s", src.Layout, r.Name, r.Layout, cost)}
+		return fmt.Sprintf("the camera gives %s, %s reads %s", src.Layout, r.Name, r.Layout)
 	case src.Private != "":
-		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("%s: %s cannot read it: %s", src.Private, r.Name, cost)}
+		return fmt.Sprintf("%s: %s cannot read it", src.Private, r.Name)
 	default:
-		return hw.BufferPlan{Way: hw.Copy, Reason: fmt.Sprintf("the camera shares no memory with %s: %s", r.Name, cost)}
+		return "the camera shares no memory with " + r.Name
 	}
 }
 

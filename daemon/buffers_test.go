@@ -35,28 +35,38 @@ func TestPlanBuffers(t *testing.T) {
 		name string
 		src  hw.BufferSource
 		r    reader
+		only hw.Way
 		want string
 	}{
-		{"one layout, and the camera shares", exports(of(full)), hard, "export: v4l2:enc reads the camera's memory"},
-		{"both ways are open", imports(exports(of(full))), hard, "export: v4l2:enc reads the camera's memory"},
-		{"a USB camera", imports(private(of(full))), hard, "import: the camera writes into the memory of v4l2:enc"},
-		{"lines of another length, but the camera takes the encoder's", imports(exports(of(wide))), hard, "import: the camera writes into the memory of v4l2:enc"},
-		{"lines of another length", exports(of(wide)), hard, "copy: the camera gives 1920x1080 NV12, 2048 bytes a line, v4l2:enc reads 1920x1080 NV12, 1920 bytes a line: 93.3 MB a second"},
-		{"nothing is shared", private(of(full)), hard, "copy: the camera's memory is not contiguous: v4l2:enc cannot read it: 93.3 MB a second"},
-		{"nothing is shared, for no reason", of(full), hard, "copy: the camera shares no memory with v4l2:enc: 93.3 MB a second"},
-		{"another format", exports(of(yuyv)), hard, "convert: v4l2:enc takes no YUYV, which the processor converts: 124.4 MB a second"},
-		{"another size", exports(of(full)), sub, "convert: the processor scales 1920x1080 to 640x360: 10.4 MB a second"},
-		{"another size, and hardware that scales", exports(of(full)), scaled, "export: isp, which scales for v4l2:enc, reads the camera's memory"},
-		{"a scaler that cannot read the camera's memory", imports(private(of(full))), scaled, "copy: the camera's memory is not contiguous: isp, which scales for v4l2:enc, cannot read it: 93.3 MB a second"},
-		{"a camera smaller than asked for", exports(of(small)), hard, "convert: the processor scales 640x360 to 1920x1080: 93.3 MB a second"},
-		{"JPEG", coded(hw.MJPEG), hard, "decode: the camera sends JPEG, which the processor decodes: 93.3 MB a second"},
-		{"JPEG to software", coded(hw.MJPEG), soft, "decode: the camera sends JPEG, which the processor decodes: 93.3 MB a second"},
-		{"coded by the camera", coded(hw.H264), soft, "through: the camera codes by itself"},
-		{"software", exports(of(full)), soft, "heap: libx264 is software: pictures are passed by reference"},
-		{"a format that only hardware knows", of(hw.Layout{Pixel: hw.FourCC("BGR3"), Width: 1920, Height: 1080}), sub, "convert: the processor scales 1920x1080 to 640x360: 13.8 MB a second"},
+		{"one layout, and the camera shares", exports(of(full)), hard, "", "export: v4l2:enc reads the camera's memory"},
+		{"both ways are open", imports(exports(of(full))), hard, "", "export: v4l2:enc reads the camera's memory"},
+		{"a USB camera", imports(private(of(full))), hard, "", "import: the camera writes into the memory of v4l2:enc"},
+		{"lines of another length, but the camera takes the encoder's", imports(exports(of(wide))), hard, "", "import: the camera writes into the memory of v4l2:enc"},
+		{"lines of another length", exports(of(wide)), hard, "", "copy: the camera gives 1920x1080 NV12, 2048 bytes a line, v4l2:enc reads 1920x1080 NV12, 1920 bytes a line: 93.3 MB a second"},
+		{"nothing is shared", private(of(full)), hard, "", "copy: the camera's memory is not contiguous: v4l2:enc cannot read it: 93.3 MB a second"},
+		{"nothing is shared, for no reason", of(full), hard, "", "copy: the camera shares no memory with v4l2:enc: 93.3 MB a second"},
+		{"another format", exports(of(yuyv)), hard, "", "convert: v4l2:enc takes no YUYV, which the processor converts: 124.4 MB a second"},
+		{"another size", exports(of(full)), sub, "", "convert: the processor scales 1920x1080 to 640x360: 10.4 MB a second"},
+		{"another size, and hardware that scales", exports(of(full)), scaled, "", "export: isp, which scales for v4l2:enc, reads the camera's memory"},
+		{"a scaler that cannot read the camera's memory", imports(private(of(full))), scaled, "", "copy: the camera's memory is not contiguous: isp, which scales for v4l2:enc, cannot read it: 93.3 MB a second"},
+		{"a camera smaller than asked for", exports(of(small)), hard, "", "convert: the processor scales 640x360 to 1920x1080: 93.3 MB a second"},
+		{"JPEG", coded(hw.MJPEG), hard, "", "decode: the camera sends JPEG, which the processor decodes: 93.3 MB a second"},
+		{"JPEG to software", coded(hw.MJPEG), soft, "", "decode: the camera sends JPEG, which the processor decodes: 93.3 MB a second"},
+		{"coded by the camera", coded(hw.H264), soft, "", "through: the camera codes by itself"},
+		{"software", exports(of(full)), soft, "", "heap: libx264 is software: pictures are passed by reference"},
+		{"a format that only hardware knows", of(hw.Layout{Pixel: hw.FourCC("BGR3"), Width: 1920, Height: 1080}), sub, "", "convert: the processor scales 1920x1080 to 640x360: 13.8 MB a second"},
+
+		{"export, as the config wants", imports(exports(of(full))), hard, hw.Export, "export: asked for by the config; v4l2:enc reads the camera's memory"},
+		{"export, and lines of another length", imports(exports(of(wide))), hard, hw.Export, "copy: export is asked for by the config, but the camera gives 1920x1080 NV12, 2048 bytes a line, v4l2:enc reads 1920x1080 NV12, 1920 bytes a line: 93.3 MB a second"},
+		{"export from a USB camera", imports(private(of(full))), hard, hw.Export, "copy: export is asked for by the config, but the camera's memory is not contiguous: v4l2:enc cannot read it: 93.3 MB a second"},
+		{"import, as the config wants", imports(exports(of(full))), hard, hw.Import, "import: asked for by the config; the camera writes into the memory of v4l2:enc"},
+		{"import by a camera that cannot", exports(of(full)), hard, hw.Import, "copy: import is asked for by the config, but the camera does not write into memory of others: 93.3 MB a second"},
+		{"import to a scaler", imports(exports(of(full))), scaled, hw.Import, "copy: import is asked for by the config, but isp, which scales for v4l2:enc, has no memory that a camera writes into: 93.3 MB a second"},
+		{"copy, as the config wants", imports(exports(of(full))), hard, hw.Copy, "copy: asked for by the config: 93.3 MB a second"},
+		{"import, and nothing to share", imports(exports(of(full))), soft, hw.Import, "heap: libx264 is software: pictures are passed by reference"},
 	}
 	for _, tt := range tests {
-		if got := planBuffers(tt.src, tt.r); got.String() != tt.want {
+		if got := planBuffers(tt.src, tt.r, tt.only); got.String() != tt.want {
 			t.Errorf("%s:\n got %s\nwant %s", tt.name, got, tt.want)
 		}
 	}

@@ -44,6 +44,7 @@ type (
 		Width, Height int
 		FPS           hw.Rate
 		Coded         bool // by the camera itself
+		Buffers       string
 	}
 	pictureConfig struct {
 		Box           string
@@ -84,7 +85,7 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 		p.add("panel", panelConfig{b.Name})
 	}
 	p.add("devices", deviceConfig{b.Name})
-	p.add("camera", cameraConfig{c.Video.Source, c.Video.Width, c.Video.Height, p.fps, p.coded()}, "devices")
+	p.add("camera", cameraConfig{c.Video.Source, c.Video.Width, c.Video.Height, p.fps, p.coded(), c.Video.Buffers}, "devices")
 	p.add("picture", pictureConfig{c.Box.Name, c.Video.Width, c.Video.Height, p.fps})
 	if p.sound() {
 		p.add("mic", micConfig{c.Audio.Source}, "devices")
@@ -221,6 +222,9 @@ func line(conf any) string {
 		how := ""
 		if c.Coded {
 			how = ", coded by the camera"
+		}
+		if c.Buffers != config.Auto {
+			how += ", buffers " + c.Buffers
 		}
 		return fmt.Sprintf("capture %s at %dx%d, %.4g fps%s", c.Source, c.Width, c.Height, c.FPS.Float(), how)
 	case pictureConfig:

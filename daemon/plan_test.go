@@ -105,6 +105,7 @@ start = "boot"
 		{"sound source", base + "[audio]\nsource = \"test\"\n", []string{"mic"}},
 		{"host name of the page", base + "[serve]\nhosts = [\"box.example.org\"]\n", []string{"web"}},
 		{"source", strings.Replace(base, "height = 720", "height = 720\nsource = \"test\"", 1), []string{"camera"}},
+		{"buffers", strings.Replace(base, "height = 720", "height = 720\nbuffers = \"copy\"", 1), []string{"camera"}},
 	}
 	before := configs(parse(t, base))
 	for _, tt := range tests {

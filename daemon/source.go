@@ -18,6 +18,7 @@ type source struct {
 	granted         hw.BufferSource // as the driver offered its memory
 	wish            hw.Way          // what the encoder would like best; "" if it cannot share
 	plan            hw.BufferPlan   // what became of that
+	only            hw.Way          // what the config allows, "" = the best
 }
 
 // askPatience is how long a driver may take to answer about its memory.
@@ -55,17 +56,26 @@ func (d *Daemon) buffersFor(driver hw.EncoderDriver, c hw.EncoderConfig) (hw.Buf
 		return hw.BufferPlan{}, d.restLayout(driver, c), version
 	}
 	r := d.ask(driver, c, src.Layout)
-	plan := planBuffers(src.BufferSource, r)
-	switch plan.Way {
-	case hw.Export:
-		if src.plan.Way == hw.Import && r.Scaler == "" {
-			plan = src.plan
-		}
-	case hw.Import, hw.Copy:
-	default:
+	plan := src.planFor(r)
+	if !shares(plan.Way) && plan.Way != hw.Copy {
 		return plan, d.restLayout(driver, c), version
 	}
 	return plan, r.Layout, version
+}
+
+// planFor says how the pictures, as they are delivered, get to an encoder.
+func (s source) planFor(r reader) hw.BufferPlan {
+	plan := planBuffers(s.BufferSource, r, "")
+	if plan.Way == hw.Export && s.plan.Way == hw.Import && r.Scaler == "" {
+		return s.plan
+	}
+	if s.only == "" {
+		return plan
+	}
+	if ordered := planBuffers(s.granted, r, s.only); ordered.Way == plan.Way {
+		return ordered // and its reason says so
+	}
+	return plan
 }
 
 // restLayout is how slates lie for an encoder while no camera's pictures are
@@ -173,10 +183,10 @@ const poolBuffers = 8
 
 // offer decides how a camera and its encoder share memory. wish is what they
 // would do if there was memory enough.
-func (d *Daemon) offer(src hw.BufferSource) (plan hw.BufferPlan, wish hw.Way) {
+func (d *Daemon) offer(src hw.BufferSource, only hw.Way) (plan hw.BufferPlan, wish hw.Way) {
 	_, driver, conf := d.sharer(src.Mode)
 	r := d.ask(driver, conf, src.Layout)
-	plan = planBuffers(src, r)
+	plan = planBuffers(src, r, only)
 	if plan.Way != hw.Import {
 		return plan, plan.Way
 	}
@@ -227,7 +237,7 @@ func (in *intake) overhear(ctx context.Context, end context.CancelCauseFunc) {
 // An intake is a camera that is open.
 type intake struct {
 	hw.CameraStream
-	lender *lender // of the memory that the camera writes into; nil if it is the camera's own
+	lender *lender // of frames that need more than the camera's own; or nil
 	src    source
 	heard  atomic.Uint64 // frames that came
 }
@@ -239,6 +249,7 @@ func (d *Daemon) openCamera(ctx context.Context, cam hw.Camera, c cameraConfig) 
 		want.Pixel = hw.H264
 	}
 	cam = d.preferring(cam, want)
+	only := onlyWay(c.Buffers)
 	sharing, ok := cam.(hw.SharingCamera)
 	if !ok || c.Coded {
 		s, err := cam.Open(ctx, want)
@@ -246,14 +257,15 @@ func (d *Daemon) openCamera(ctx context.Context, cam hw.Camera, c cameraConfig) 
 			return nil, err
 		}
 		src := hw.BufferSource{Mode: s.Mode(), Layout: bare(s.Mode())}
-		return d.take(&intake{CameraStream: s, src: source{BufferSource: src}}), nil
+		in := &intake{CameraStream: s, src: source{BufferSource: src, granted: src}}
+		return d.take(in, only), nil
 	}
 	var granted hw.BufferSource
 	var plan hw.BufferPlan
 	var wish hw.Way
 	s, err := sharing.OpenShared(ctx, want, func(src hw.BufferSource) hw.BufferPlan {
 		granted = src
-		plan, wish = d.offer(src)
+		plan, wish = d.offer(src, only)
 		return plan
 	})
 	if err != nil {
@@ -266,7 +278,7 @@ func (d *Daemon) openCamera(ctx context.Context, cam hw.Camera, c cameraConfig) 
 	if plan.Pool != nil {
 		in.lender = newLender(plan.Pool, d.returnPool)
 	}
-	return d.take(in), nil
+	return d.take(in, only), nil
 }
 
 // preferring tells a camera which formats its encoder takes.
@@ -304,8 +316,15 @@ func delivered(granted hw.BufferSource, wish hw.Way, planned, done hw.BufferPlan
 	return source{BufferSource: src, granted: granted, wish: wish, plan: done}
 }
 
-// take makes an open camera the source.
-func (d *Daemon) take(in *intake) *intake {
+// take makes an open camera the source. Some cameras have memory that can be
+// read by others whatever was decided; where the config wants copies, encoders
+// are not told.
+func (d *Daemon) take(in *intake, only hw.Way) *intake {
+	in.src.only = only
+	if only != "" && !shares(in.src.plan.Way) && in.lender == nil {
+		in.lender = newLender(nil, func(hw.Pool) {})
+		in.lender.private = true
+	}
 	if old, version := d.source.Get(); version == 0 || !old.same(in.src) {
 		d.source.Update(func(s *source) { *s = in.src })
 	}
@@ -314,7 +333,7 @@ func (d *Daemon) take(in *intake) *intake {
 
 // same reports whether encoders see no difference.
 func (s source) same(o source) bool {
-	return s.BufferSource == o.BufferSource && s.plan.Way == o.plan.Way && s.plan.Reason == o.plan.Reason
+	return s.BufferSource == o.BufferSource && s.plan.Way == o.plan.Way && s.plan.Reason == o.plan.Reason && s.only == o.only
 }
 
 // Read returns the next frame.
@@ -369,17 +388,18 @@ func (d *Daemon) outgrown(in *intake) bool {
 		return false
 	}
 	_, driver, conf := d.sharer(in.src.Mode)
-	want := planBuffers(in.src.granted, d.ask(driver, conf, in.src.granted.Layout)).Way
+	want := planBuffers(in.src.granted, d.ask(driver, conf, in.src.granted.Layout), in.src.only).Way
 	return want != in.src.wish && (shares(want) || in.src.plan.Way == hw.Import)
 }
 
 func shares(w hw.Way) bool { return w == hw.Export || w == hw.Import }
 
 // A lender hands on frames that lie in a pool, and closes the pool after the
-// last of them.
+// last of them; or frames whose memory nobody else shall read.
 type lender struct {
-	pool hw.Pool
-	give func(hw.Pool) // closes it
+	pool    hw.Pool
+	give    func(hw.Pool) // closes it
+	private bool          // mapped memory is lent without its descriptor
 
 	mu    sync.Mutex
 	mine  map[*hw.Frame]*hw.Frame // by the camera's frame, which comes again and again
@@ -401,7 +421,13 @@ func (l *lender) lend(f *hw.Frame) *hw.Frame {
 		l.mine[f] = m
 	}
 	l.out++
-	m.Mode, m.Planes, m.Stamp, m.Seq = f.Mode, f.Planes, f.Stamp, f.Seq
+	m.Mode, m.Stamp, m.Seq = f.Mode, f.Stamp, f.Seq
+	m.Planes = append(m.Planes[:0], f.Planes...)
+	for i := range m.Planes {
+		if l.private && m.Planes[i].Data != nil {
+			m.Planes[i].FD = -1
+		}
+	}
 	return m.Lend()
 }
 
@@ -442,9 +468,9 @@ type PairPlan struct {
 }
 
 // PlanPairs opens a camera for a moment, if it can share memory, and plans how
-// pictures of its best mode would get to each of the encoders. It fails with
-// ErrBusy while somebody else holds the camera.
-func PlanPairs(ctx context.Context, cam hw.Camera, drivers []hw.EncoderDriver) ([]PairPlan, error) {
+// pictures of its best mode would get to each of the encoders; buffers is that
+// of [config.Video]. It fails with ErrBusy while somebody else holds the camera.
+func PlanPairs(ctx context.Context, cam hw.Camera, drivers []hw.EncoderDriver, buffers string) ([]PairPlan, error) {
 	src, err := lookAt(ctx, cam)
 	if err != nil {
 		return nil, err
@@ -452,7 +478,7 @@ func PlanPairs(ctx context.Context, cam hw.Camera, drivers []hw.EncoderDriver) (
 	var list []PairPlan
 	for _, d := range drivers {
 		c := hw.EncoderConfig{Width: src.Mode.Width, Height: src.Mode.Height, FPS: src.Mode.FPS}
-		p := planBuffers(src, readerOf(d, c, src.Layout))
+		p := planBuffers(src, readerOf(d, c, src.Layout), onlyWay(buffers))
 		list = append(list, PairPlan{d.Name, p.Way, p.Reason})
 	}
 	return list, nil

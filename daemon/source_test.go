@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"encoderd.example/daemon/config"
 	"encoderd.example/daemon/status"
 	"encoderd.example/hw"
 	"encoderd.example/hw/sim"
@@ -240,6 +241,79 @@ func TestCameraAndEncoderShareMemory(t *testing.T) {
 	}
 }
 
+// ordered is small with a way of sharing that the config allows alone.
+func ordered(way hw.Way) string {
+	return strings.Replace(small, "[video]", "[video]\nbuffers = \""+string(way)+"\"", 1)
+}
+
+func TestTheConfigOrdersHowMemoryIsShared(t *testing.T) {
+	fits, odd := shared(128, 72, 128), shared(128, 72, 130)
+	tests := []struct {
+		name   string
+		src    hw.BufferSource
+		only   hw.Way
+		before func(*stage)
+		want   hw.Way
+		words  string
+		pools  int
+	}{
+		{"export", hw.BufferSource{Layout: fits, Exports: true, Imports: true}, hw.Export, nil, hw.Export, "asked for by the config; hard reads", 0},
+		{"export that does not fit", hw.BufferSource{Layout: odd, Exports: true, Imports: true}, hw.Export, nil, hw.Copy, "export is asked for by the config, but the camera gives", 0},
+		{"import", hw.BufferSource{Layout: fits, Exports: true, Imports: true}, hw.Import, nil, hw.Import, "asked for by the config; the camera writes", 1},
+		{"import by a camera that cannot", hw.BufferSource{Layout: fits, Exports: true}, hw.Import, nil, hw.Copy, "import is asked for by the config, but the camera does not write", 0},
+		{"import that the driver refuses", hw.BufferSource{Layout: fits, Imports: true}, hw.Import, func(s *stage) { s.fails.Store(true) }, hw.Copy, "the driver refuses dma-bufs", 1},
+		{"copy", hw.BufferSource{Layout: fits, Exports: true, Imports: true}, hw.Copy, nil, hw.Copy, "asked for by the config: ", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			onStage(t, ordered(tt.only), tt.src, tt.before, func(s *stage) {
+				time.Sleep(2 * reopenAfter)
+				b := s.until("plan", wayIs(0, tt.want))
+				if got := b.Renditions[0].Buffers.Reason; !strings.Contains(got, tt.words) {
+					t.Errorf("reason %q, want %q", got, tt.words)
+				}
+				if pools := len(s.chip.made(poolBuffers)); pools != tt.pools {
+					t.Errorf("%d pools", pools)
+				}
+			})
+		})
+	}
+}
+
+func TestAnotherWayOfSharingReopensTheCameraOnly(t *testing.T) {
+	src := hw.BufferSource{Layout: shared(128, 72, 128), Exports: true, Imports: true}
+	onStage(t, small, src, nil, func(s *stage) {
+		v := s.view("main")
+		time.Sleep(2 * reopenAfter)
+		s.until("plan", wayIs(0, hw.Export))
+		encoders, cameras := len(s.hard.all()), s.opened.Load()
+		for i, way := range []hw.Way{hw.Copy, hw.Import, hw.Export} {
+			s.apply(ordered(way))
+			s.until("plan", wayIs(0, way))
+			time.Sleep(2 * reopenAfter)
+			if n, opened := len(s.hard.all()), s.opened.Load(); n != encoders || opened != cameras+int32(i)+1 {
+				t.Errorf("%s: %d encoders, camera opened %d times; want %d and %d", way, n, opened, encoders, cameras+int32(i)+1)
+			}
+		}
+		v.on(t)
+	})
+}
+
+func TestEncodersAreNotToldOfMemoryThatTheyShallNotRead(t *testing.T) {
+	l := newLender(nil, func(hw.Pool) {})
+	l.private = true
+	f := hw.NewFrame(nil)
+	f.Planes = []hw.Plane{{FD: 7, Data: []byte{1}, Stride: 2}, {FD: 8}}
+	lent := l.lend(f.Lend())
+	defer lent.Release()
+	if p := lent.Planes; p[0].FD != -1 || p[0].Stride != 2 || len(p[0].Data) != 1 || f.Planes[0].FD != 7 {
+		t.Errorf("lent %+v of %+v", p, f.Planes)
+	}
+	if lent.Planes[1].FD != 8 {
+		t.Error("a plane that is not mapped cannot be copied without its descriptor")
+	}
+}
+
 func TestAnEncoderIsOpenedAnewForAnotherLayoutAndNotForTheSlate(t *testing.T) {
 	onStage(t, small, hw.BufferSource{Layout: shared(128, 72, 128), Exports: true}, nil, func(s *stage) {
 		v := s.view("main")
@@ -367,7 +441,7 @@ func TestPairsArePlannedByLookingAtTheCamera(t *testing.T) {
 			cam  hw.Camera
 			want [2]hw.Way
 		}{{c, [2]hw.Way{hw.Export, hw.Heap}}, {cameras[0], [2]hw.Way{hw.Copy, hw.Heap}}} {
-			plans, err := PlanPairs(t.Context(), tt.cam, drivers)
+			plans, err := PlanPairs(t.Context(), tt.cam, drivers, config.Auto)
 			if err != nil || len(plans) != 2 || plans[0].Way != tt.want[0] || plans[1].Way != tt.want[1] || plans[1].Encoder != "soft" {
 				t.Errorf("%+v, %v; want %v", plans, err, tt.want)
 			}
@@ -375,7 +449,7 @@ func TestPairsArePlannedByLookingAtTheCamera(t *testing.T) {
 		if err := board.SetFault("camera-busy", true); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := PlanPairs(t.Context(), c, drivers); !errors.Is(err, hw.ErrBusy) {
+		if _, err := PlanPairs(t.Context(), c, drivers, config.Auto); !errors.Is(err, hw.ErrBusy) {
 			t.Errorf("got %v", err)
 		}
 	})

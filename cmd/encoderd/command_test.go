@@ -30,6 +30,7 @@ func TestTheCommandLineSaysWhatItDoesAndEndsWithTheRightCode(t *testing.T) {
 		{"check of an empty box", []string{"check", "--board", "sim", "--state", empty}, exitOK, []string{"config is good", "encode/main", "serve RTSP on :8554"}, nil},
 		{"check of a file that is not there", []string{"check", "--board", "sim", "--state", empty, "--config", empty + "/no.toml"}, exitConfig, nil, []string{"no.toml", "no such file"}},
 		{"probe", []string{"probe", "--board", "sim"}, exitOK, []string{"sim-camera", "sim-mic", "libx264", "STREAM"}, nil},
+		{"probe of a box whose config is gone", []string{"probe", "--board", "sim", "--config", empty + "/no.toml"}, exitOK, []string{"sim-camera", "error    bad config", "no.toml"}, nil},
 		{"status of a box that does not run", []string{"status", "--state", empty}, exitFailed, nil, []string{"encoderd does not run", empty}},
 		{"watch of a box that does not run", []string{"status", "--watch", "--state", empty}, exitFailed, nil, []string{"encoderd does not run"}},
 		{"order to a box that does not run", []string{"do", "--state", empty, "stream.start"}, exitFailed, nil, []string{"encoderd does not run"}},

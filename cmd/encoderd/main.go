@@ -48,7 +48,7 @@ func commands() []command {
 	return []command{
 		{"run", "[--config FILE] [--state DIR] [--board NAME]", "run the box until it is told to stop", program.run},
 		{"check", "[--config FILE] [--state DIR] [--board NAME] [--json]", "check the config and print the plan; changes nothing", program.check},
-		{"probe", "[--board NAME] [--state DIR] [--json] [--measure]", "list cameras, sound cards and encoders; measure what hardware encoders can do", program.probe},
+		{"probe", "[--config FILE] [--state DIR] [--board NAME] [--json] [--measure]", "list cameras, sound cards and encoders; measure what hardware encoders can do", program.probe},
 		{"status", "[--state DIR] [--json] [--watch]", "tell how the running box is", program.status},
 		{"do", "[--state DIR] ACTION [KEY=VALUE …]", "order the running box to do something", program.do},
 		{"version", "", "print the version", program.version},

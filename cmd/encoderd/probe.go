@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"encoderd.example/daemon"
+	"encoderd.example/daemon/config"
 	"encoderd.example/hw"
 	"encoderd.example/hw/gpio"
 	"encoderd.example/hw/pion"
@@ -60,6 +61,7 @@ type panelFound struct {
 // probe lists what the box has.
 func (p program) probe(ctx context.Context, args []string) error {
 	o, rest, err := p.parse("probe", args, func(fs *flag.FlagSet, o *options) {
+		configFlag(fs, o)
 		boardFlag(fs, o)
 		stateFlag(fs, o)
 		jsonFlag(fs, o)
@@ -73,8 +75,9 @@ func (p program) probe(ctx context.Context, args []string) error {
 		return err
 	}
 	drivers, err := daemon.Encoders(board, o.state)
-	s := look(ctx, board, drivers)
-	s.complain(err)
+	c, err2 := configOf(o)
+	s := look(ctx, board, drivers, c.Video.Buffers)
+	s.complain(err, err2)
 	s.lookAtPorts()
 	if o.measure {
 		s.complain(s.measure(ctx, drivers, o.state))
@@ -86,15 +89,29 @@ func (p program) probe(ctx context.Context, args []string) error {
 	return nil
 }
 
+// configOf returns the box's config, or the default one and what is wrong with
+// the box's.
+func configOf(o options) (config.Config, error) {
+	r, err := rules(o)
+	if err != nil {
+		return config.Default(), err
+	}
+	c, err := o.orDefault(config.Load(o.configFile(), r))
+	if err != nil {
+		return config.Default(), err
+	}
+	return c, nil
+}
+
 // look asks every driver; one that fails does not hide the others.
-func look(ctx context.Context, b hw.Board, drivers []hw.EncoderDriver) survey {
+func look(ctx context.Context, b hw.Board, drivers []hw.EncoderDriver, buffers string) survey {
 	s := survey{Board: b.Name, Title: b.Title, Cameras: []cameraFound{}, Mics: []deviceFound{}, Errors: []string{}}
 	cameras, err := b.Cameras()
 	mics, err2 := b.Mics()
 	registry := pion.NewRegistry()
 	s.complain(err, err2, registry.Sync(cameras, mics))
 	for _, c := range registry.Cameras() {
-		s.Cameras = append(s.Cameras, lookAtCamera(ctx, c, drivers))
+		s.Cameras = append(s.Cameras, lookAtCamera(ctx, c, drivers, buffers))
 	}
 	for _, m := range registry.Mics() {
 		s.Mics = append(s.Mics, deviceFound{m.ID(), m.Name()})
@@ -128,11 +145,11 @@ func (s *survey) lookAtPorts() {
 	s.complain(err, err2)
 }
 
-func lookAtCamera(ctx context.Context, c hw.Camera, drivers []hw.EncoderDriver) cameraFound {
+func lookAtCamera(ctx context.Context, c hw.Camera, drivers []hw.EncoderDriver, buffers string) cameraFound {
 	f := cameraFound{deviceFound: deviceFound{c.ID(), c.Name()}, Modes: []string{}}
 	modes, err := c.Modes()
 	if err == nil {
-		f.Buffers, err = daemon.PlanPairs(ctx, c, drivers)
+		f.Buffers, err = daemon.PlanPairs(ctx, c, drivers, buffers)
 	}
 	if err != nil {
 		f.Error = err.Error()

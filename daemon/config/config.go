@@ -37,6 +37,9 @@ type Video struct {
 	Width  int    `toml:"width"`  // pixels, even
 	Height int    `toml:"height"` // pixels, even
 	FPS    Rate   `toml:"fps"`
+	// Buffers says how pictures may get to an encoder of hardware: Auto takes
+	// the best way, Export, Import and Copy allow that one.
+	Buffers string `toml:"buffers"`
 }
 
 // Audio is the sound that comes in, and how it is coded.
@@ -113,6 +116,14 @@ const (
 	Camera = "camera"
 )
 
+// The values of Video.Buffers, beside [Auto]. Where a device cannot do what is
+// asked for, pictures are copied.
+const (
+	Export = "export" // the encoder reads the camera's memory
+	Import = "import" // the camera writes into the encoder's memory
+	Copy   = "copy"   // no memory is shared
+)
+
 // The values of Output.Start.
 const (
 	OnButton = "button"
@@ -129,7 +140,7 @@ func Default() Config {
 	c := Config{
 		Version: currentVersion,
 		Box:     Box{Name: "Encoder"},
-		Video:   Video{Source: "auto", Width: 1920, Height: 1080, FPS: Rate{30, 1}},
+		Video:   Video{Source: "auto", Width: 1920, Height: 1080, FPS: Rate{30, 1}, Buffers: Auto},
 		Audio:   Audio{Source: "auto", Bitrate: 128_000, Channels: Stereo, Silence: -60, SilenceAfter: 30e9},
 		Serve:   Serve{Web: ":8080", RTSP: ":8554"},
 		Record:  Record{Dir: "recordings"},

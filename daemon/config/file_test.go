@@ -62,6 +62,7 @@ source = 'auto'
 width = 1920
 height = 1080
 fps = "30000/1001"
+buffers = 'auto'
 
 [audio]
 source = 'auto'

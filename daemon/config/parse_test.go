@@ -86,7 +86,7 @@ func TestEmptyFileIsADefaultBox(t *testing.T) {
 	equal(t, got, Config{
 		Version: 1,
 		Box:     Box{Name: "Encoder"},
-		Video:   Video{Source: "auto", Width: 1920, Height: 1080, FPS: Rate{30, 1}},
+		Video:   Video{Source: "auto", Width: 1920, Height: 1080, FPS: Rate{30, 1}, Buffers: Auto},
 		Audio:   Audio{Source: "auto", Bitrate: 128000, Channels: Channels{1, 2, false}, Silence: -60, SilenceAfter: Span(30 * time.Second)},
 		Renditions: []Rendition{{
 			Name: "main", Codec: "h264", Width: 1920, Height: 1080, FPS: Rate{30, 1},
@@ -212,6 +212,7 @@ func TestFaults(t *testing.T) {
 		{"not a number of pictures", "[video]\nfps = nan", `line 2: fps is out of range, from 1 to 120, choose one within`},
 		{"fraction over zero", "[video]\nfps = '30/0'", `line 2: fps is not a frame rate, write pictures per second, for example 30, 29.97 or "30000/1001"`},
 		{"unit unknown", "[[rendition]]\nname = 'a'\nbitrate = '6X'", `line 3: bitrate is not a bit rate, write bit/s, for example "6M", "800k" or 2500000`},
+		{"way of pictures unknown", "[video]\nbuffers = 'heap'", `line 2: buffers cannot be "heap", write "auto", "export", "import" or "copy"`},
 		{"bit rate of zero", "[[rendition]]\nname = 'a'\nbitrate = 0", `line 3: bitrate must be above zero, write bit/s, for example "6M", "800k" or 2500000`},
 		{"bit rate in Mbit/s", "[[rendition]]\nname = 'a'\nbitrate = 6", `line 3: bitrate is out of range, from 50k to 100M, choose one within`},
 		{"sound above AAC", "[audio]\nbitrate = '1M'", `line 2: bitrate is out of range, from 32k to 320k, choose one within`},

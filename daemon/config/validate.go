@@ -32,6 +32,7 @@ const (
 var (
 	codecs   = []string{"h264", "h265"}
 	encoders = []string{Auto, Hardware, Software, Camera}
+	buffers  = []string{Auto, Export, Import, Copy}
 	starts   = []string{OnButton, OnBoot}
 	profiles = map[string][]string{
 		"h264": {"baseline", "main", "high"},
@@ -97,6 +98,7 @@ func (v *validator) video(s Video) {
 	v.side("video.width", "width", s.Width)
 	v.side("video.height", "height", s.Height)
 	v.fps("video.fps", s.FPS)
+	v.word("video.buffers", "buffers", s.Buffers, buffers)
 }
 
 func (v *validator) audio(s Audio) {
