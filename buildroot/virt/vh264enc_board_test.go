@@ -3,9 +3,15 @@
 package virt
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -169,4 +175,69 @@ func TestAbsurdFrameIntervalIsSurvived(t *testing.T) {
 	if b, err := buffer(fd, dqBuf, es); err != nil || b.bytesused == 0 {
 		t.Errorf("the picture has %d bytes, %v", b.bytesused, err)
 	}
+}
+
+// hangStop holds every STREAMOFF of the encoder, or lets them go.
+func hangStop(t *testing.T, on string) {
+	t.Helper()
+	if err := os.WriteFile("/sys/module/vh264enc/parameters/hang_stop", []byte(on), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// untilHeld waits until a thread of a process waits in STREAMOFF.
+func untilHeld(t *testing.T, pid int) {
+	t.Helper()
+	call := fmt.Appendf(nil, " %#x ", streamOff)
+	for over := time.Now().Add(time.Minute); time.Now().Before(over); <-time.After(10 * time.Millisecond) {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/syscall", pid)) // number, arguments
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range threads {
+			if waits, err := os.ReadFile(file); err == nil && bytes.Contains(waits, call) {
+				return
+			}
+		}
+	}
+	t.Fatal("no thread is held")
+}
+
+func TestAStopHangsUntilItIsLetGo(t *testing.T) {
+	fd := openEncoder(t)
+	hangStop(t, "1")
+	defer hangStop(t, "0")
+	stopped := make(chan error)
+	go func() { stopped <- stream(fd, streamOff, raw) }()
+	untilHeld(t, os.Getpid())
+	select {
+	case err := <-stopped:
+		t.Errorf("STREAMOFF came back with %v", err)
+	default:
+	}
+	hangStop(t, "0")
+	if err := <-stopped; err != nil {
+		t.Errorf("STREAMOFF says %v", err)
+	}
+	if err := errors.Join(stream(fd, streamOn, raw), stream(fd, streamOff, raw)); err != nil {
+		t.Errorf("the encoder is not whole after that: %v", err)
+	}
+}
+
+func TestAStopThatHangsEndsWithItsProcess(t *testing.T) {
+	hangStop(t, "1")
+	defer hangStop(t, "0")
+	c := exec.Command("v4l2-ctl", "-d", encoderNodePath, "--stream-mmap", "--stream-out-mmap", "--stream-count=3")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	untilHeld(t, c.Process.Pid)
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Wait(); err == nil {
+		t.Error("the process ended well, it should have been killed")
+	}
+	openEncoder(t)
+	hangStop(t, "0")
 }

@@ -57,6 +57,9 @@ MODULE_PARM_DESC(fail_in, "N>0: the N-th picture from now on comes back with V4L
 static bool hang;
 module_param(hang, bool, 0644);
 MODULE_PARM_DESC(hang, "while set no picture completes (STREAMOFF still works)");
+static bool hang_stop;
+module_param(hang_stop, bool, 0644);
+MODULE_PARM_DESC(hang_stop, "while set STREAMOFF does not return; the end of its process ends the wait");
 static unsigned int frames_done;
 module_param(frames_done, uint, 0644);
 MODULE_PARM_DESC(frames_done, "pictures encoded so far");
@@ -853,10 +856,17 @@ static int side_on(struct vb2_queue *vq, unsigned int queued)
 		drain_forget(ctx);
 	return 0;
 }
+/* like hardware that does not answer: with the device's lock held, so that other calls on the node wait as well */
+static void stop_hangs(void)
+{
+	while (hang_stop && !(current->flags & PF_EXITING) && !fatal_signal_pending(current))
+		schedule_timeout_killable(HZ / 50);
+}
 static void side_off(struct vb2_queue *vq)
 {
 	struct vh_ctx *ctx = vb2_get_drv_priv(vq); int side = side_of(vq);
 
+	stop_hangs();
 	cancel_delayed_work_sync(&ctx->work);
 	drain_step(ctx);
 	side_empty(ctx, side, VB2_BUF_STATE_ERROR);
