@@ -26,7 +26,7 @@ type Plane struct {
 // touching the planes after that is a bug.
 type Frame struct {
 	Mode
-	// Planes: NV12 and NV16 have two, I420 and I422 three, the others one.
+	// Planes: NV12, NV16 and NV24 have two, I420 and I422 three, the others one.
 	Planes []Plane
 	// Stamp is the CLOCK_MONOTONIC time at which the picture was taken.
 	Stamp time.Duration
@@ -93,8 +93,15 @@ func (m Mode) Layout() ([]Plane, int, error) {
 	case NV16:
 		add(w, h)
 		add(2*cw, h)
+	case NV24:
+		add(w, h)
+		add(2*w, h)
 	case YUYV, UYVY:
 		add(4*cw, h)
+	case RGB24, BGR24:
+		add(3*w, h)
+	case RGB565:
+		add(2*w, h)
 	default:
 		return nil, 0, fmt.Errorf("layout of %s: %w", m, ErrUnsupported)
 	}

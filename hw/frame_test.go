@@ -64,6 +64,10 @@ func TestLayouts(t *testing.T) {
 		{hw.NV16, 640, 360, 640 * 360 * 2, []int{640, 640}},
 		{hw.NV16, 5, 3, 5*3 + 6*3, []int{5, 6}},
 		{hw.I420, 5, 3, 5*3 + 2*3*2, []int{5, 3, 3}},
+		{hw.NV24, 5, 3, 5*3 + 10*3, []int{5, 10}},
+		{hw.RGB24, 5, 3, 15 * 3, []int{15}},
+		{hw.BGR24, 640, 360, 640 * 360 * 3, []int{1920}},
+		{hw.RGB565, 5, 3, 10 * 3, []int{10}},
 	}
 	for _, tt := range tests {
 		m := hw.Mode{Pixel: tt.pixel, Width: tt.w, Height: tt.h}
@@ -84,6 +88,22 @@ func TestLayouts(t *testing.T) {
 	}
 	if _, _, err := (hw.Mode{Pixel: hw.MJPEG}).Layout(); !errors.Is(err, hw.ErrUnsupported) {
 		t.Errorf("layout of a JPEG: %v", err)
+	}
+}
+
+func TestColorsOfAPictureThatDoesNotSayGoByItsHeight(t *testing.T) {
+	for _, tt := range []struct {
+		m    hw.Mode
+		want hw.Matrix
+	}{
+		{hw.Mode{Height: 719}, hw.BT601},
+		{hw.Mode{Height: 720}, hw.BT709},
+		{hw.Mode{Height: 1080, Matrix: hw.BT601}, hw.BT601},
+		{hw.Mode{Height: 480, Matrix: hw.BT709}, hw.BT709},
+	} {
+		if got := tt.m.Colors(); got != tt.want {
+			t.Errorf("%d lines, %s: %s, want %s", tt.m.Height, tt.m.Matrix, got, tt.want)
+		}
 	}
 }
 

@@ -50,9 +50,18 @@ const (
 	UYVY  PixelFormat = 'U' | 'Y'<<8 | 'V'<<16 | 'Y'<<24 // the same with chroma first, as HDMI bridges send it
 	NV16  PixelFormat = 'N' | 'V'<<8 | '1'<<16 | '6'<<24 // Y plane, then interleaved CbCr at half width
 	I422  PixelFormat = '4' | '2'<<8 | '2'<<16 | 'P'<<24 // Y, Cb, Cr planes, chroma at half width
+	NV24  PixelFormat = 'N' | 'V'<<8 | '2'<<16 | '4'<<24 // Y plane, then interleaved CbCr at full size
 	MJPEG PixelFormat = 'M' | 'J'<<8 | 'P'<<16 | 'G'<<24 // one JPEG picture a frame
 	H264  PixelFormat = 'H' | '2'<<8 | '6'<<16 | '4'<<24 // one access unit a frame, with start codes
+
+	RGB24  PixelFormat = 'R' | 'G'<<8 | 'B'<<16 | '3'<<24 // packed, three bytes a pixel, red first
+	BGR24  PixelFormat = 'B' | 'G'<<8 | 'R'<<16 | '3'<<24 // the same with blue first
+	RGB565 PixelFormat = 'R' | 'G'<<8 | 'B'<<16 | 'P'<<24 // packed, little-endian words with red in the high five bits
 )
+
+// RGB reports whether pictures of p have red, green and blue instead of luma
+// and chroma.
+func (p PixelFormat) RGB() bool { return p == RGB24 || p == BGR24 || p == RGB565 }
 
 // String returns the four letters.
 func (p PixelFormat) String() string {
@@ -83,8 +92,47 @@ type Mode struct {
 	Pixel         PixelFormat
 	Width, Height int
 	FPS           Rate
-	// FullRange says that luma uses 0–255 instead of 16–235.
+	// FullRange says that luma, or RGB, uses 0–255 instead of 16–235.
 	FullRange bool
+	// Matrix says how luma and chroma are made of RGB; it means nothing for
+	// formats that are RGB.
+	Matrix Matrix
+}
+
+// A Matrix is a way to make luma and chroma of red, green and blue.
+type Matrix uint8
+
+// The matrices. A picture whose source does not say is by custom of BT.601
+// below 720 lines, else of BT.709: see [Mode.Colors].
+const (
+	MatrixUnsaid Matrix = iota
+	BT601               // ITU-R BT.601: JPEG, USB cameras, standard definition
+	BT709               // ITU-R BT.709: high definition
+)
+
+// String returns "BT.601", "BT.709" or "unsaid".
+func (m Matrix) String() string {
+	switch m {
+	case BT601:
+		return "BT.601"
+	case BT709:
+		return "BT.709"
+	case MatrixUnsaid:
+	}
+	return "unsaid"
+}
+
+// Colors returns m.Matrix, or where that is unsaid the one that players assume
+// for pictures of m's height.
+func (m Mode) Colors() Matrix {
+	switch {
+	case m.Matrix != MatrixUnsaid:
+		return m.Matrix
+	case m.Height < 720:
+		return BT601
+	default:
+		return BT709
+	}
 }
 
 // String returns, for example, "1920x1080 30 fps NV12".
