@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -67,6 +68,7 @@ type Audience struct {
 	guard   Guard
 	limits  Limits
 	book    Book
+	wrong   map[string]*guesses // by [Origin]
 }
 
 // A Viewer is one reader of one rendition. Its owner adds to the counters.
@@ -96,22 +98,72 @@ func (a *Audience) SetBook(book Book) {
 	a.book = book
 }
 
-// Allow says whether these credentials open a rendition, without joining:
-// nil, or an error that wraps [ErrLocked] or [ErrDenied].
-func (a *Audience) Allow(rendition string, c Credentials) error {
+// Allow says whether these credentials of somebody at peer open a rendition,
+// without joining: nil, or an error that wraps [ErrLocked] or [ErrDenied].
+// After some wrong passwords from one origin no password is looked at for a
+// while; links, which nobody guesses, still are.
+func (a *Audience) Allow(peer, rendition string, c Credentials) error {
+	origin := Origin(peer)
+	guess := c.Token == "" && !c.Empty()
 	a.mu.Lock()
 	guard := a.guard
+	tired := guess && a.tired(origin)
 	a.mu.Unlock()
-	if guard == nil {
+	switch {
+	case guard == nil:
 		return nil
+	case tired && guard.Allow(rendition, Credentials{}) != nil:
+		return fmt.Errorf("%w: too many wrong passwords from this address, try again in %v", ErrDenied, guessPause)
 	}
-	return guard.Allow(rendition, c)
+	err := guard.Allow(rendition, c)
+	if guess && errors.Is(err, ErrDenied) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.guessed(origin)
+	}
+	return err
+}
+
+const (
+	maxGuesses = 10
+	guessPause = time.Minute
+	maxOrigins = 1024 // whose guesses are remembered
+)
+
+// guesses counts wrong passwords until its end.
+type guesses struct {
+	n    int
+	ends time.Time
+}
+
+// tired reports whether origin has guessed too often. The caller holds a.mu.
+func (a *Audience) tired(origin string) bool {
+	g := a.wrong[origin]
+	return g != nil && g.n >= maxGuesses && time.Now().Before(g.ends)
+}
+
+// guessed notes a wrong password. The caller holds a.mu.
+func (a *Audience) guessed(origin string) {
+	now := time.Now()
+	g := a.wrong[origin]
+	if g == nil || !now.Before(g.ends) {
+		if len(a.wrong) >= maxOrigins {
+			maps.DeleteFunc(a.wrong, func(_ string, g *guesses) bool { return !now.Before(g.ends) })
+		}
+		if a.wrong == nil || len(a.wrong) >= maxOrigins {
+			a.wrong = make(map[string]*guesses)
+		}
+		g = &guesses{}
+		a.wrong[origin] = g
+	}
+	g.n++
+	g.ends = now.Add(guessPause)
 }
 
 // Admit adds v until leave is called, or says why not by an error that wraps
 // [ErrLocked], [ErrDenied] or [ErrFull].
 func (a *Audience) Admit(v *Viewer, c Credentials) (leave func(), err error) {
-	if err := a.Allow(v.Rendition, c); err != nil {
+	if err := a.Allow(v.Peer, v.Rendition, c); err != nil {
 		return nil, err
 	}
 	origin := Origin(v.Peer)

@@ -3,7 +3,10 @@ package stream_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"encoderd.example/stream"
 )
@@ -67,6 +70,38 @@ func TestAudienceAsksAtTheDoor(t *testing.T) {
 	if n := len(a.Viewers()); n != 1 {
 		t.Errorf("%d are inside", n)
 	}
+}
+
+func TestGuessingTakesTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var a stream.Audience
+		a.SetDoor(guard("sesame"), stream.Limits{})
+		right, wrong := stream.Credentials{Password: "sesame"}, stream.Credentials{Password: "open"}
+		for range 10 {
+			if err := a.Allow("192.0.2.1:1", "main", wrong); !errors.Is(err, stream.ErrDenied) || strings.Contains(err.Error(), "try again") {
+				t.Errorf("got %v", err)
+			}
+		}
+		if err := a.Allow("192.0.2.1:2", "main", right); !errors.Is(err, stream.ErrDenied) || !strings.Contains(err.Error(), "try again in 1m") {
+			t.Errorf("got %v", err)
+		}
+		if err := a.Allow("192.0.2.1:2", "main", stream.Credentials{}); !errors.Is(err, stream.ErrLocked) {
+			t.Errorf("without credentials: %v", err)
+		}
+		if err := a.Allow("192.0.2.2:1", "main", right); err != nil {
+			t.Errorf("somebody else: %v", err)
+		}
+		time.Sleep(time.Minute)
+		if err := a.Allow("192.0.2.1:2", "main", right); err != nil {
+			t.Errorf("after a minute: %v", err)
+		}
+		for i := range 5000 { // a flood of origins takes no memory and locks nobody out
+			_ = a.Allow(fmt.Sprintf("[2001:db8:%x::1]:1", i), "main", wrong)
+		}
+		if err := a.Allow("192.0.2.1:2", "main", right); err != nil {
+			t.Errorf("after a flood: %v", err)
+		}
+	})
 }
 
 func TestAudienceIsLimited(t *testing.T) {
