@@ -14,8 +14,8 @@ const (
 	ones  = 0x0001000100010001
 )
 
-// average writes (a+b+1)/2.
-func average(to, a, b []byte) {
+// averagePortable is average in plain Go.
+func averagePortable(to, a, b []byte) {
 	for len(to) >= 8 && len(a) >= 8 && len(b) >= 8 {
 		x, y := binary.LittleEndian.Uint64(a), binary.LittleEndian.Uint64(b)
 		// a+b+1 = 2(a|b) - (a^b) + … without leaving eight bits (Dietz).
@@ -117,8 +117,8 @@ func (r range256) adjust(line []byte) {
 	}
 }
 
-// compress works in lanes: 255·225 + offset stays below 65536.
-func (r range256) compress(line []byte) {
+// compressPortable is compress in plain Go.
+func (r range256) compressPortable(line []byte) {
 	gain, offset := uint64(r.gain), uint64(r.offset)*ones
 	for len(line) >= 8 {
 		x := binary.LittleEndian.Uint64(line)

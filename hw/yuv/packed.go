@@ -6,34 +6,53 @@ import (
 	"encoderd.example/hw"
 )
 
-// unpacks reports whether the pair is YUYV or UYVY to NV12 of the same even
+// unpacks reports whether the pair is YUYV or UYVY to 4:2:0 of the same even
 // size: what USB cameras and HDMI bridges give and the encoder takes. It has a
-// way of its own, which reads the source once instead of twice.
+// way of its own, which reads the source once instead of two or three times.
 func (c *Converter) unpacks() bool {
 	packed := c.src.Pixel == hw.YUYV || c.src.Pixel == hw.UYVY
-	return packed && c.dst.Pixel == hw.NV12 && c.src.Width == c.dst.Width && c.src.Height == c.dst.Height
+	return packed && c.src.Width == c.dst.Width && c.src.Height == c.dst.Height
 }
 
 // unpack makes the picture two lines at a time.
 func (c *Converter) unpack(f *hw.Frame) {
-	w, from, luma, chroma := c.src.Width, f.Planes[0], c.planes[0], c.planes[1]
+	w, from, luma := c.src.Width, f.Planes[0], c.planes[0]
 	first := layouts[c.src.Pixel][0][0].offset
 	lumaRange := rangeOf(c.src.FullRange, c.dst.FullRange, true)
 	chromaRange := rangeOf(c.src.FullRange, c.dst.FullRange, false)
 	for y := 0; y < c.src.Height; y += 2 {
 		a, b := from.Data[y*from.Stride:][:2*w], from.Data[(y+1)*from.Stride:][:2*w]
 		ya, yb := luma.Data[y*luma.Stride:][:w], luma.Data[(y+1)*luma.Stride:][:w]
-		uv := chroma.Data[y/2*chroma.Stride:][:w]
+		uv := c.pairs(y / 2)
 		unpackPair(ya, yb, uv, a, b, first)
 		lumaRange.adjust(ya)
 		lumaRange.adjust(yb)
 		chromaRange.adjust(uv)
+		c.part(y/2, uv)
 	}
 }
 
-// unpackPair splits two lines into their luma and the mean of their chroma.
-// first is the place of the first luma byte, 0 or 1.
-func unpackPair(ya, yb, uv, a, b []byte, first int) {
+// pairs returns where line y of CbCr pairs is to be written: into the picture,
+// or of I420 into scratch.
+func (c *Converter) pairs(y int) []byte {
+	if c.dst.Pixel == hw.NV12 {
+		return c.planes[1].Data[y*c.planes[1].Stride:][:c.dst.Width]
+	}
+	return c.line[:c.dst.Width]
+}
+
+// part brings line y of CbCr pairs into the planes of I420.
+func (c *Converter) part(y int, uv []byte) {
+	if c.dst.Pixel == hw.NV12 {
+		return
+	}
+	u, v := c.planes[1], c.planes[2]
+	everySecond(u.Data[y*u.Stride:][:len(uv)/2], uv)
+	everySecond(v.Data[y*v.Stride:][:len(uv)/2], uv[1:])
+}
+
+// unpackPairPortable is unpackPair in plain Go.
+func unpackPairPortable(ya, yb, uv, a, b []byte, first int) {
 	luma, chroma := 8*uint(first), 8-8*uint(first)
 	for len(a) >= 16 && len(b) >= 16 && len(ya) >= 8 && len(yb) >= 8 && len(uv) >= 8 {
 		a0, a1 := binary.LittleEndian.Uint64(a), binary.LittleEndian.Uint64(a[8:])

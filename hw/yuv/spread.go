@@ -56,10 +56,8 @@ func (s *spread) gather(line []byte) []byte {
 	return line
 }
 
-// everySecond writes the bytes at even places of line: luma of YUYV, or, one
-// byte further on, its chroma. It works in place, too. The last byte of line
-// may be missing.
-func everySecond(to, line []byte) {
+// everySecondPortable is everySecond in plain Go.
+func everySecondPortable(to, line []byte) {
 	for len(to) >= 8 && len(line) >= 16 {
 		a := squeeze(binary.LittleEndian.Uint64(line))
 		b := squeeze(binary.LittleEndian.Uint64(line[8:]))

@@ -173,6 +173,35 @@ func TestNV16IsI422WithItsChromaSideBySide(t *testing.T) {
 	}
 }
 
+func TestPackedPicturesAreTheSameInBoth420Forms(t *testing.T) {
+	for _, src := range []hw.Mode{
+		{Pixel: hw.YUYV, Width: 638, Height: 66},
+		{Pixel: hw.UYVY, Width: 638, Height: 66},
+		{Pixel: hw.YUYV, Width: 18, Height: 2, FullRange: true},
+	} {
+		f := frame(t, src, scene(t, src))
+		var made [2]yuv.Picture
+		for i, pixel := range []hw.PixelFormat{hw.NV12, hw.I420} {
+			conv, err := yuv.New(src, hw.Mode{Pixel: pixel, Width: src.Width, Height: src.Height})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if made[i], err = conv.Convert(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pairs, planar := made[0].Planes, made[1].Planes
+		if !bytes.Equal(pairs[0].Data, planar[0].Data) {
+			t.Errorf("%s: luma differs", src)
+		}
+		for i := range planar[1].Data {
+			if pairs[1].Data[2*i] != planar[1].Data[i] || pairs[1].Data[2*i+1] != planar[2].Data[i] {
+				t.Fatalf("%s: chroma sample %d differs", src, i)
+			}
+		}
+	}
+}
+
 func TestWhatFitsIsLentAndNotCopied(t *testing.T) {
 	const luma, chroma = 1280 * 720, 640 * 360
 	for _, c := range []struct {
