@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"encoderd.example/stream"
 	"encoderd.example/stream/rtp"
 )
 
@@ -31,6 +32,12 @@ type conn struct {
 	began   time.Time
 	seen    atomic.Int64 // when the player last showed life, nanoseconds after began
 	session *session     // nil: init
+
+	secure   bool               // TLS
+	nonce    string             // of the challenge, "" until there was one
+	refusals int                // wrong credentials so far
+	shown    stream.Credentials // what opened the rendition opened
+	opened   string
 }
 
 var errIdle = errors.New("no sign of life")
@@ -46,6 +53,7 @@ func (sv *service) serve(ctx context.Context, nc net.Conn) {
 		local:   hostOf(nc.LocalAddr()).WithZone(""),
 		began:   time.Now(),
 	}
+	_, c.secure = nc.(interface{ NetConn() net.Conn })
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = nc.SetReadDeadline(time.Unix(1, 0)) })
 	err := c.requests(ctx, cancel)

@@ -193,6 +193,7 @@ func answer(status int, header ...string) *response {
 var reasons = map[int]string{
 	200: "OK",
 	400: "Bad Request",
+	401: "Unauthorized",
 	404: "Not Found",
 	405: "Method Not Allowed",
 	413: "Request Entity Too Large",

@@ -55,7 +55,7 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 		p.viewer.Protocol = "rtsp/udp"
 	}
 	if c.Audience != nil {
-		leave, err := c.Audience.Admit(p.viewer, stream.Credentials{})
+		leave, err := c.Audience.Admit(p.viewer, c.shown)
 		if err != nil {
 			return nil, err
 		}

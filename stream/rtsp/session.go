@@ -88,6 +88,9 @@ func (c *conn) describe(ctx context.Context, cl call) *response {
 	if control != "" {
 		return answer(404)
 	}
+	if no := c.admit(cl, name); no != nil {
+		return no
+	}
 	_, tracks, no := c.find(ctx, name)
 	if no != nil {
 		return no
@@ -130,6 +133,9 @@ func (c *conn) setup(ctx context.Context, cl call) *response {
 		return answer(455)
 	case c.session != nil && c.session.name != name:
 		return answer(459)
+	}
+	if no := c.admit(cl, name); no != nil {
+		return no
 	}
 	t, ok := chooseTransport(cl.header["Transport"], c.udp != nil, c.peer.WithZone(""))
 	if !ok || c.session != nil && c.session.udp != t.udp {
@@ -198,6 +204,9 @@ func (c *conn) play(ctx context.Context, cl call) *response {
 		return c.ok("Range: npt=now-") // plays already
 	case s.feed.ended.Load():
 		return answer(503)
+	}
+	if no := c.admit(cl, s.name); no != nil {
+		return no
 	}
 	playing, stop := context.WithCancel(ctx)
 	p, err := c.newPlayer(playing, stop, s)

@@ -1,0 +1,260 @@
+package rtsp
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bluenviron/gortsplib/v5"
+	"github.com/bluenviron/gortsplib/v5/pkg/base"
+	"github.com/bluenviron/gortsplib/v5/pkg/description"
+	"github.com/bluenviron/gortsplib/v5/pkg/format"
+	"github.com/pion/rtp"
+
+	"encoderd.example/stream"
+	"encoderd.example/stream/streamtest"
+	"encoderd.example/stream/streamtest/peer"
+)
+
+// A guard opens to a user with a password and to one link.
+type guard struct{ user, password, token string }
+
+func (g guard) Allow(_ string, c stream.Credentials) error {
+	switch {
+	case c.Empty():
+		return stream.ErrLocked
+	case c.Token != "" && c.Token == g.token,
+		c.Proves != nil && c.Proves(g.user, g.password),
+		c.Password != "" && c.User == g.user && c.Password == g.password:
+		return nil
+	default:
+		return stream.ErrDenied
+	}
+}
+
+const secret = `se"sa\me:1`
+
+// guarded starts a server whose only rendition plays and is not open.
+func guarded(t *testing.T) (addr string, audience *stream.Audience) {
+	t.Helper()
+	enc := newFake(t, 30, 1000)
+	for range 40 {
+		enc.publish()
+	}
+	audience = &stream.Audience{}
+	audience.SetDoor(guard{"venue", secret, "letmein"}, stream.Limits{})
+	return start(t, &Server{Find: only(enc.r), Audience: audience}), audience
+}
+
+// nonce asks for a challenge.
+func (c *client) nonce(t *testing.T) string {
+	t.Helper()
+	r := c.must(t, 401, "DESCRIBE", c.base)
+	_, rest, _ := strings.Cut(r.header.Get("WWW-Authenticate"), `nonce="`)
+	nonce, _, ok := strings.Cut(rest, `"`)
+	if !ok || len(r.header.Values("WWW-Authenticate")) != 1 {
+		t.Fatalf("challenge is %q", r.header.Values("WWW-Authenticate"))
+	}
+	return nonce
+}
+
+// authorize returns an Authorization line.
+func authorize(user, password, nonce, method, uri string) string {
+	response := sum(sum(user+":"+realm+":"+password) + ":" + nonce + ":" + sum(method+":"+uri))
+	return fmt.Sprintf(`Authorization: Digest username=%q, realm=%q, nonce=%q, uri=%q, response=%q`, user, realm, nonce, uri, response)
+}
+
+func TestDigest(t *testing.T) {
+	addr, audience := guarded(t)
+	c := dial(t, addr, "main")
+	nonce := c.nonce(t)
+	c.must(t, 200, "OPTIONS", c.base)
+	c.must(t, 401, "SETUP", c.base+"/trackID=0", tcp)
+	c.must(t, 200, "DESCRIBE", c.base, authorize("venue", secret, nonce, "DESCRIBE", c.base))
+	video := c.base + "/trackID=0"
+	c.must(t, 200, "SETUP", video, tcp, authorize("venue", secret, nonce, "SETUP", video))
+	c.must(t, 200, "PLAY", c.base) // few players repeat it each time
+	if _, err := c.frame(); err != nil || len(audience.Viewers()) != 1 {
+		t.Errorf("%v, %d viewers", err, len(audience.Viewers()))
+	}
+}
+
+func TestDigestWithQuality(t *testing.T) { // RFC 7616, 3.4.1 with qop
+	addr, _ := guarded(t)
+	c := dial(t, addr, "main")
+	nonce := c.nonce(t)
+	response := sum(strings.Join([]string{sum("venue:" + realm + ":" + secret), nonce, "00000001", "abc", "auth", sum("DESCRIBE:" + c.base)}, ":"))
+	c.must(t, 200, "DESCRIBE", c.base, fmt.Sprintf(`Authorization: digest username="venue",realm=%q,nonce=%q,uri=%q,qop=auth,nc=00000001, cnonce="abc",response=%q`,
+		realm, nonce, c.base, strings.ToUpper(response)))
+}
+
+func TestWrongDigests(t *testing.T) {
+	addr, audience := guarded(t)
+	other := dial(t, addr, "main").nonce(t)
+	tests := []struct {
+		name string
+		line func(c *client, nonce string) string
+	}{
+		{"a wrong password", func(c *client, n string) string { return authorize("venue", "x", n, "DESCRIBE", c.base) }},
+		{"a wrong user", func(c *client, n string) string { return authorize("VENUE", secret, n, "DESCRIBE", c.base) }},
+		{"another method", func(c *client, n string) string { return authorize("venue", secret, n, "SETUP", c.base) }},
+		{"another rendition", func(c *client, n string) string { return authorize("venue", secret, n, "DESCRIBE", c.base+"2") }},
+		{"heard on another connection", func(c *client, _ string) string {
+			return authorize("venue", secret, other, "DESCRIBE", c.base)
+		}},
+		{"no nonce", func(c *client, _ string) string { return authorize("venue", secret, "", "DESCRIBE", c.base) }},
+		{"a line cut off", func(*client, string) string { return `Authorization: Digest username="venue` }},
+		{"a line of nothing", func(*client, string) string { return `Authorization: Digest` }},
+		{"a line without values", func(*client, string) string { return `Authorization: Digest username` }},
+		{"a plain password on a plain line", func(*client, string) string { return "Authorization: Basic dmVudWU6eA==" }},
+		{"another scheme", func(*client, string) string { return "Authorization: Bearer letmein" }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			audience.SetDoor(guard{"venue", secret, "letmein"}, stream.Limits{})
+			c := dial(t, addr, "main")
+			c.must(t, 401, "DESCRIBE", c.base, tt.line(c, c.nonce(t)))
+		})
+	}
+}
+
+func TestGuessersAreCutOff(t *testing.T) {
+	addr, _ := guarded(t)
+	c := dial(t, addr, "main")
+	nonce := c.nonce(t)
+	for i := range maxRefusals {
+		c.must(t, 401, "DESCRIBE", c.base, authorize("venue", fmt.Sprint(i), nonce, "DESCRIBE", c.base))
+	}
+	if _, err := c.do("OPTIONS", c.base); err == nil || errors.Is(err, io.ErrNoProgress) {
+		t.Error("the connection goes on")
+	}
+}
+
+func TestLinks(t *testing.T) {
+	addr, audience := guarded(t)
+	c := dial(t, addr, "main")
+	c.must(t, 401, "DESCRIBE", c.base+"?token=letmeout")
+	r := c.must(t, 200, "DESCRIBE", c.base+"?x=1&token=letmein")
+	if strings.Contains(r.body, "letmein") || strings.Contains(r.header.Get("Content-Base"), "letmein") {
+		t.Error("the token is echoed")
+	}
+	c.must(t, 200, "SETUP", c.base+"/trackID=0", tcp)
+	audience.SetDoor(guard{"venue", secret, "new"}, stream.Limits{})
+	c.must(t, 401, "PLAY", c.base) // its time is over
+	d := dial(t, addr, "main")
+	d.must(t, 200, "SETUP", d.base+"?token=new/trackID=0", tcp)
+	d.must(t, 200, "PLAY", d.base)
+}
+
+func TestFullHouse(t *testing.T) {
+	enc := newFake(t, 30, 1000)
+	enc.publish()
+	audience := &stream.Audience{}
+	audience.SetDoor(nil, stream.Limits{Total: 1})
+	addr := start(t, &Server{Find: only(enc.r), Audience: audience})
+	dial(t, addr, "main").play(t)
+	c := dial(t, addr, "main")
+	c.must(t, 200, "SETUP", c.base+"/trackID=0", tcp)
+	c.must(t, 453, "PLAY", c.base)
+}
+
+func TestFFprobeKnowsThePassword(t *testing.T) {
+	media := streamtest.NewMedia(t, 2*streamtest.FPS)
+	r := media.Rendition(1024)
+	for _, u := range media.Units {
+		r.Publish(u)
+	}
+	r.Close()
+	audience := &stream.Audience{}
+	audience.SetDoor(guard{"venue", "pass", "letmein"}, stream.Limits{})
+	for _, transport := range []string{"tcp", "udp"} {
+		addr := start(t, &Server{Find: only(r), Audience: audience})
+		for _, url := range []string{"rtsp://venue:pass@" + addr + "/" + r.Name, "rtsp://" + addr + "/" + r.Name + "?token=letmein"} {
+			out := peer.Output(t, "ffprobe", "-v", "error", "-rtsp_transport", transport,
+				"-show_entries", "stream=codec_name", "-of", "csv=p=0", url)
+			if !strings.Contains(string(out), "h264") {
+				t.Errorf("%s by %s: %q", url, transport, out)
+			}
+		}
+	}
+}
+
+func TestGortsplibOverTLSWithAPassword(t *testing.T) {
+	cert := certificate(t)
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc := newFake(t, 30, 1000)
+	audience := &stream.Audience{}
+	audience.SetDoor(guard{"venue", "pass", ""}, stream.Limits{})
+	run(t, &Server{Find: only(enc.r), Audience: audience, Listener: tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{cert}})})
+	addr := ln.Addr().String()
+	enc.live(t, 10*time.Millisecond)
+	protocol := gortsplib.ProtocolTCP
+	c := gortsplib.Client{Scheme: "rtsps", Host: addr, Protocol: &protocol, TLSConfig: &tls.Config{InsecureSkipVerify: true}}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	u, err := base.ParseURL("rtsps://venue:pass@" + addr + "/main")
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc, _, err := c.Describe(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetupAll(desc.BaseURL, desc.Medias); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan struct{}, 1)
+	c.OnPacketRTPAny(func(*description.Media, format.Format, *rtp.Packet) {
+		select {
+		case got <- struct{}{}:
+		default:
+		}
+	})
+	if _, err := c.Play(nil); err != nil {
+		t.Fatal(err)
+	}
+	<-got
+}
+
+// certificate returns one that nobody vouches for.
+func certificate(t *testing.T) tls.Certificate {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
+}
+
+func FuzzDigest(f *testing.F) {
+	f.Add(`username="a", realm="encoderd", nonce="n", uri="rtsp://h/main", response="0"`)
+	f.Add(`a=b,c="\"",`)
+	f.Add(`="`)
+	f.Fuzz(func(t *testing.T, s string) {
+		d, err := parseDigest(s)
+		if err == nil && d.proves("nonce", "DESCRIBE", "main", "venue", "a password that nobody guesses") {
+			t.Errorf("%q is let in", s)
+		}
+	})
+}
