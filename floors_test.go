@@ -25,6 +25,11 @@ var floors = map[string][]string{
 	"stream/rtp":        {"stream", "stream/h264", "stream/h265"},
 	"stream/rtmp":       {"stream", "stream/flv/...", "stream/h264"},
 	"stream/rtsp":       {"stream", "stream/rtp", "stream/h264", "stream/h265"},
+	"stream/fmp4":       {"stream"},
+	"stream/cmaf":       {"stream", "stream/fmp4"},
+	"stream/visit":      {"stream"},
+	"stream/hls":        {"stream", "stream/cmaf", "stream/visit"},
+	"stream/dash":       {"stream", "stream/cmaf", "stream/visit"},
 	"stream/out":        {"stream", "stream/rtmp"},
 	"stream/streamtest": {"stream", "stream/h264", "stream/h265", "stream/streamtest/..."},
 

@@ -3,6 +3,7 @@ module encoderd.example
 go 1.26.8
 
 require (
+	github.com/Eyevinn/mp4ff v0.56.0
 	github.com/bluenviron/gortmplib v1.0.0
 	github.com/bluenviron/gortsplib/v5 v5.6.4
 	github.com/coreos/go-systemd/v22 v22.7.0
