@@ -131,6 +131,8 @@ func (p *parcel) unit(f *hw.Frame) (*stream.Unit, error) {
 	if len(f.Planes) == 0 {
 		return nil, fmt.Errorf("access unit: %w", hw.ErrUnsupported)
 	}
+	hw.BeginAccess(f.Planes, hw.Reading)
+	defer hw.EndAccess(f.Planes, hw.Reading)
 	u := &stream.Unit{PTS: f.Stamp, DTS: f.Stamp, Data: make([]byte, 0, len(f.Planes[0].Data)+16)}
 	sps, pps, picture := p.sps, p.pps, false
 	for nal := range h264.AnnexB(f.Planes[0].Data) {

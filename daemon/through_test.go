@@ -14,6 +14,7 @@ import (
 
 	"encoderd.example/daemon/status"
 	"encoderd.example/hw"
+	"encoderd.example/hw/hwtest"
 	"encoderd.example/stream"
 	"encoderd.example/stream/h264"
 )
@@ -34,6 +35,19 @@ func annexB(t *testing.T, nals ...string) []byte {
 		b.Write(nal)
 	}
 	return b.Bytes()
+}
+
+// An access unit in memory that devices share is read as the device wrote it.
+func TestAccessUnitsInSharedMemoryAreReadBetweenBeginAndEnd(t *testing.T) {
+	var a hwtest.Accesses
+	f := hw.NewFrame(nil)
+	f.Mode = hw.Mode{Pixel: hw.H264, Width: 1280, Height: 720}
+	f.Planes = []hw.Plane{{Data: annexB(t, codedSPS, "68ebe3cb22c0", "6588"), FD: 7}}
+	p := &parcel{mode: f.Mode}
+	if u, err := p.unit(a.Share(f)); err != nil || !u.Key {
+		t.Fatalf("%+v, %v", u, err)
+	}
+	a.Check(t, hw.Reading, 1)
 }
 
 // A codingCamera codes by itself: a key picture each second.

@@ -74,6 +74,9 @@ func (l Layout) String() string {
 type Buffer struct {
 	FDs [3]int    // dma-buf descriptors, as many as the layout has buffers, the rest -1
 	Mem [3][]byte // the same memory, mapped; nil where it is not
+	// Shared are the dma-bufs of Mem, for [BeginAccess]; nil where Mem is, and for
+	// memory of a kind that needs no care, such as memfds.
+	Shared [3]*DMABuf
 }
 
 // A Pool is a set of buffers of one layout. Its descriptors and mappings stay

@@ -9,13 +9,17 @@ import (
 // A Plane is one plane of a frame.
 type Plane struct {
 	// Data is mapped memory, valid until the last Release; nil if the frame is
-	// only a dma-buf. Read it, never write to it.
+	// only a dma-buf. Read it, never write to it; between [BeginAccess] and
+	// [EndAccess], always.
 	Data []byte
 	// Stride is the distance from line to line in bytes; zero for MJPEG.
 	Stride int
 	// FD is a dma-buf descriptor that the driver owns, or -1; Offset is where
 	// the plane begins in it, in bytes.
 	FD, Offset int
+	// Shared is the dma-buf that Data is mapped from, also where FD is withheld;
+	// nil if Data is nil, or no device but the frame's own touches it.
+	Shared *DMABuf
 }
 
 // A Frame is one raw picture, borrowed from a driver.

@@ -14,6 +14,7 @@ func NewSharedFrame(l Layout, b Buffer, fps Rate, free func(*Frame)) *Frame {
 		if mem := b.Mem[p.Buffer]; mem != nil {
 			end := l.end(p)
 			plane.Data = mem[p.Offset:end:end]
+			plane.Shared = b.Shared[p.Buffer]
 		}
 		f.Planes = append(f.Planes, plane)
 	}

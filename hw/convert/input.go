@@ -188,6 +188,8 @@ func (in *input) copy(f *hw.Frame, k cookie) (copied int, err error) {
 			return 0, fmt.Errorf("a picture that cannot be read in place is not mapped either: %w", cmp.Or(in.refused, hw.ErrUnsupported))
 		}
 	}
+	hw.BeginAccess(f.Planes, hw.Reading)
+	defer hw.EndAccess(f.Planes, hw.Reading)
 	if in.queue.Imports() {
 		return in.copyToSpare(f, k)
 	}
@@ -227,7 +229,10 @@ func (in *input) copyToSpare(f *hw.Frame, k cookie) (int, error) {
 	}
 	n := in.spare[len(in.spare)-1]
 	b := in.copies.Buffers()[n]
+	planes := frame(in.layout, b)
+	hw.BeginAccess(planes, hw.Writing)
 	copied, err := copyRaw(in.layout, b.Mem[:], f)
+	hw.EndAccess(planes, hw.Writing)
 	if err != nil {
 		return 0, err
 	}

@@ -52,7 +52,9 @@ func (d *JPEGDecoder) Decode(f *hw.Frame) (*hw.Frame, error) {
 	if f.Pixel != hw.MJPEG || len(f.Planes) != 1 {
 		return fail(fmt.Errorf("frame of %s: %w", f.Mode, hw.ErrUnsupported))
 	}
+	hw.BeginAccess(f.Planes, hw.Reading)
 	h, err := readHeader(f.Planes[0].Data)
+	hw.EndAccess(f.Planes, hw.Reading)
 	if err != nil {
 		return fail(err)
 	}

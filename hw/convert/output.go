@@ -115,6 +115,9 @@ func (o *output) buffer(index int) (hw.Buffer, error) {
 	}
 	o.fds[index] = fds
 	copy(b.FDs[:], fds)
+	for i, fd := range fds {
+		b.Shared[i] = hw.NewDMABuf(fd, o.sys)
+	}
 	return b, nil
 }
 
@@ -132,7 +135,7 @@ func frame(l hw.Layout, b hw.Buffer) []hw.Plane {
 		q := hw.Plane{Stride: p.Stride, FD: b.FDs[p.Buffer], Offset: p.Offset}
 		if mem != nil {
 			end := min(p.Offset+p.Stride*lines, len(mem))
-			q.Data = mem[p.Offset:end:end]
+			q.Data, q.Shared = mem[p.Offset:end:end], b.Shared[p.Buffer]
 		}
 		list = append(list, q)
 	}

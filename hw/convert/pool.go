@@ -72,6 +72,9 @@ func (d *Device) Allocate(l hw.Layout, count int) (_ hw.Pool, err error) {
 			return nil, err
 		}
 		copy(b.FDs[:], fds)
+		for j, fd := range fds {
+			b.Shared[j] = hw.NewDMABuf(fd, d.sys)
+		}
 		p.buffers = append(p.buffers, b)
 	}
 	if len(p.buffers) < count {

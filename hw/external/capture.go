@@ -81,7 +81,7 @@ func newCapture(c *Camera, p *process, m hw.Mode, l hw.Layout, plan hw.BufferPla
 	}
 	for i, b := range buffers {
 		f := hw.NewFrame(func(*hw.Frame) { s.released(i) })
-		f.Mode, f.Planes = m, memory.Planes(l, b.FDs, b.Mem)
+		f.Mode, f.Planes = m, memory.Planes(l, b)
 		s.frames = append(s.frames, f)
 	}
 	return s, nil
@@ -200,7 +200,9 @@ func (s *capture) frame(m wire.Frame) error {
 	}
 	s.last = stamp
 	f.Stamp, f.Seq = stamp, s.seq
-	s.open(f, m)
+	if memory.Coded(s.mode.Pixel) {
+		f.Planes[0].Data = s.buffers[m.Index].Mem[0][:m.Used[0]:m.Used[0]]
+	}
 	s.good.Add(1)
 	s.arrived <- f.Lend()
 	return nil
@@ -236,30 +238,11 @@ func (s *capture) count(m wire.Frame) bool {
 	return true
 }
 
-// open makes the picture visible to the CPU.
-func (s *capture) open(f *hw.Frame, m wire.Frame) {
-	b := s.buffers[m.Index]
-	for i, mem := range b.Mem {
-		if mem != nil && b.FDs[i] >= 0 {
-			memory.Begin(b.FDs[i], false)
-		}
-	}
-	if memory.Coded(s.mode.Pixel) {
-		f.Planes[0].Data = b.Mem[0][:m.Used[0]:m.Used[0]]
-	}
-}
-
 // released is the end of a lent frame.
 func (s *capture) released(index int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.lent[index] = false
-	b := s.buffers[index]
-	for i, mem := range b.Mem {
-		if mem != nil && b.FDs[i] >= 0 {
-			memory.End(b.FDs[i], false)
-		}
-	}
 	if s.closed {
 		s.drop(index)
 		return

@@ -18,6 +18,7 @@ import (
 	"encoderd.example/hw/external/device"
 	"encoderd.example/hw/external/memory"
 	"encoderd.example/hw/external/wire"
+	"encoderd.example/hw/hwtest"
 	"encoderd.example/hw/sim/picture"
 	"encoderd.example/stream"
 	"encoderd.example/stream/h264"
@@ -91,7 +92,7 @@ func pooled(pool hw.Pool, released func()) []*hw.Frame {
 	for _, b := range pool.Buffers() {
 		f := hw.NewFrame(func(*hw.Frame) { released() })
 		f.Mode = hw.Mode{Pixel: l.Pixel, Width: l.Width, Height: l.Height, FPS: fps30}
-		f.Planes = memory.Planes(l, b.FDs, b.Mem)
+		f.Planes = memory.Planes(l, b)
 		frames = append(frames, f)
 	}
 	return frames
@@ -246,6 +247,7 @@ func TestOtherPicturesAreCopiedAndCounted(t *testing.T) {
 		"full range":           {full, 320 * 180 * 3 / 2, 320 * 180 * 3},
 	} {
 		t.Run(name, func(t *testing.T) {
+			var shared hwtest.Accesses
 			e := openEncoder(t, driver, config(320, 180, 1_000_000))
 			back := make(chan struct{}, 1)
 			f, err := hw.NewMemoryFrame(c.in, func(*hw.Frame) { back <- struct{}{} })
@@ -255,9 +257,10 @@ func TestOtherPicturesAreCopiedAndCounted(t *testing.T) {
 			reel := newReel(t, c.in.Width, c.in.Height)
 			var units []*stream.Unit
 			for range 12 {
-				units = append(units, code(t, e, reel.paint(f), back))
+				units = append(units, code(t, e, reel.paint(shared.Share(f)), back))
 			}
 			checkCounters(t, units, 0)
+			shared.Check(t, hw.Reading, 12)
 			if got := int(e.Stats().CopiedBytes); got < 12*c.copy || got > 12*c.most {
 				t.Errorf("%d bytes copied, want %d to %d", got, 12*c.copy, 12*c.most)
 			}
@@ -415,7 +418,7 @@ func TestAPictureThatCannotBeReadIsDropped(t *testing.T) {
 	defer unix.Close(fd)
 	short := hw.NewFrame(func(*hw.Frame) { back <- struct{}{} })
 	short.Mode = hw.Mode{Pixel: hw.NV12, Width: 320, Height: 180, FPS: fps30}
-	short.Planes = memory.Planes(pool.Layout(), [3]int{fd, -1, -1}, [3][]byte{})
+	short.Planes = memory.Planes(pool.Layout(), hw.Buffer{FDs: [3]int{fd, -1, -1}})
 	short.Stamp = time.Second
 	for range 10 { // more than it holds
 		short.Stamp++

@@ -231,6 +231,8 @@ func (s *sender) vacant() (n, index int) {
 
 // fill brings f to the device's layout.
 func (s *sender) fill(b hw.Buffer, f *hw.Frame) error {
+	hw.BeginAccess(f.Planes, hw.Reading)
+	defer hw.EndAccess(f.Planes, hw.Reading)
 	planes := f.Planes
 	l := s.layout
 	if f.FullRange || f.Pixel != l.Pixel || f.Width != l.Width || f.Height != l.Height {
@@ -241,11 +243,10 @@ func (s *sender) fill(b hw.Buffer, f *hw.Frame) error {
 		planes = picture.Planes
 		s.copied.Add(uint64(picture.Copied))
 	}
-	for _, fd := range b.FDs[:l.Buffers()] {
-		memory.Begin(fd, true)
-		defer memory.End(fd, true)
-	}
-	s.copied.Add(uint64(memory.Copy(memory.Planes(l, b.FDs, b.Mem), planes, l.Pixel, l.Width, l.Height)))
+	to := memory.Planes(l, b)
+	hw.BeginAccess(to, hw.Writing)
+	defer hw.EndAccess(to, hw.Writing)
+	s.copied.Add(uint64(memory.Copy(to, planes, l.Pixel, l.Width, l.Height)))
 	return nil
 }
 

@@ -99,6 +99,9 @@ func (p *pool) export(index int) error {
 	b := hw.Buffer{FDs: [3]int{-1, -1, -1}}
 	copy(b.FDs[:], fds)
 	copy(b.Mem[:], p.queue.Memory(index))
+	for i, fd := range fds {
+		b.Shared[i] = hw.NewDMABuf(fd, p.sys)
+	}
 	p.bufs = append(p.bufs, b)
 	return nil
 }

@@ -79,21 +79,21 @@ type copied struct {
 // error wraps [hw.ErrUnsupported] if it is the picture that does not fit.
 func (c *copier) copy(slot int, f *hw.Frame, fullRange bool) (copied, error) {
 	out := copied{slot: slot, own: -1}
-	var mem [][]byte
+	var to hw.Buffer
 	if c.in.Imports() {
 		b, err := c.pick(&out)
 		if err != nil {
 			return copied{}, err
 		}
-		mem = b.Mem[:]
+		to = b
 	} else {
-		mem = c.in.Memory(slot)
+		copy(to.Mem[:], c.in.Memory(slot))
 		for i := range c.raw.mems {
 			out.planes = append(out.planes, v4l2.PlaneData{Used: c.raw.layout.Sizes[i]})
 		}
 	}
 	var err error
-	if out.bytes, err = c.write(mem, f, fullRange); err != nil {
+	if out.bytes, err = c.write(to, f, fullRange); err != nil {
 		return copied{}, err
 	}
 	if out.own >= 0 {
@@ -145,18 +145,21 @@ func (c *copier) close() error {
 	return c.pool.Close()
 }
 
-// write copies f into the buffers of a picture and returns how many bytes the
-// CPU wrote.
-func (c *copier) write(mem [][]byte, f *hw.Frame, fullRange bool) (int, error) {
+// write copies f into a buffer and returns how many bytes the CPU wrote.
+func (c *copier) write(to hw.Buffer, f *hw.Frame, fullRange bool) (int, error) {
 	l := c.raw.layout
 	dst := make([]hw.Plane, 0, len(l.Planes))
 	for i := range planesOf(l.Pixel) {
 		p := l.Planes[i]
-		dst = append(dst, hw.Plane{Data: mem[p.Buffer][p.Offset:], Stride: p.Stride})
+		dst = append(dst, hw.Plane{Data: to.Mem[p.Buffer][p.Offset:], Stride: p.Stride, Shared: to.Shared[p.Buffer]})
 	}
 	if err := yuv.Whole(f); err != nil {
 		return 0, err
 	}
+	hw.BeginAccess(f.Planes, hw.Reading)
+	defer hw.EndAccess(f.Planes, hw.Reading)
+	hw.BeginAccess(dst, hw.Writing)
+	defer hw.EndAccess(dst, hw.Writing)
 	if f.Pixel == l.Pixel && f.Width == l.Width && f.Height == l.Height && f.FullRange == fullRange {
 		return copyPlanes(dst, f.Planes, l)
 	}

@@ -55,7 +55,7 @@ func newReel(mode hw.Mode, pool hw.Pool) (*reel, error) {
 			b, l := pool.Buffers()[i], pool.Layout()
 			for n := range f.Planes {
 				p := l.Planes[n]
-				f.Planes[n] = hw.Plane{Data: b.Mem[p.Buffer][p.Offset:], Stride: p.Stride, FD: b.FDs[p.Buffer], Offset: p.Offset}
+				f.Planes[n] = hw.Plane{Data: b.Mem[p.Buffer][p.Offset:], Stride: p.Stride, FD: b.FDs[p.Buffer], Offset: p.Offset, Shared: b.Shared[p.Buffer]}
 			}
 		}
 		r.frames <- f

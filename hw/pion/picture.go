@@ -28,6 +28,8 @@ type Picture struct {
 
 	mu    sync.RWMutex
 	frame *hw.Frame // nil once it went back
+	look  sync.Once // begins access to its pixels, which few ask for
+	seen  bool      // it has begun; of look, then of giveBack
 }
 
 // Frame returns the frame with a reference for the caller, who releases it, or
@@ -45,10 +47,14 @@ func (p *Picture) Frame() *hw.Frame {
 func (p *Picture) giveBack() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.frame != nil {
-		p.frame.Release()
-		p.frame = nil
+	if p.frame == nil {
+		return
 	}
+	if p.seen {
+		hw.EndAccess(p.frame.Planes, hw.Reading)
+	}
+	p.frame.Release()
+	p.frame = nil
 }
 
 // ColorModel returns the model of the colours that At gives.
@@ -65,6 +71,10 @@ func (p *Picture) At(x, y int) color.Color {
 	if p.frame == nil || p.frame.Planes[0].Data == nil || !image.Pt(x, y).In(p.Bounds()) {
 		return color.YCbCr{Cb: 128, Cr: 128}
 	}
+	p.look.Do(func() {
+		p.seen = true
+		hw.BeginAccess(p.frame.Planes, hw.Reading)
+	})
 	return sample(p.frame, x, y)
 }
 
@@ -114,7 +124,9 @@ func (l *lending) read(next func() (*hw.Frame, error)) (image.Image, func(), err
 		if f.Pixel != hw.MJPEG {
 			return l.lend(f)
 		}
+		hw.BeginAccess(f.Planes, hw.Reading)
 		img, err := jpeg.Decode(bytes.NewReader(f.Planes[0].Data))
+		hw.EndAccess(f.Planes, hw.Reading)
 		f.Release()
 		if err == nil {
 			return img, func() {}, nil

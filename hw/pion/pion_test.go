@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"encoderd.example/hw"
+	"encoderd.example/hw/hwtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -609,6 +610,27 @@ func TestAtFindsEverySampleInEveryLayout(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Who rides through to an encoder that reads descriptors costs no access; who
+// looks at pixels has one for all of them.
+func TestPixelsInSharedMemoryAreReadBetweenBeginAndEnd(t *testing.T) {
+	var a hwtest.Accesses
+	m := hw.Mode{Pixel: hw.NV12, Width: 8, Height: 6}
+	for _, looks := range []int{0, 1, 48} {
+		f, err := hw.NewMemoryFrame(m, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &Picture{mode: m, frame: a.Share(f).Lend()}
+		for i := range looks {
+			p.At(i%8, i/8)
+		}
+		p.Frame().Release()
+		p.giveBack()
+		p.giveBack()
+		a.Check(t, hw.Reading, min(looks, 1))
 	}
 }
 

@@ -67,6 +67,8 @@ func (d *JPEGDecoder) Decode(f *hw.Frame) (*hw.Frame, error) {
 	if f.Pixel != hw.MJPEG || len(f.Planes) != 1 {
 		return nil, fmt.Errorf("decode jpeg: frame of %s: %w", f.Mode, hw.ErrUnsupported)
 	}
+	hw.BeginAccess(f.Planes, hw.Reading)
+	defer hw.EndAccess(f.Planes, hw.Reading)
 	data := f.Planes[0].Data
 	if len(data) < 4 || data[0] != 0xff || data[1] != 0xd8 || len(data) > maxJPEGBytes {
 		return nil, fmt.Errorf("decode jpeg: %d bytes without a start or too many: %w", len(data), ErrDamaged)

@@ -35,6 +35,8 @@ func EncodeJPEG(f *hw.Frame, width, quality int) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("still: %w", err)
 	}
+	hw.BeginAccess(f.Planes, hw.Reading)
+	defer hw.EndAccess(f.Planes, hw.Reading)
 	p, err := c.Convert(f)
 	if err != nil {
 		return nil, fmt.Errorf("still: %w", err)

@@ -245,6 +245,8 @@ func (w *x264Worker) code(r request) (*stream.Unit, error) {
 	if err := w.adapt(r.frame.Mode); err != nil {
 		return nil, err
 	}
+	hw.BeginAccess(r.frame.Planes, hw.Reading)
+	defer hw.EndAccess(r.frame.Planes, hw.Reading)
 	picture, err := w.convert.Convert(r.frame)
 	if err != nil {
 		return nil, fmt.Errorf("libx264: %w", err)

@@ -21,10 +21,11 @@ type memory struct {
 
 // A shareable is one buffer of a memory, each plane of it at the same index.
 type shareable struct {
-	data [][]byte    // nil where it is not mapped
-	fds  []int       // -1 where there is no dma-buf
-	size []int       // bytes
-	lent []PlaneData // what the driver is told of a buffer of a pool, else nil
+	data [][]byte     // nil where it is not mapped
+	fds  []int        // -1 where there is no dma-buf
+	cpu  []*hw.DMABuf // nil where there is none, or it is not mapped
+	size []int        // bytes
+	lent []PlaneData  // what the driver is told of a buffer of a pool, else nil
 }
 
 // newMemory has the driver make buffers for pictures of s, or take those of
@@ -53,7 +54,7 @@ func mapMemory(d *Device, typ uint32, planes int) (*memory, error) {
 	for i := range q.Len() {
 		b := shareable{data: q.Memory(i)}
 		for _, mem := range b.data {
-			b.size, b.fds = append(b.size, len(mem)), append(b.fds, -1)
+			b.size, b.fds, b.cpu = append(b.size, len(mem)), append(b.fds, -1), append(b.cpu, nil)
 		}
 		m.bufs = append(m.bufs, b)
 	}
@@ -71,6 +72,9 @@ func exportMemory(d *Device, typ uint32, planes int) (*memory, error) {
 			return nil, errors.Join(err, m.discard())
 		}
 		m.bufs[i].fds = fds
+		for j, fd := range fds {
+			m.bufs[i].cpu[j] = hw.NewDMABuf(fd, d.sys)
+		}
 	}
 	return m, nil
 }
@@ -98,7 +102,7 @@ func importMemory(d *Device, typ uint32, planes int, s setting, pool hw.Pool) (*
 // borrowed describes a buffer of a pool to the driver. The length of a dma-buf
 // is always told in full: vb2 refuses less than the picture's size.
 func (d *Device) borrowed(b hw.Buffer, planes int) (shareable, error) {
-	s := shareable{fds: b.FDs[:planes:planes], data: b.Mem[:planes:planes]}
+	s := shareable{fds: b.FDs[:planes:planes], data: b.Mem[:planes:planes], cpu: b.Shared[:planes:planes]}
 	for _, fd := range s.fds {
 		n, err := d.sys.Size(fd)
 		if err != nil {
@@ -148,7 +152,7 @@ func (m *memory) plane(index, mem, begin, end int) hw.Plane {
 	b := &m.bufs[index]
 	p := hw.Plane{FD: b.fds[mem], Offset: begin}
 	if b.data[mem] != nil {
-		p.Data = b.data[mem][begin:end:end]
+		p.Data, p.Shared = b.data[mem][begin:end:end], b.cpu[mem]
 	}
 	return p
 }

@@ -37,7 +37,7 @@ func newHeap(t *testing.T, k *fakevb2.Kernel, l hw.Layout, count int, mapped boo
 			if err != nil {
 				t.Fatal(err)
 			}
-			b.Mem[i] = mem
+			b.Mem[i], b.Shared[i] = mem, hw.NewDMABuf(b.FDs[i], k)
 		}
 		h.bufs = append(h.bufs, b)
 	}

@@ -189,7 +189,7 @@ func (c *camera) lay() error {
 		if b.Mem[0] == nil {
 			return fmt.Errorf("buffers that the CPU cannot write to: %w", hw.ErrUnsupported)
 		}
-		c.frames = append(c.frames, memory.Planes(l, b.FDs, b.Mem))
+		c.frames = append(c.frames, memory.Planes(l, b))
 		c.free <- i
 	}
 	return nil
@@ -271,10 +271,7 @@ func (c *camera) fill(ctx context.Context, index int) (time.Duration, uint32, er
 	if index < 0 {
 		return c.src.Fill(ctx, nil)
 	}
-	b := c.pool.Buffers()[index]
-	for _, fd := range b.FDs[:c.pool.Layout().Buffers()] {
-		memory.Begin(fd, true)
-		defer memory.End(fd, true)
-	}
+	hw.BeginAccess(c.frames[index], hw.Writing)
+	defer hw.EndAccess(c.frames[index], hw.Writing)
 	return c.src.Fill(ctx, c.frames[index])
 }

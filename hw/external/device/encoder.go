@@ -202,17 +202,10 @@ func (e *encoder) submit(m wire.Submit) error {
 		return unexpected(m)
 	}
 	b := e.slots[m.Index].Buffers()[0]
-	touch := func(what func(fd int, write bool)) {
-		for _, fd := range b.FDs[:e.layout.Buffers()] {
-			what(fd, false)
-		}
-	}
 	f := hw.NewFrame(func(*hw.Frame) {
-		touch(memory.End)
 		_ = e.conn.Send(wire.Returned{Index: m.Index}) // the box may have closed
 	})
-	f.Mode, f.Stamp, f.Planes = e.mode, time.Duration(m.Stamp), memory.Planes(e.layout, b.FDs, b.Mem)
-	touch(memory.Begin)
+	f.Mode, f.Stamp, f.Planes = e.mode, time.Duration(m.Stamp), memory.Planes(e.layout, b)
 	f.Lend()
 	defer f.Release()
 	if m.Flags&wire.KeyFrame != 0 {

@@ -147,11 +147,11 @@ func LayoutOf(f *hw.Frame) (hw.Layout, [3]int, error) {
 	return l, fds, nil
 }
 
-// Planes returns the planes of a picture of l, which has passed Needs, in
-// mapped buffers. A plane of a buffer that is not mapped has no Data.
-func Planes(l hw.Layout, fds [3]int, mem [3][]byte) []hw.Plane {
+// Planes returns the planes of a picture of l, which has passed Needs, in a
+// buffer. Those in memory that is not mapped have no Data.
+func Planes(l hw.Layout, b hw.Buffer) []hw.Plane {
 	if Coded(l.Pixel) {
-		return []hw.Plane{{Data: mem[0], FD: fds[0]}}
+		return []hw.Plane{{Data: b.Mem[0], FD: b.FDs[0], Shared: b.Shared[0]}}
 	}
 	lines, err := linesOf(l.Pixel, l.Width, l.Height)
 	if err != nil {
@@ -160,8 +160,8 @@ func Planes(l hw.Layout, fds [3]int, mem [3][]byte) []hw.Plane {
 	planes := make([]hw.Plane, len(lines))
 	for i, n := range lines {
 		at := l.Planes[i]
-		planes[i] = hw.Plane{Stride: at.Stride, FD: fds[at.Buffer], Offset: at.Offset}
-		if m := mem[at.Buffer]; m != nil {
+		planes[i] = hw.Plane{Stride: at.Stride, FD: b.FDs[at.Buffer], Offset: at.Offset, Shared: b.Shared[at.Buffer]}
+		if m := b.Mem[at.Buffer]; m != nil {
 			end := min(at.Offset+at.Stride*n.count, len(m))
 			planes[i].Data = m[at.Offset:end:end]
 		}

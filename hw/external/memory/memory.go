@@ -117,37 +117,22 @@ func Identify(fd int) (Identity, error) {
 	return Identity{s.Dev, s.Ino}, nil
 }
 
-// How the CPU is about to touch a dma-buf, or has done (linux/dma-buf.h).
-const (
-	syncRead  = 1
-	syncWrite = 2
-	syncEnd   = 4
-	syncIoctl = 0x40086200 // DMA_BUF_IOCTL_SYNC
-)
+// calls makes the calls of the running kernel; it implements [hw.Ioctler].
+type calls struct{}
 
-// Begin makes what a device has written to a dma-buf visible to the CPU, or,
-// with write, prepares for writing. Of memfds it does nothing.
-func Begin(fd int, write bool) { touch(fd, direction(write)) }
-
-// End ends what Begin began.
-func End(fd int, write bool) { touch(fd, direction(write)|syncEnd) }
-
-func direction(write bool) uint64 {
-	if write {
-		return syncWrite
+func (calls) Ioctl(fd int, req uintptr, arg unsafe.Pointer) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), req, uintptr(arg)); errno != 0 {
+		return errno
 	}
-	return syncRead
+	return nil
 }
 
-// touch has nobody to complain to: where it fails, the memory is coherent, or
-// the picture is stale for once.
-func touch(fd int, flags uint64) {
-	for range 3 {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), syncIoctl, uintptr(unsafe.Pointer(&flags))) //nolint:gosec // G103: the kernel reads eight bytes during the call
-		if errno != unix.EINTR && errno != unix.EAGAIN {
-			return
-		}
+// shared describes fd to those who touch its memory: a memfd needs no care.
+func shared(fd int) *hw.DMABuf {
+	if !IsDMABuf(fd) {
+		return nil
 	}
+	return hw.NewDMABuf(fd, calls{})
 }
 
 // udmabufCreate is struct udmabuf_create (linux/udmabuf.h).

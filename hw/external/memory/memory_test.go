@@ -112,7 +112,7 @@ func TestCopyFollowsTheLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := pool.Buffers()[0]
-		wide := Planes(l, b.FDs, b.Mem)
+		wide := Planes(l, b)
 		back, err := hw.NewMemoryFrame(hw.Mode{Pixel: pixel, Width: w, Height: h}, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -264,9 +264,13 @@ func TestShareKeepsTheMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		Begin(b.FDs[0], true)
+		if (b.Shared[0] != nil) != shared {
+			t.Errorf("buffer %d: a dma-buf for those who touch it: %t", i, !shared)
+		}
+		planes := Planes(l, b)
+		hw.BeginAccess(planes, hw.Writing)
 		b.Mem[0][7] = byte(i + 1)
-		End(b.FDs[0], true)
+		hw.EndAccess(planes, hw.Writing)
 		if mem[7] != byte(i+1) {
 			t.Errorf("buffer %d: %d is read where %d was written", i, mem[7], i+1)
 		}

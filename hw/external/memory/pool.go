@@ -70,13 +70,15 @@ func (p *Pool) add(fds []int, write bool) error {
 	b := hw.Buffer{FDs: [3]int{-1, -1, -1}}
 	copy(b.FDs[:], fds)
 	p.buffers = append(p.buffers, b)
-	mem := &p.buffers[len(p.buffers)-1].Mem
+	own := &p.buffers[len(p.buffers)-1]
 	for i, fd := range fds {
 		if err := Check(fd, p.layout.Sizes[i]); err != nil {
 			return err
 		}
 		var err error
-		if mem[i], err = Map(fd, p.layout.Sizes[i], write); err != nil && !IsDMABuf(fd) {
+		if own.Mem[i], err = Map(fd, p.layout.Sizes[i], write); err == nil {
+			own.Shared[i] = shared(fd)
+		} else if !IsDMABuf(fd) {
 			return err
 		}
 	}
@@ -104,6 +106,9 @@ func (p *Pool) Share() bool {
 	for i := range p.buffers {
 		closeAll(p.buffers[i].FDs[:])
 		p.buffers[i].FDs = made[i]
+		for j := range p.layout.Buffers() {
+			p.buffers[i].Shared[j] = shared(made[i][j])
+		}
 	}
 	return true
 }
@@ -133,7 +138,7 @@ func (p *Pool) Drop(index int) error {
 		errs = append(errs, Unmap(b.Mem[i]))
 	}
 	closeAll(b.FDs[:])
-	b.Mem, b.FDs = [3][]byte{}, [3]int{-1, -1, -1}
+	*b = hw.Buffer{FDs: [3]int{-1, -1, -1}}
 	return errors.Join(errs...)
 }
 

@@ -128,6 +128,8 @@ func (p *Pattern) Frame(seq uint32, stamp, timeOfDay time.Duration) *hw.Frame {
 	if f == nil {
 		return nil
 	}
+	hw.BeginAccess(f.Planes, hw.Writing)
+	defer hw.EndAccess(f.Planes, hw.Writing)
 	f.Seq, f.Stamp = seq, stamp
 	luma := f.Planes[0]
 	paintWord(luma, p.parts.counter, word(seq))

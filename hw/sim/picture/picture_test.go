@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"encoderd.example/hw"
+	"encoderd.example/hw/hwtest"
 	"encoderd.example/hw/sim/picture"
 )
 
@@ -404,6 +405,23 @@ type memory struct {
 func (m memory) Layout() hw.Layout    { return m.layout }
 func (m memory) Buffers() []hw.Buffer { return m.buffers }
 func (m memory) Close() error         { return nil }
+
+func TestSharedMemoryIsPaintedBetweenBeginAndEnd(t *testing.T) {
+	var a hwtest.Accesses
+	l := hw.Layout{
+		Pixel: hw.I420, Width: 320, Height: 180, Sizes: [3]int{320 * 270},
+		Planes: [3]hw.PlaneLayout{{Stride: 320}, {Stride: 160, Offset: 320 * 180}, {Stride: 160, Offset: 320 * 225}},
+	}
+	b := hw.Buffer{FDs: [3]int{50, -1, -1}, Mem: [3][]byte{make([]byte, l.Sizes[0])}, Shared: [3]*hw.DMABuf{hw.NewDMABuf(50, &a)}}
+	slate, err := picture.NewSharedSlate(memory{layout: l, buffers: []hw.Buffer{b}}, hw.Rate{Num: 30, Den: 1}, "NO SIGNAL", "hall")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slate.Frame(time.Second).Release()
+	a.Check(t, hw.Writing, 2) // the background, once, and the bar
+	slate.Frame(2 * time.Second).Release()
+	a.Check(t, hw.Writing, 1)
+}
 
 func TestASharedSlateIsTheSameInOtherMemory(t *testing.T) {
 	const width, height, stride = 320, 180, 384

@@ -56,7 +56,9 @@ func (p *pool) lend() *hw.Frame {
 		panic(err) // impossible: paintable has accepted the mode
 	}
 	p.made++
+	hw.BeginAccess(f.Planes, hw.Writing)
 	p.background(f)
+	hw.EndAccess(f.Planes, hw.Writing)
 	return f.Lend()
 }
 

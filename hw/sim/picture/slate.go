@@ -86,6 +86,8 @@ func (s *Slate) Frame(t time.Duration) *hw.Frame {
 	if f == nil {
 		return nil
 	}
+	hw.BeginAccess(f.Planes, hw.Writing)
+	defer hw.EndAccess(f.Planes, hw.Writing)
 	f.Stamp = t
 	u := s.unit
 	x, y := s.centre()

@@ -5,14 +5,36 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"encoderd.example/hw"
 	"encoderd.example/hw/v4l2/uapi"
 )
 
 // A call is one that a node serves.
 type call struct {
-	name   string // as Calls returns it
-	subdev bool   // subdevices answer it too
-	serve  func(*Kernel, *file, unsafe.Pointer) error
+	name  string // as Calls returns it
+	on    kind   // who answers it
+	serve func(*Kernel, *file, unsafe.Pointer) error
+}
+
+// A kind is a set of kinds of nodes.
+type kind int
+
+const (
+	video kind = 1 << iota
+	subdev
+	media
+)
+
+// kind says which a node is.
+func (n *Node) kind() kind {
+	switch {
+	case n.Media != nil:
+		return media
+	case n.Subdev:
+		return subdev
+	default:
+		return video
+	}
 }
 
 // of types the argument of a call.
@@ -22,53 +44,68 @@ func of[T any](serve func(*Kernel, *file, *T) error) func(*Kernel, *file, unsafe
 
 // calls are all that nodes serve; what an individual node has not is ENOTTY.
 var calls = map[uintptr]call{
-	uapi.QueryCap:           {"querycap", false, of((*Kernel).querycap)},
-	uapi.EnumFmt:            {"enum_fmt", false, of((*Kernel).enumFmt)},
-	uapi.EnumFrameSizes:     {"enum_framesizes", false, of((*Kernel).enumSizes)},
-	uapi.EnumFrameIntervals: {"enum_frameintervals", false, of((*Kernel).enumIntervals)},
-	uapi.GetFmt:             {"g_fmt", false, of((*Kernel).getFmt)},
-	uapi.SetFmt:             {"s_fmt", false, of((*Kernel).setFmt)},
-	uapi.TryFmt:             {"try_fmt", false, of((*Kernel).tryFmt)},
-	uapi.GetParm:            {"g_parm", false, of((*Kernel).getParm)},
-	uapi.SetParm:            {"s_parm", false, of((*Kernel).setParm)},
-	uapi.GetSelection:       {"g_selection", false, of((*Kernel).getSelection)},
-	uapi.SetSelection:       {"s_selection", false, of((*Kernel).setSelection)},
+	uapi.QueryCap:           {"querycap", video, of((*Kernel).querycap)},
+	uapi.EnumFmt:            {"enum_fmt", video, of((*Kernel).enumFmt)},
+	uapi.EnumFrameSizes:     {"enum_framesizes", video, of((*Kernel).enumSizes)},
+	uapi.EnumFrameIntervals: {"enum_frameintervals", video, of((*Kernel).enumIntervals)},
+	uapi.GetFmt:             {"g_fmt", video, of((*Kernel).getFmt)},
+	uapi.SetFmt:             {"s_fmt", video, of((*Kernel).setFmt)},
+	uapi.TryFmt:             {"try_fmt", video, of((*Kernel).tryFmt)},
+	uapi.GetParm:            {"g_parm", video, of((*Kernel).getParm)},
+	uapi.SetParm:            {"s_parm", video, of((*Kernel).setParm)},
+	uapi.GetSelection:       {"g_selection", video, of((*Kernel).getSelection)},
+	uapi.SetSelection:       {"s_selection", video, of((*Kernel).setSelection)},
 
-	uapi.EnumInput:        {"enuminput", false, of((*Kernel).enumInput)},
-	uapi.GetInput:         {"g_input", false, of((*Kernel).getInput)},
-	uapi.SetInput:         {"s_input", false, of((*Kernel).setInput)},
-	uapi.QueryDVTimings:   {"query_dv_timings", true, of((*Kernel).queryTimings)},
-	uapi.GetDVTimings:     {"g_dv_timings", true, of((*Kernel).getTimings)},
-	uapi.SetDVTimings:     {"s_dv_timings", true, of((*Kernel).setTimings)},
-	uapi.EnumDVTimings:    {"enum_dv_timings", true, of((*Kernel).enumTimings)},
-	uapi.GetEDID:          {"g_edid", true, of((*Kernel).getEDID)},
-	uapi.SetEDID:          {"s_edid", true, of((*Kernel).setEDID)},
-	uapi.SubscribeEvent:   {"subscribe_event", true, of((*Kernel).subscribe)},
-	uapi.UnsubscribeEvent: {"unsubscribe_event", true, of((*Kernel).unsubscribe)},
-	uapi.DQEvent:          {"dqevent", true, of((*Kernel).dqevent)},
+	uapi.EnumInput:        {"enuminput", video, of((*Kernel).enumInput)},
+	uapi.GetInput:         {"g_input", video, of((*Kernel).getInput)},
+	uapi.SetInput:         {"s_input", video, of((*Kernel).setInput)},
+	uapi.QueryDVTimings:   {"query_dv_timings", video | subdev, of((*Kernel).queryTimings)},
+	uapi.GetDVTimings:     {"g_dv_timings", video | subdev, of((*Kernel).getTimings)},
+	uapi.SetDVTimings:     {"s_dv_timings", video | subdev, of((*Kernel).setTimings)},
+	uapi.EnumDVTimings:    {"enum_dv_timings", video | subdev, of((*Kernel).enumTimings)},
+	uapi.GetEDID:          {"g_edid", video | subdev, of((*Kernel).getEDID)},
+	uapi.SetEDID:          {"s_edid", video | subdev, of((*Kernel).setEDID)},
+	uapi.SubscribeEvent:   {"subscribe_event", video | subdev, of((*Kernel).subscribe)},
+	uapi.UnsubscribeEvent: {"unsubscribe_event", video | subdev, of((*Kernel).unsubscribe)},
+	uapi.DQEvent:          {"dqevent", video | subdev, of((*Kernel).dqevent)},
 
-	uapi.QueryExtCtrl: {"query_ext_ctrl", true, of((*Kernel).queryExtCtrl)},
-	uapi.QueryCtrl:    {"queryctrl", true, of((*Kernel).queryCtrl)},
-	uapi.QueryMenu:    {"querymenu", true, of((*Kernel).queryMenu)},
-	uapi.GetExtCtrls:  {"g_ext_ctrls", true, of((*Kernel).getExtCtrls)},
-	uapi.SetExtCtrls:  {"s_ext_ctrls", true, of((*Kernel).setExtCtrls)},
-	uapi.GetCtrl:      {"g_ctrl", true, of((*Kernel).getCtrl)},
-	uapi.SetCtrl:      {"s_ctrl", true, of((*Kernel).setCtrl)},
+	uapi.PadEnumCodes:     {"enum_mbus_code", subdev, of((*Kernel).enumCodes)},
+	uapi.PadGetFmt:        {"subdev_g_fmt", subdev, of((*Kernel).getPad)},
+	uapi.PadSetFmt:        {"subdev_s_fmt", subdev, of((*Kernel).setPad)},
+	uapi.PadEnumSizes:     {"enum_frame_size", subdev, of((*Kernel).enumPadSizes)},
+	uapi.PadEnumIntervals: {"enum_frame_interval", subdev, of((*Kernel).enumPadIntervals)},
+	uapi.PadGetInterval:   {"g_frame_interval", subdev, of((*Kernel).getPadInterval)},
+	uapi.PadSetInterval:   {"s_frame_interval", subdev, of((*Kernel).setPadInterval)},
 
-	uapi.ReqBufs:    {"reqbufs", false, of((*Kernel).reqbufs)},
-	uapi.QueryBuf:   {"querybuf", false, of((*Kernel).querybuf)},
-	uapi.ExpBuf:     {"expbuf", false, of((*Kernel).expbuf)},
-	uapi.QBuf:       {"qbuf", false, of((*Kernel).qbuf)},
-	uapi.DQBuf:      {"dqbuf", false, of((*Kernel).dqbuf)},
-	uapi.StreamOn:   {"streamon", false, of((*Kernel).streamon)},
-	uapi.StreamOff:  {"streamoff", false, of((*Kernel).streamoff)},
-	uapi.EncoderCmd: {"encoder_cmd", false, of((*Kernel).encoderCmd)},
+	uapi.MediaDeviceInfo:  {"media_info", media, of((*Kernel).mediaInfo)},
+	uapi.MediaGetTopology: {"g_topology", media, of((*Kernel).topology)},
+	uapi.MediaSetupLink:   {"setup_link", media, of((*Kernel).setupLink)},
+
+	uapi.QueryExtCtrl: {"query_ext_ctrl", video | subdev, of((*Kernel).queryExtCtrl)},
+	uapi.QueryCtrl:    {"queryctrl", video | subdev, of((*Kernel).queryCtrl)},
+	uapi.QueryMenu:    {"querymenu", video | subdev, of((*Kernel).queryMenu)},
+	uapi.GetExtCtrls:  {"g_ext_ctrls", video | subdev, of((*Kernel).getExtCtrls)},
+	uapi.SetExtCtrls:  {"s_ext_ctrls", video | subdev, of((*Kernel).setExtCtrls)},
+	uapi.GetCtrl:      {"g_ctrl", video | subdev, of((*Kernel).getCtrl)},
+	uapi.SetCtrl:      {"s_ctrl", video | subdev, of((*Kernel).setCtrl)},
+
+	uapi.ReqBufs:    {"reqbufs", video, of((*Kernel).reqbufs)},
+	uapi.QueryBuf:   {"querybuf", video, of((*Kernel).querybuf)},
+	uapi.ExpBuf:     {"expbuf", video, of((*Kernel).expbuf)},
+	uapi.QBuf:       {"qbuf", video, of((*Kernel).qbuf)},
+	uapi.DQBuf:      {"dqbuf", video, of((*Kernel).dqbuf)},
+	uapi.StreamOn:   {"streamon", video, of((*Kernel).streamon)},
+	uapi.StreamOff:  {"streamoff", video, of((*Kernel).streamoff)},
+	uapi.EncoderCmd: {"encoder_cmd", video, of((*Kernel).encoderCmd)},
 }
 
 // Ioctl serves the calls that nodes answer.
 func (k *Kernel) Ioctl(fd int, req uintptr, arg unsafe.Pointer) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if b, ok := k.fds[fd].(*dmabuf); ok && req == hw.SyncDMABuf {
+		return k.access(b, *(*uint64)(arg))
+	}
 	c, known := calls[req]
 	if err := k.call(c.name); err != nil {
 		return err
@@ -79,7 +116,7 @@ func (k *Kernel) Ioctl(fd int, req uintptr, arg unsafe.Pointer) error {
 		return unix.EBADF
 	case f.gone():
 		return unix.ENODEV
-	case !known, f.node.Subdev && !c.subdev:
+	case !known, c.on&f.node.kind() == 0:
 		return unix.ENOTTY
 	case f.node.Refuse[c.name] != 0:
 		return f.node.Refuse[c.name]
@@ -150,6 +187,11 @@ func (k *Kernel) streamon(f *file, typ *int32) error {
 	}
 	if f.inst.job != nil {
 		return f.inst.job.streamon(f, s)
+	}
+	if !s.streaming && s.owner == f {
+		if err := k.startPipeline(f.node); err != nil {
+			return err
+		}
 	}
 	f.node.frames, f.node.sequence = 0, 0
 	return s.streamon(f)

@@ -1,7 +1,7 @@
 // Package fakevb2 is a kernel with video nodes made of Go: a model of videobuf2
 // and of what the V4L2 core does around it, for tests of the code above the
-// calls. There are cameras, HDMI receivers and encoders; they share memory by
-// dma-buf. The kernel makes no picture by itself and keeps no time: frames come
+// calls. There are cameras, HDMI receivers, media controllers with their
+// subdevices, and encoders; they share memory by dma-buf. The kernel makes no picture by itself and keeps no time: frames come
 // when somebody polls for them, each a fixed step later on a clock of its own,
 // and an encoder codes when somebody polls it, so that tests are exact.
 //
@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"encoderd.example/hw/v4l2/uapi"
 )
 
 // A Kernel implements the calls of v4l2.Sys. All methods may be called from any
@@ -32,6 +34,11 @@ type Kernel struct {
 	UnplugAt int
 	// Clock stamps frames with real time; if nil the kernel's own clock counts.
 	Clock func() time.Duration
+	// Incoherent gives the CPU a cache that does not follow what devices do: it
+	// sees buffers of a driver as they were when it dequeued them, and a dma-buf as
+	// it was when the access began; devices see neither before it is queued or the
+	// access has ended.
+	Incoherent bool
 
 	mu       sync.Mutex
 	moved    *sync.Cond // something that Poll waits for may have happened
@@ -43,6 +50,8 @@ type Kernel struct {
 	maps     map[*byte]*mapping
 	nextFD   int
 	attached int // dma-bufs, ever
+	accesses int // of the CPU to dma-bufs, ever
+	opened   int // those of them that have not ended
 	calls    []string
 	now      time.Duration
 }
@@ -55,6 +64,7 @@ type file struct {
 	closed bool
 	maps   int // mappings hold the file open
 	inbox  inbox
+	try    []uapi.BusFormat // of a subdevice's pads, of this opening alone
 }
 
 // gone says that the node was unplugged since the opening.

@@ -1,10 +1,19 @@
 package fakevb2
 
-import "golang.org/x/sys/unix"
+import (
+	"bytes"
+
+	"golang.org/x/sys/unix"
+
+	"encoderd.example/hw"
+)
 
 // A memory is what buffers, mappings and dma-buf descriptors share.
 type memory struct {
-	data []byte // whole pages
+	data []byte // whole pages, as devices see them
+	// view is what the CPU sees of it; nil where that is always the same.
+	view []byte
+	open [3]int // accesses of the CPU that have begun, by what they are
 	// Who still uses it: mappings, descriptors, and queues that imported it.
 	maps, fds, attached int
 }
@@ -19,7 +28,45 @@ func newMemory(size uint32) *memory {
 func (m *memory) spoil() {
 	if m.maps == 0 && m.fds == 0 && m.attached == 0 {
 		Paint(m.data, 0xDB)
+		if m.view != nil {
+			Paint(m.view, 0xDB)
+		}
 	}
+}
+
+// load makes the CPU see what devices have written. What it sees already is not
+// touched: somebody may be reading it.
+func (m *memory) load() {
+	if m.view != nil && !bytes.Equal(m.view, m.data) {
+		copy(m.view, m.data)
+	}
+}
+
+// store makes devices see what the CPU has written.
+func (m *memory) store() {
+	if m.view != nil {
+		copy(m.data, m.view)
+	}
+}
+
+// sync follows DMA_BUF_IOCTL_SYNC of an exporter whose memory is not coherent.
+func (m *memory) sync(flags uint64) error {
+	kind := flags &^ hw.SyncEnd
+	switch {
+	case kind < 1 || kind > 3:
+		return unix.EINVAL
+	case flags&hw.SyncEnd == 0:
+		m.open[kind-1]++
+		m.load()
+		return nil
+	case m.open[kind-1] == 0:
+		return unix.EINVAL // Linux does not care; the caller should
+	}
+	m.open[kind-1]--
+	if kind&uint64(hw.Writing) != 0 {
+		m.store()
+	}
+	return nil
 }
 
 // A dmabuf is memory that a descriptor stands for.
@@ -60,7 +107,14 @@ func (k *Kernel) Mmap(fd int, offset int64, length int) ([]byte, error) {
 }
 
 func (k *Kernel) mapped(mem *memory, f *file, length int) []byte {
-	key := &mem.data[0]
+	if k.Incoherent && mem.view == nil {
+		mem.view = append([]byte(nil), mem.data...)
+	}
+	seen := mem.data
+	if mem.view != nil {
+		seen = mem.view
+	}
+	key := &seen[0]
 	m := k.maps[key]
 	if m == nil {
 		m = &mapping{mem: mem}
@@ -68,7 +122,7 @@ func (k *Kernel) mapped(mem *memory, f *file, length int) []byte {
 	}
 	mem.maps++
 	m.files = append(m.files, f)
-	return mem.data[:length:length]
+	return seen[:length:length]
 }
 
 // Munmap ends a mapping and spoils its memory, for those who still read it,
@@ -135,4 +189,29 @@ func (k *Kernel) Look(fd int) []byte {
 func (k *Kernel) export(mem *memory) int {
 	mem.fds++
 	return k.add(&dmabuf{mem})
+}
+
+// Syncs returns how often the CPU began to access a dma-buf, and how many of
+// these accesses have not ended.
+func (k *Kernel) Syncs() (begun, open int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.accesses, k.opened
+}
+
+// access serves DMA_BUF_IOCTL_SYNC.
+func (k *Kernel) access(b *dmabuf, flags uint64) error {
+	if err := k.call("sync"); err != nil {
+		return err
+	}
+	if err := b.mem.sync(flags); err != nil {
+		return err
+	}
+	if flags&hw.SyncEnd != 0 {
+		k.opened--
+		return nil
+	}
+	k.accesses++
+	k.opened++
+	return nil
 }

@@ -203,6 +203,7 @@ func (q *queue) qbuf(k *Kernel, f *file, arg *uapi.Buffer) error {
 		}
 	}
 	if !q.capture() {
+		q.each(b, (*memory).store)
 		b.raw.Timestamp = arg.Timestamp
 		b.raw.Field = arg.Field
 		for i := range b.planes {
@@ -281,8 +282,21 @@ func (q *queue) dqbuf(f *file, arg *uapi.Buffer) error {
 	q.done = q.done[1:]
 	b.state = dequeued
 	q.last = b.raw.Flags&uapi.BufFlagLast != 0
+	if q.capture() {
+		q.each(b, (*memory).load)
+	}
 	q.tell(b, arg)
 	return nil
+}
+
+// each follows the prepare and finish of videobuf2's memory: it keeps the CPU's
+// view of a queue's own buffers in step, and not that of imported ones.
+func (q *queue) each(b *buffer, do func(*memory)) {
+	for _, p := range b.planes {
+		if q.memory == uapi.MemoryMMAP {
+			do(p.mem)
+		}
+	}
 }
 
 // tell writes what is known of b into arg.
