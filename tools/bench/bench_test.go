@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,8 @@ func TestATargetIsMetByTheRatioOrWithoutAPeerByTheValue(t *testing.T) {
 		{"value within", row{Ours: 3, Most: 3}, true},
 		{"value beyond", row{Ours: 4, Most: 3}, false},
 		{"no target", row{Ours: 99, Peer: 1, Ratio: 99}, true},
+		{"zero", row{Zero: true}, true},
+		{"hardly zero", row{Ours: 0.001, Zero: true}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -207,5 +210,9 @@ func TestPicturesOfAFileAreFound(t *testing.T) {
 	jpeg := &fileCamera{mode: hw.Mode{Pixel: hw.MJPEG}}
 	if got := jpeg.split([]byte("\xff\xd8abc\xff\xd9\xff\xd8d\xff\xd9\xff\xd8cut")); len(got) != 2 || got[1] != (place{7, 5}) {
 		t.Errorf("JPEG pictures: %v", got)
+	}
+	coded := &fileCamera{mode: hw.Mode{Pixel: hw.H264}}
+	if got := coded.split([]byte("\x00\x00\x00\x01\x09\xf0abc\x00\x00\x00\x01\x65d\x00\x00\x00\x01\x09\x10ef")); !slices.Equal(got, []place{{0, 15}, {15, 8}}) {
+		t.Errorf("access units: %v", got)
 	}
 }

@@ -16,21 +16,22 @@ const mostCaptureCPU = 1.0
 
 // A feed is what a USB camera sends, as a file.
 type feed struct {
-	format string // YUYV or MJPG, V4L2's names
+	format string // YUYV, MJPG or H264, V4L2's names
 	width  int
 	height int
+	fps    int
 	file   string
 }
 
 // feeds are what is compared.
 var feeds = []feed{
-	{format: "YUYV", width: 1280, height: 720},
-	{format: "MJPG", width: 1280, height: 720},
-	{format: "YUYV", width: 1920, height: 1080},
-	{format: "MJPG", width: 1920, height: 1080},
+	{format: "YUYV", width: 1280, height: 720, fps: fps},
+	{format: "MJPG", width: 1280, height: 720, fps: fps},
+	{format: "YUYV", width: 1920, height: 1080, fps: fps},
+	{format: "MJPG", width: 1920, height: 1080, fps: fps},
 }
 
-func (f feed) String() string { return fmt.Sprintf("%s %dp%d", f.format, f.height, fps) }
+func (f feed) String() string { return fmt.Sprintf("%s %dp%d", f.format, f.height, f.fps) }
 
 // kbps scales the bit rate with the picture.
 func (f feed) kbps() int { return kbps * f.width * f.height / (width * height) }
@@ -144,7 +145,7 @@ func lastFrame(progress string) int {
 // args make ffmpeg read the feed again and again.
 func (f feed) args() []string {
 	loop := []string{"-stream_loop", "-1"}
-	rate := []string{"-framerate", strconv.Itoa(fps), "-i", f.file}
+	rate := []string{"-framerate", strconv.Itoa(f.fps), "-i", f.file}
 	if f.format == "MJPG" {
 		return append(append(loop, "-f", "mjpeg"), rate...)
 	}
@@ -156,12 +157,16 @@ func (f feed) args() []string {
 func (f feed) render(ctx context.Context) error {
 	args := []string{
 		"-v", "error", "-y", "-f", "lavfi",
-		"-i", fmt.Sprintf("testsrc2=size=%dx%d:rate=%d,noise=alls=4:allf=t", f.width, f.height, fps),
+		"-i", fmt.Sprintf("testsrc2=size=%dx%d:rate=%d,noise=alls=4:allf=t", f.width, f.height, f.fps),
 		"-t", strconv.Itoa(seconds / 2),
 	}
-	if f.format == "MJPG" { // as UVC cameras: 4:2:2, about a tenth of the raw size
+	switch f.format {
+	case "MJPG": // as UVC cameras: 4:2:2, about a tenth of the raw size
 		args = append(args, "-c:v", "mjpeg", "-q:v", "4", "-pix_fmt", "yuvj422p", "-f", "mjpeg", f.file)
-	} else {
+	case "H264": // with a delimiter before each picture
+		args = append(append(args, "-pix_fmt", "yuv420p"), videoArgs(f.kbps())...)
+		args = append(args, "-bsf:v", "h264_metadata=aud=insert", "-f", "h264", f.file)
+	default:
 		args = append(args, "-pix_fmt", "yuyv422", "-f", "rawvideo", f.file)
 	}
 	if out, _, err := output(ctx, "ffmpeg", args...); err != nil {
@@ -172,5 +177,5 @@ func (f feed) render(ctx context.Context) error {
 
 // job is what the child is told.
 func (f feed) job(warm time.Duration) captureJob {
-	return captureJob{Format: f.format, Width: f.width, Height: f.height, FPS: fps, KBPS: f.kbps(), GOP: gop, File: f.file, Warm: warm}
+	return captureJob{Format: f.format, Width: f.width, Height: f.height, FPS: f.fps, KBPS: f.kbps(), GOP: gop, File: f.file, Warm: warm}
 }

@@ -19,6 +19,8 @@ import (
 //	bench child read URL COUNT     RTSP readers; the first one looks closely
 //	bench child drain ADDR COUNT   connections that read and forget
 //	bench child capture JOB        our pipeline on a camera that plays a file
+//	bench child paths FOLDER       all paths, on the virtual board, with the
+//	                               pictures in a folder
 //	bench child floor FILE         a server that writes the units in FILE, which
 //	                               are lengths and times, to all who connect
 //
@@ -31,6 +33,9 @@ var errChild = errors.New("wrong use of a child process")
 func child(args []string, in io.Reader, out io.Writer) error {
 	if len(args) < 2 {
 		return errChild
+	}
+	if args[0] == "paths" { // the board gives no standard input
+		return walkPaths(args[1], out)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {

@@ -174,23 +174,48 @@ func newFileCamera(job captureJob) (*fileCamera, error) {
 }
 
 // split finds the pictures: raw ones by their size, JPEGs by their end marker,
-// which entropy-coded data cannot hold (ITU-T T.81, B.1.1.5).
+// which entropy-coded data cannot hold (ITU-T T.81, B.1.1.5), and access units
+// by the delimiter that each begins with (H.264, 7.3.2.4).
 func (c *fileCamera) split(doc []byte) (places []place) {
-	if c.mode.Pixel != hw.MJPEG {
+	switch c.mode.Pixel {
+	case hw.MJPEG:
+		return splitAfter(doc, []byte{0xff, 0xd9})
+	case hw.H264:
+		return splitBefore(doc, []byte{0, 0, 0, 1, 9})
+	default:
 		_, size, err := c.mode.Layout()
 		for at := 0; err == nil && at+size <= len(doc); at += size {
 			places = append(places, place{int64(at), int64(size)})
 		}
 		return places
 	}
+}
+
+// splitAfter cuts doc behind each mark; what follows the last one is left over.
+func splitAfter(doc, mark []byte) (places []place) {
 	for at := 0; ; {
-		n := bytes.Index(doc[at:], []byte{0xff, 0xd9})
+		n := bytes.Index(doc[at:], mark)
 		if n < 0 {
 			return places
 		}
-		places = append(places, place{int64(at), int64(n + 2)})
-		at += n + 2
+		n += len(mark)
+		places = append(places, place{int64(at), int64(n)})
+		at += n
 	}
+}
+
+// splitBefore cuts doc, which begins with a mark, before each one.
+func splitBefore(doc, mark []byte) (places []place) {
+	for at := 0; at+len(mark) <= len(doc); {
+		n := bytes.Index(doc[at+len(mark):], mark)
+		if n < 0 {
+			n = len(doc) - at - len(mark)
+		}
+		n += len(mark)
+		places = append(places, place{int64(at), int64(n)})
+		at += n
+	}
+	return places
 }
 
 func (c *fileCamera) ID() string                { return "file" }

@@ -16,7 +16,8 @@ import (
 
 // A row is one line of the result. Peer and Ratio are zero where there is no
 // peer; Most is the most that Ratio may be, or Ours without a peer, and zero
-// if nothing is asked.
+// if nothing is asked. Zero says that Ours must be exactly that: no speed of a
+// machine excuses it.
 type row struct {
 	What  string  `json:"what"`
 	Unit  string  `json:"unit"`
@@ -24,6 +25,7 @@ type row struct {
 	Peer  float64 `json:"peer,omitempty"`
 	Ratio float64 `json:"ratio,omitempty"`
 	Most  float64 `json:"most,omitempty"`
+	Zero  bool    `json:"zero,omitempty"`
 	Met   bool    `json:"met"`
 }
 
@@ -53,7 +55,7 @@ func (t *table) add(r row) {
 	if r.Peer == 0 {
 		measured = r.Ours
 	}
-	r.Met = r.Most == 0 || measured <= r.Most
+	r.Met = (r.Most == 0 || measured <= r.Most) && (!r.Zero || r.Ours == 0)
 	t.Rows = append(t.Rows, r)
 }
 
@@ -65,18 +67,19 @@ func (t *table) missed() bool {
 	return slices.ContainsFunc(t.Rows, func(r row) bool { return !r.Met })
 }
 
+func (t *table) notZero() bool {
+	return slices.ContainsFunc(t.Rows, func(r row) bool { return r.Zero && !r.Met })
+}
+
 func (t *table) show(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\nwhat\tunit\tours\tpeer\tratio\ttarget\t")
 	for _, r := range t.Rows {
-		target, verdict := "", ""
-		if r.Most > 0 {
-			target, verdict = "≤ "+number(r.Most), "met"
+		ours := number(r.Ours)
+		if r.Ours == 0 {
+			ours = "0"
 		}
-		if !r.Met {
-			verdict = "NOT MET"
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.What, r.Unit, number(r.Ours), number(r.Peer), number(r.Ratio), target, verdict)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.What, r.Unit, ours, number(r.Peer), number(r.Ratio), r.target(), r.verdict())
 	}
 	_ = w.Flush() // as with every print: nobody is left to tell
 	fmt.Fprintln(out)
@@ -84,6 +87,28 @@ func (t *table) show(out io.Writer) {
 		fmt.Fprintln(out, "-", n)
 	}
 	fmt.Fprintln(out, "-", t.Machine)
+}
+
+func (r row) target() string {
+	switch {
+	case r.Zero:
+		return "= 0"
+	case r.Most > 0:
+		return "≤ " + number(r.Most)
+	default:
+		return ""
+	}
+}
+
+func (r row) verdict() string {
+	switch {
+	case !r.Met:
+		return "NOT MET"
+	case r.target() != "":
+		return "met"
+	default:
+		return ""
+	}
 }
 
 // number prints v with three digits that count; zero is nothing.
