@@ -1,6 +1,6 @@
 // Package flv writes coded units as FLV tags, the form in which RTMP and
 // HTTP-FLV carry H.264 and AAC (Adobe Flash Video File Format Specification
-// 10.1, annex E).
+// 10.1, annex E) and, to who knows it, H.265 (Enhanced RTMP v1, Veovera 2023).
 //
 //	stream.Unit ─► Muxer ─► Tag{Head, Data} ─┬─► RTMP message
 //	                                         └─► AppendFrame: FLV file, HTTP-FLV
@@ -33,6 +33,12 @@ const (
 	codecAAC = 10
 )
 
+// FourCCHEVC names H.265 in Enhanced RTMP; it stands where older tags have a
+// codec id, and in the metadata as a number.
+const FourCCHEVC = "hvc1"
+
+const fourCCHEVC = 'h'<<24 | 'v'<<16 | 'c'<<8 | '1'
+
 // soundAAC is the first byte of every AAC tag: the format, then "44 kHz, 16
 // bit, stereo", which the specification fixes whatever the sound is.
 const soundAAC = codecAAC<<4 | 0x0f
@@ -43,10 +49,18 @@ const (
 	packetMedia  = 1
 )
 
-// VideoHead and AudioHead are the bytes before the media in a tag.
+// Packet types of Enhanced RTMP's video tags ("VideoPacketType").
 const (
-	VideoHead = 5
-	AudioHead = 2
+	packetStart = 0
+	packetCoded = 1
+)
+
+// VideoHead, EnhancedHead and AudioHead are the bytes before the media in a
+// tag of H.264, H.265 and AAC.
+const (
+	VideoHead    = 5
+	EnhancedHead = 8
+	AudioHead    = 2
 )
 
 // AppendVideo appends the [VideoHead] bytes that stand before a unit of H.264
@@ -57,16 +71,36 @@ func AppendVideo(b []byte, key bool, cts time.Duration) []byte {
 }
 
 func appendVideo(b []byte, key bool, packet byte, cts int32) []byte {
-	frame := byte(2)
-	if key {
-		frame = 1
-	}
-	return append(b, frame<<4|codecAVC, packet, byte(cts>>16), byte(cts>>8), byte(cts))
+	return append(b, frameType(key)|codecAVC, packet, byte(cts>>16), byte(cts>>8), byte(cts))
 }
 
-// AppendVideoConfig appends the body of the AVC sequence header tag of an
-// H.264 track.
+func frameType(key bool) byte {
+	if key {
+		return 1 << 4
+	}
+	return 2 << 4
+}
+
+// AppendEnhanced appends the [EnhancedHead] bytes that stand before a unit of
+// H.265 in length-prefixed form; cts is as for [AppendVideo].
+func AppendEnhanced(b []byte, key bool, cts time.Duration) []byte {
+	ms := int32(milliseconds(cts))
+	b = append(appendEnhanced(b, key, packetCoded), FourCCHEVC...)
+	return append(b, byte(ms>>16), byte(ms>>8), byte(ms))
+}
+
+func appendEnhanced(b []byte, key bool, packet byte) []byte {
+	const isExHeader = 0x80
+	return append(b, isExHeader|frameType(key)|packet)
+}
+
+// AppendVideoConfig appends the body of the sequence header tag of a track of
+// H.264 or H.265.
 func AppendVideoConfig(b []byte, t *stream.Track) []byte {
+	if t.Codec == stream.H265 {
+		b = append(appendEnhanced(b, true, packetStart), FourCCHEVC...)
+		return append(b, t.Setup...)
+	}
 	return append(appendVideo(b, true, packetConfig, 0), t.Setup...)
 }
 
@@ -88,7 +122,7 @@ func AppendMetadata(b []byte, video, audio *stream.Track, encoder string) []byte
 		{Name: "height", Value: amf0.Number(video.Height)},
 		{Name: "framerate", Value: amf0.Number(video.FPS)},
 		{Name: "videodatarate", Value: amf0.Number(float64(video.Bitrate) / 1000)},
-		{Name: "videocodecid", Value: amf0.Number(codecAVC)},
+		{Name: "videocodecid", Value: videoCodecID(video)},
 	}
 	if audio != nil {
 		m = append(m,
@@ -102,6 +136,13 @@ func AppendMetadata(b []byte, video, audio *stream.Track, encoder string) []byte
 	}
 	m = append(m, amf0.Property{Name: "encoder", Value: amf0.String(encoder)})
 	return amf0.Append(b, amf0.String("onMetaData"), m)
+}
+
+func videoCodecID(t *stream.Track) amf0.Number {
+	if t.Codec == stream.H265 {
+		return fourCCHEVC
+	}
+	return codecAVC
 }
 
 // AppendFileHeader appends the FLV header and the first, empty, back pointer

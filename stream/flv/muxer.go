@@ -21,6 +21,10 @@ type Tag struct {
 	Head, Data []byte
 }
 
+// ErrNotEnhanced says that a rendition is H.265, which only Enhanced RTMP
+// carries.
+var ErrNotEnhanced = errors.New("the rendition is H.265, which this player or server did not say it can take (Enhanced RTMP, hvc1): choose an H.264 rendition")
+
 // ErrNoVideo says that a rendition has no H.264, without which neither the
 // rings nor FLV can start.
 var ErrNoVideo = errors.New("the rendition has no H.264 picture, which FLV and RTMP need: choose another rendition")
@@ -33,36 +37,57 @@ var ErrNoVideo = errors.New("the rendition has no H.264 picture, which FLV and R
 //	   └────────── new track that starts without key ─┘
 //
 // Pictures that nobody can decode and sound from before the first picture are
-// left out, and so are units of codecs other than H.264 and AAC. When a unit
+// left out, and so are units of codecs other than the muxer's. When a unit
 // points to a new Track, metadata and the sequence header of that track come
 // before it. For use by one goroutine.
 type Muxer struct {
 	encoder      string
 	video, audio *stream.Track // the ones that the far side knows
 	start        time.Duration // DTS of the first picture
+	newest       time.Duration // DTS of the latest picture sent
 	started      bool
 	waiting      bool // for a key picture
+	silent       bool // no sound before that picture
 	head         []byte
 }
 
-// NewMuxer returns a muxer for a rendition with these tracks. encoder is the
-// name that goes into the metadata.
+// NewMuxer returns a muxer for a rendition with these tracks, of which it takes
+// H.264 and AAC. encoder is the name that goes into the metadata. The error is
+// [ErrNoVideo] if there is no H.264.
 func NewMuxer(tracks []*stream.Track, encoder string) (*Muxer, error) {
-	m := &Muxer{encoder: encoder, waiting: true, head: make([]byte, 0, 512)}
-	for _, t := range tracks {
-		switch t.Codec {
-		case stream.H264:
-			m.video = t
-		case stream.AAC:
-			m.audio = t
-		default:
-		}
+	m := newMuxer(tracks, encoder)
+	if m.video == nil || m.video.Codec != stream.H264 {
+		return nil, ErrNoVideo
 	}
+	return m, nil
+}
+
+// NewEnhancedMuxer is [NewMuxer] for a far side that knows Enhanced RTMP: it
+// takes H.265 too.
+func NewEnhancedMuxer(tracks []*stream.Track, encoder string) (*Muxer, error) {
+	m := newMuxer(tracks, encoder)
 	if m.video == nil {
 		return nil, ErrNoVideo
 	}
 	return m, nil
 }
+
+func newMuxer(tracks []*stream.Track, encoder string) *Muxer {
+	m := &Muxer{encoder: encoder, waiting: true, head: make([]byte, 0, 512)}
+	for _, t := range tracks {
+		switch {
+		case t.Codec.Video() && m.video == nil:
+			m.video = t
+		case t.Codec == stream.AAC && m.audio == nil:
+			m.audio = t
+		}
+	}
+	return m
+}
+
+// Resume makes tags go on after a pause: at a key picture later than all that
+// was sent, under the same clock.
+func (m *Muxer) Resume() { m.waiting, m.silent = m.started, m.started }
 
 // HasAudio reports whether sound is part of it.
 func (m *Muxer) HasAudio() bool { return m.audio != nil }
@@ -71,7 +96,7 @@ func (m *Muxer) HasAudio() bool { return m.audio != nil }
 // emit comes back as it is and ends the muxer's use.
 func (m *Muxer) Next(u *stream.Unit, emit func(Tag) error) error {
 	switch u.Track.Codec {
-	case stream.H264:
+	case m.video.Codec:
 		return m.picture(u, emit)
 	case stream.AAC:
 		return m.sound(u, emit)
@@ -82,7 +107,7 @@ func (m *Muxer) Next(u *stream.Unit, emit func(Tag) error) error {
 
 func (m *Muxer) picture(u *stream.Unit, emit func(Tag) error) error {
 	m.waiting = m.waiting || u.Track != m.video
-	if m.waiting && !u.Key {
+	if m.waiting && (!u.Key || m.silent && u.DTS <= m.newest) {
 		return nil
 	}
 	if m.waiting {
@@ -90,7 +115,12 @@ func (m *Muxer) picture(u *stream.Unit, emit func(Tag) error) error {
 			return err
 		}
 	}
-	m.head = AppendVideo(m.head[:0], u.Key, u.PTS-u.DTS)
+	m.newest = u.DTS
+	if u.Track.Codec == stream.H265 {
+		m.head = AppendEnhanced(m.head[:0], u.Key, u.PTS-u.DTS)
+	} else {
+		m.head = AppendVideo(m.head[:0], u.Key, u.PTS-u.DTS)
+	}
 	return emit(Tag{Kind: Video, Time: m.time(u), Key: u.Key, Head: m.head, Data: u.Data})
 }
 
@@ -100,7 +130,7 @@ func (m *Muxer) begin(u *stream.Unit, emit func(Tag) error) error {
 	if first {
 		m.start, m.started = u.DTS, true
 	}
-	m.video, m.waiting = u.Track, false
+	m.video, m.waiting, m.silent = u.Track, false, false
 	at := m.time(u)
 	if err := m.metadata(at, emit); err != nil {
 		return err
@@ -120,7 +150,7 @@ func (m *Muxer) sound(u *stream.Unit, emit func(Tag) error) error {
 		m.audio = u.Track
 		return nil
 	}
-	if u.DTS < m.start {
+	if u.DTS < m.start || m.silent {
 		return nil
 	}
 	at := m.time(u)

@@ -45,6 +45,36 @@ func (c command) number() (float64, bool) {
 	return 0, false
 }
 
+// text returns the first string among the values.
+func (c command) text() string {
+	for _, v := range c.values {
+		if s, ok := v.(amf0.String); ok {
+			return string(s)
+		}
+	}
+	return ""
+}
+
+// flag returns the first boolean among the values.
+func (c command) flag() bool {
+	for _, v := range c.values {
+		if b, ok := v.(amf0.Bool); ok {
+			return bool(b)
+		}
+	}
+	return false
+}
+
+// object returns the first object among the values.
+func (c command) object() amf0.Object {
+	for _, v := range c.values {
+		if o, ok := v.(amf0.Object); ok {
+			return o
+		}
+	}
+	return nil
+}
+
 // status returns the first object that has a code or a level.
 func (c command) status() status {
 	for _, v := range c.values {
@@ -62,6 +92,14 @@ func (c command) status() status {
 
 // status is what a server says about a request.
 type status struct{ level, code, text string }
+
+func (s status) object() amf0.Object {
+	return amf0.Object{
+		{Name: "level", Value: amf0.String(s.level)},
+		{Name: "code", Value: amf0.String(s.code)},
+		{Name: "description", Value: amf0.String(s.text)},
+	}
+}
 
 func (s status) failed() bool {
 	_, known := verdicts[s.code]

@@ -21,17 +21,19 @@ const (
 	msgCommand     = 20
 )
 
-// What a server may make us keep: 32 times 128 KiB. Servers send a publisher
-// a few hundred bytes.
+// What the far side may make us keep: a server, 32 times 128 KiB; one of many
+// players, 8 times 16 KiB. Both send a few hundred bytes.
 const (
-	maxMessage      = 128 << 10
-	maxChunkStreams = 32
-	defaultChunk    = 128 // RTMP 1.0, 5.4.1
-	extended        = 0xffffff
+	maxMessage       = 128 << 10
+	maxChunkStreams  = 32
+	maxPlayerMessage = 16 << 10
+	maxPlayerStreams = 8
+	defaultChunk     = 128 // RTMP 1.0, 5.4.1
+	extended         = 0xffffff
 )
 
-// errProtocol says that the server broke the rules of RTMP.
-var errProtocol = errors.New("the server sent bad RTMP")
+// errProtocol says that the far side broke the rules of RTMP.
+var errProtocol = errors.New("the far side sent bad RTMP")
 
 // A message is one RTMP message. Its body is the reader's memory, good until
 // the next read.
@@ -43,10 +45,12 @@ type message struct {
 // reader puts chunks together into messages (RTMP 1.0, 5.3). It follows
 // changes of the chunk size and aborts by itself. For one goroutine.
 type reader struct {
-	br      *bufio.Reader
-	chunk   uint32
-	streams map[uint32]*chunkStream
-	count   uint64 // bytes read, as acknowledgements count them
+	br         *bufio.Reader
+	chunk      uint32
+	streams    map[uint32]*chunkStream
+	count      uint64 // bytes read, as acknowledgements count them
+	maxMessage uint32
+	maxStreams int
 }
 
 type chunkStream struct {
@@ -58,8 +62,19 @@ type chunkStream struct {
 	partial  bool
 }
 
+// newReader returns a reader of what a server sends.
 func newReader(r io.Reader) *reader {
-	return &reader{br: bufio.NewReader(r), chunk: defaultChunk, streams: map[uint32]*chunkStream{}}
+	return &reader{
+		br: bufio.NewReader(r), chunk: defaultChunk, streams: map[uint32]*chunkStream{},
+		maxMessage: maxMessage, maxStreams: maxChunkStreams,
+	}
+}
+
+// newPlayerReader returns a reader of what a player sends.
+func newPlayerReader(rd io.Reader) *reader {
+	r := newReader(rd)
+	r.maxMessage, r.maxStreams = maxPlayerMessage, maxPlayerStreams
+	return r
 }
 
 // next returns the next whole message, chunk size changes included.
@@ -150,8 +165,8 @@ func (r *reader) basicHeader() (format byte, id uint32, err error) {
 func (r *reader) stream(id uint32) (*chunkStream, error) {
 	s := r.streams[id]
 	if s == nil {
-		if len(r.streams) >= maxChunkStreams {
-			return nil, fmt.Errorf("%w: more than %d chunk streams", errProtocol, maxChunkStreams)
+		if len(r.streams) >= r.maxStreams {
+			return nil, fmt.Errorf("%w: more than %d chunk streams", errProtocol, r.maxStreams)
 		}
 		s = &chunkStream{}
 		r.streams[id] = s
@@ -163,7 +178,7 @@ func (r *reader) stream(id uint32) (*chunkStream, error) {
 var headerSizes = [4]int{11, 7, 3, 0}
 
 // messageHeader reads what the format leaves in. Times are read over: nothing
-// that a server sends to a publisher depends on them.
+// that is read here depends on them.
 func (r *reader) messageHeader(s *chunkStream, format byte) error {
 	if format != 0 && !s.known {
 		return fmt.Errorf("%w: a chunk stream starts with format %d", errProtocol, format)
@@ -178,7 +193,7 @@ func (r *reader) messageHeader(s *chunkStream, format byte) error {
 	if format <= 1 {
 		s.length = uint32(b[3])<<16 | uint32(b[4])<<8 | uint32(b[5])
 		s.kind, s.known = b[6], true
-		if s.length > maxMessage {
+		if s.length > r.maxMessage {
 			return fmt.Errorf("%w: a message of %d bytes", errProtocol, s.length)
 		}
 	}

@@ -23,7 +23,8 @@ const (
 // A writer cuts messages into chunks and writes each message by one call.
 //
 //	plain: [header│head│data…][type 3│data…]… ─► writev, no copy
-//	TLS:   the same, in one buffer            ─► one Write
+//	       the same, if it is small           ─► copied, one write
+//	TLS:   the same                           ─► copied, one write per TLS record
 //
 // Every message has a full (type 0) header: four bytes more than the shortest
 // form, and neither side needs to remember anything when time steps back. All
@@ -39,12 +40,19 @@ type writer struct {
 	cont   [5]byte  // type 3
 	pieces [][]byte // kept for its capacity
 	queue  net.Buffers
-	flat   []byte
+	flat   []byte // what is copied, as much as goes out by one write
 	sent   uint64 // bytes that the far side counts
 }
 
 func newWriter(w *wire, conn net.Conn) *writer {
-	return &writer{wire: w, plain: conn == net.Conn(w), conn: conn, chunk: defaultChunk, pieces: make([][]byte, 0, 64)}
+	plain, flat := conn == net.Conn(w), smallMessage
+	if !plain {
+		flat = tlsRecord
+	}
+	return &writer{
+		wire: w, plain: plain, conn: conn, chunk: defaultChunk,
+		pieces: make([][]byte, 0, 16), flat: make([]byte, 0, flat),
+	}
 }
 
 // message writes one message whose body is head followed by data. Neither is
@@ -54,20 +62,44 @@ func (w *writer) message(chunkStream, kind byte, stream, time uint32, head, data
 	defer w.mu.Unlock()
 	first, cont := w.headers(chunkStream, kind, stream, time, len(head)+len(data))
 	w.cut(first, cont, head, data)
-	var n uint64
+	n := 0
 	for _, p := range w.pieces {
-		n += uint64(len(p))
+		n += len(p)
 	}
-	w.sent += n
-	if w.plain {
+	w.sent += uint64(n)
+	if w.plain && n > smallMessage {
 		w.queue = w.pieces
 		return w.wire.writeBuffers(&w.queue)
 	}
-	w.flat = w.flat[:0]
+	return w.copyOut()
+}
+
+const (
+	smallMessage = 2 << 10  // copying it costs less than telling the kernel of its pieces
+	tlsRecord    = 16 << 10 // the longest one (RFC 8446, 5.1)
+)
+
+// copyOut writes w.pieces from one buffer, which stays small however long they
+// are.
+func (w *writer) copyOut() error {
+	flat := w.flat[:0]
 	for _, p := range w.pieces {
-		w.flat = append(w.flat, p...)
+		for len(p) > 0 {
+			n := min(len(p), cap(flat)-len(flat))
+			flat, p = append(flat, p[:n]...), p[n:]
+			if len(flat) < cap(flat) {
+				continue
+			}
+			if _, err := w.conn.Write(flat); err != nil {
+				return err
+			}
+			flat = flat[:0]
+		}
 	}
-	_, err := w.conn.Write(w.flat)
+	if len(flat) == 0 {
+		return nil
+	}
+	_, err := w.conn.Write(flat)
 	return err
 }
 

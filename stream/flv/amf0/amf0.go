@@ -133,6 +133,16 @@ func (v Object) Text(name string) string {
 	return ""
 }
 
+// Get returns the first value called name, or nil.
+func (v Object) Get(name string) Value {
+	for _, p := range v {
+		if p.Name == name {
+			return p.Value
+		}
+	}
+	return nil
+}
+
 // MaxDepth is how deep values may be nested on reading.
 const MaxDepth = 8
 

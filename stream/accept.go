@@ -1,0 +1,101 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// acceptRetry is how long a listener that has run out of descriptors rests.
+const acceptRetry = 100 * time.Millisecond
+
+// Accept takes callers from ln, lets each one in that the limits allow, and
+// runs serve for it in a goroutine of its own, until ctx ends. Then it closes
+// ln, waits for every serve and returns nil; serve sees the end of its ctx and
+// owns its connection. If the listener breaks, callers see the same, and the
+// error comes back.
+func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, serve func(context.Context, net.Conn)) error {
+	var callers sync.WaitGroup
+	defer callers.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	defer func() { _ = ln.Close() }()
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = nc.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		case err != nil: // out of descriptors, mostly: it passes
+			log.Warn("accept failed", "addr", ln.Addr().String(), "err", err)
+			rest(ctx, acceptRetry)
+			continue
+		}
+		leave, ok := g.Enter(nc.RemoteAddr().String())
+		if !ok {
+			log.Debug("connection refused: too many", "peer", nc.RemoteAddr().String())
+			_ = nc.Close()
+			continue
+		}
+		callers.Go(func() {
+			defer leave()
+			serve(ctx, nc)
+		})
+	}
+}
+
+// rest returns after d or when ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// What the kernel may hold back of a stream on its way to one reader.
+const (
+	minSendBuffer = 128 << 10
+	maxSendBuffer = 4 << 20
+)
+
+// LimitSendBuffer keeps what waits in the kernel for one reader to about a
+// second of media of bitrate bit/s, so that neither a slow reader's delay nor
+// the box's memory creeps up. Connections other than TCP, and TLS over it, stay
+// as they are.
+func LimitSendBuffer(nc net.Conn, bitrate int) error {
+	if over, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = over.NetConn()
+	}
+	tcp, ok := nc.(interface{ SetWriteBuffer(bytes int) error })
+	if !ok {
+		return nil
+	}
+	return tcp.SetWriteBuffer(min(max(bitrate/8, minSendBuffer), maxSendBuffer))
+}
+
+// assumedBitrate is that of a track that does not tell.
+const assumedBitrate = 8_000_000
+
+// Bitrate returns the nominal bit rate of tracks together, in bit/s, or a
+// guess on the high side if none tells.
+func Bitrate(tracks []*Track) int {
+	sum := 0
+	for _, t := range tracks {
+		sum += t.Bitrate
+	}
+	if sum == 0 {
+		return assumedBitrate
+	}
+	return sum
+}

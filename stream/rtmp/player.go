@@ -1,0 +1,238 @@
+package rtmp
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"strings"
+	"time"
+
+	"encoderd.example/stream"
+	"encoderd.example/stream/flv"
+	"encoderd.example/stream/flv/amf0"
+)
+
+// A player sends one rendition to one caller, from play to closeStream or the
+// end, with pauses.
+type player struct {
+	c      *caller
+	src    *stream.Rendition
+	mux    *flv.Muxer
+	viewer *stream.Viewer
+	leave  func() // the audience
+
+	halt   context.CancelFunc // nil: paused
+	done   chan struct{}      // closed when run returns
+	lost   uint64             // before the latest pause
+	broken bool               // a message was cut off; for reading after done
+}
+
+// play serves play(name, start, duration, reset); all that is live starts now
+// and has no end, so that nothing but the name counts.
+func (c *caller) play(ctx context.Context, cmd command) error {
+	c.endPlay()
+	name, query, _ := strings.Cut(cmd.text(), "?")
+	src := c.Find(name)
+	if src == nil {
+		return c.refuse("NetStream.Play.StreamNotFound", "there is no such stream")
+	}
+	waiting, cancel := context.WithTimeout(ctx, c.limits.tracks)
+	tracks, err := src.Wait(waiting)
+	cancel()
+	if err != nil {
+		return errors.Join(context.Cause(ctx), c.refuse("NetStream.Play.Failed", "the stream has not begun yet: try again"))
+	}
+	mux, err := c.muxer(tracks)
+	if err != nil {
+		return c.refuse("NetStream.Play.Failed", err.Error())
+	}
+	viewer := &stream.Viewer{Protocol: "rtmp", Rendition: src.Name, Peer: c.wire.RemoteAddr().String(), Since: time.Now()}
+	if c.TLS != nil {
+		viewer.Protocol = "rtmps"
+	}
+	leave, err := c.admit(viewer, credentials(query, c.query))
+	if err != nil {
+		c.log.Info("rtmp player refused", "rendition", src.Name, "err", err)
+		return c.refuse("NetStream.Play.Failed", err.Error())
+	}
+	if err := stream.LimitSendBuffer(c.wire.TCPConn, stream.Bitrate(tracks)); err != nil {
+		c.log.Debug("rtmp send buffer stays as it is", "err", err)
+	}
+	c.player = &player{c: c, src: src, mux: mux, viewer: viewer, leave: leave}
+	if err := c.announce(name); err != nil {
+		return err
+	}
+	c.player.start(ctx)
+	return nil
+}
+
+// muxer returns one for what the caller understands.
+func (c *caller) muxer(tracks []*stream.Track) (*flv.Muxer, error) {
+	if c.enhanced {
+		return flv.NewEnhancedMuxer(tracks, encoderName)
+	}
+	for _, t := range tracks {
+		if t.Codec == stream.H265 {
+			return nil, flv.ErrNotEnhanced
+		}
+	}
+	return flv.NewMuxer(tracks, encoderName)
+}
+
+// credentials takes the first of the queries that has any.
+func credentials(queries ...string) stream.Credentials {
+	for _, q := range queries {
+		v, _ := url.ParseQuery(q) // what is whole of it counts
+		c := stream.Credentials{User: v.Get("user"), Password: v.Get("password"), Token: v.Get("token")}
+		if !c.Empty() {
+			return c
+		}
+	}
+	return stream.Credentials{}
+}
+
+func (c *caller) admit(v *stream.Viewer, shown stream.Credentials) (leave func(), err error) {
+	if c.Audience == nil {
+		return func() {}, nil
+	}
+	return c.Audience.Admit(v, shown)
+}
+
+// refuse answers a play that cannot be. The caller may ask again, a few times.
+func (c *caller) refuse(code, text string) error {
+	if err := c.tell(status{"error", code, text}); err != nil {
+		return err
+	}
+	if c.refusals++; c.refusals >= maxRefusals {
+		return errRefused
+	}
+	return nil
+}
+
+var theStream = []byte{0, 0, 0, onlyStream}
+
+// announce says that a stream begins, in the order in which players wait.
+func (c *caller) announce(name string) error {
+	access := amf0.Append(nil, amf0.String("|RtmpSampleAccess"), amf0.Bool(true), amf0.Bool(true))
+	begun := amf0.Append(nil, amf0.String("onStatus"),
+		amf0.Object{{Name: "code", Value: amf0.String("NetStream.Data.Start")}})
+	return errors.Join(
+		c.control(eventBegin, theStream),
+		c.tell(status{"status", "NetStream.Play.Reset", name}),
+		c.tell(status{"status", "NetStream.Play.Start", name}),
+		c.w.message(csStream, msgData, onlyStream, 0, access, nil),
+		c.w.message(csStream, msgData, onlyStream, 0, begun, nil),
+	)
+}
+
+// pause serves pause(flag, time).
+func (c *caller) pause(ctx context.Context, cmd command) error {
+	p := c.player
+	if p == nil {
+		return c.refuse("NetStream.Play.Failed", "nothing plays")
+	}
+	if cmd.flag() {
+		p.stop()
+		return c.tell(status{"status", "NetStream.Pause.Notify", p.src.Name})
+	}
+	if p.running() {
+		return nil
+	}
+	if err := c.tell(status{"status", "NetStream.Unpause.Notify", p.src.Name}); err != nil {
+		return err
+	}
+	p.mux.Resume()
+	p.start(ctx)
+	return nil
+}
+
+func (p *player) running() bool { return p.halt != nil }
+
+// start sends from the latest key picture on.
+func (p *player) start(ctx context.Context) {
+	ctx, p.halt = context.WithCancel(ctx)
+	p.done = make(chan struct{})
+	p.c.players.Go(func() {
+		defer close(p.done)
+		if err := p.run(ctx); err != nil {
+			p.c.hangUp(err)
+		}
+	})
+}
+
+// stop waits for the message that is on its way.
+func (p *player) stop() {
+	if p.halt == nil {
+		return
+	}
+	p.halt()
+	<-p.done
+	p.halt = nil
+	p.lost = p.viewer.Lost.Load()
+}
+
+func (p *player) close() {
+	p.stop()
+	p.leave()
+}
+
+var errStreamEnded = errors.New("the stream ended")
+
+// run sends until ctx ends, which is no error. Only a broken connection makes
+// it end inside a message.
+func (p *player) run(ctx context.Context) error {
+	rd := p.src.Reader()
+	for {
+		u, err := rd.Next(ctx)
+		p.viewer.Lost.Store(p.lost + rd.Lost())
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, stream.ErrClosed):
+			return errStreamEnded
+		case err != nil:
+			return err
+		}
+		if err := p.mux.Next(u, p.send); err != nil {
+			p.broken = true
+			return err
+		}
+		p.note(u, rd.Behind())
+	}
+}
+
+// send writes one tag as one message. Metadata goes out under its own name:
+// "@setDataFrame" is what publishers say.
+func (p *player) send(t flv.Tag) error {
+	chunkStream := byte(csVideo)
+	switch t.Kind {
+	case flv.Audio:
+		chunkStream = csAudio
+	case flv.Script:
+		chunkStream = csStream
+	default:
+	}
+	if err := p.c.w.message(chunkStream, byte(t.Kind), onlyStream, t.Time, t.Head, t.Data); err != nil {
+		return err
+	}
+	p.viewer.Bytes.Add(uint64(len(t.Head) + len(t.Data)))
+	return nil
+}
+
+// note keeps how far the player lies behind once u is out.
+func (p *player) note(u *stream.Unit, behind int) {
+	lag := time.Duration(0)
+	if behind > 0 {
+		lag = max(stream.Monotonic()-u.DTS, 0)
+	}
+	p.viewer.Lag.Store(int64(lag))
+}
+
+// goodbye tells the caller that no more will come.
+func (p *player) goodbye() error {
+	return errors.Join(
+		p.c.control(eventEOF, theStream),
+		p.c.tell(status{"status", "NetStream.Play.UnpublishNotify", p.src.Name}),
+		p.c.tell(status{"status", "NetStream.Play.Stop", p.src.Name}),
+	)
+}

@@ -1,0 +1,121 @@
+package rtmp
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"encoderd.example/stream"
+)
+
+// Defaults of a [Server]'s fields.
+const (
+	DefaultPort          = 1935
+	DefaultMaxConns      = 512
+	DefaultMaxConnsPerIP = 64
+
+	arrivalTime  = 15 * time.Second // from the connection to the first play
+	idleTime     = time.Minute      // for a message, while nothing plays
+	trackTime    = 5 * time.Second  // for a rendition's first picture and sound
+	farewellTime = time.Second
+)
+
+// A Server serves renditions to RTMP players under rtmp://HOST/live/NAME. Set
+// its fields before Run and leave them alone from then on.
+//
+//	Rendition ─┬─► player: one Muxer ─► one writev per unit
+//	           ├─► player: …
+//	           └─► …
+//
+// Players share the media's memory and nothing else: each has its own clock,
+// which begins at 0 with the key picture that it starts on, and its own place
+// in the rendition's ring. One that falls behind loses whole groups of
+// pictures; one that takes nothing for ten seconds is dropped.
+type Server struct {
+	// Addr is where Run listens, ":1935" if empty. Unused with a Listener.
+	Addr string
+	// Listener, if set, is a TCP listener where Run accepts; Run closes it.
+	Listener net.Listener
+	// TLS, if set, makes the server speak RTMPS.
+	TLS *tls.Config
+	// Find returns the rendition of a name, nil if there is none. It is called
+	// from many goroutines and must not block.
+	Find func(name string) *stream.Rendition
+	// Audience, if set, says who may play, and lists who does. Players show
+	// ?token= or ?user=&password= after the name of the rendition.
+	Audience *stream.Audience
+	// Log takes who came and went; nil means nobody cares.
+	Log *slog.Logger
+
+	MaxConns      int // connections in all; zero means 512
+	MaxConnsPerIP int // per IPv4 address or IPv6 /64; zero means 64
+
+	limits limits // tests shorten them
+}
+
+// limits are the times after which patience ends.
+type limits struct {
+	arrival, idle, tracks, write time.Duration
+}
+
+func (l limits) withDefaults() limits {
+	return limits{
+		arrival: orElse(l.arrival, arrivalTime),
+		idle:    orElse(l.idle, idleTime),
+		tracks:  orElse(l.tracks, trackTime),
+		write:   orElse(l.write, patience),
+	}
+}
+
+func orElse[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+// service is one run of a Server.
+type service struct {
+	*Server
+	log     *slog.Logger
+	limits  limits
+	players sync.WaitGroup
+}
+
+// Run serves until ctx ends, then says goodbye to every player, waits for all
+// its goroutines and returns nil. It returns an error if it cannot listen.
+func (s *Server) Run(ctx context.Context) error {
+	ln, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	sv := &service{Server: s, log: orElse(s.Log, slog.New(slog.DiscardHandler)), limits: s.limits.withDefaults()}
+	gate := stream.Gate{Limits: stream.Limits{
+		Total: orElse(s.MaxConns, DefaultMaxConns),
+		Each:  orElse(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
+	}}
+	sv.log.Info("rtmp server listens", "addr", ln.Addr().String(), "tls", s.TLS != nil)
+	err = gate.Accept(ctx, ln, sv.log, sv.serve)
+	sv.players.Wait()
+	if err != nil {
+		return fmt.Errorf("rtmp: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) listen(ctx context.Context) (net.Listener, error) {
+	if s.Listener != nil {
+		return s.Listener, nil
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", orElse(s.Addr, fmt.Sprintf(":%d", DefaultPort)))
+	if err != nil {
+		return nil, fmt.Errorf("rtmp: %w", err)
+	}
+	return ln, nil
+}
