@@ -49,8 +49,8 @@ func (a *Accesses) Ioctl(_ int, req uintptr, arg unsafe.Pointer) error {
 
 // Check fails the test unless the CPU has accessed dma-bufs so many times in
 // this way since the last Check, in no other, and has ended all that.
-func (a *Accesses) Check(t testing.TB, kind hw.Access, want int) {
-	t.Helper()
+func (a *Accesses) Check(tb testing.TB, kind hw.Access, want int) {
+	tb.Helper()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	total := 0
@@ -58,7 +58,7 @@ func (a *Accesses) Check(t testing.TB, kind hw.Access, want int) {
 		total += n
 	}
 	if a.begun[kind] != want || total != want || a.open != 0 {
-		t.Errorf("%d accesses of kind %d of %d in all, %d of them without an end; want %d", a.begun[kind], kind, total, a.open, want)
+		tb.Errorf("%d accesses of kind %d of %d in all, %d of them without an end; want %d", a.begun[kind], kind, total, a.open, want)
 	}
 	a.begun = nil
 }
