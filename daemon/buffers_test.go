@@ -54,7 +54,7 @@ func TestPlanBuffers(t *testing.T) {
 		{"JPEG to software", coded(hw.MJPEG), soft, "", "decode: the camera sends JPEG, which the processor decodes: 93.3 MB a second"},
 		{"coded by the camera", coded(hw.H264), soft, "", "through: the camera codes by itself"},
 		{"software", exports(of(full)), soft, "", "heap: libx264 is software: pictures are passed by reference"},
-		{"a format that only hardware knows", of(hw.Layout{Pixel: hw.FourCC("BGR3"), Width: 1920, Height: 1080}), sub, "", "convert: the processor scales 1920x1080 to 640x360: 13.8 MB a second"},
+		{"a format that only hardware knows", of(hw.Layout{Pixel: hw.FourCC("Y41P"), Width: 1920, Height: 1080}), sub, "", "convert: the processor scales 1920x1080 to 640x360: 13.8 MB a second"},
 
 		{"export, as the config wants", imports(exports(of(full))), hard, hw.Export, "export: asked for by the config; v4l2:enc reads the camera's memory"},
 		{"export, and lines of another length", imports(exports(of(wide))), hard, hw.Export, "copy: export is asked for by the config, but the camera gives 1920x1080 NV12, 2048 bytes a line, v4l2:enc reads 1920x1080 NV12, 1920 bytes a line: 93.3 MB a second"},

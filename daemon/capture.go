@@ -27,7 +27,6 @@ func (d *Daemon) capture(c cameraConfig) run {
 			err = d.captureFrom(ctx, cam, c, live)
 			d.noteCamera(nil, nil)
 			d.noteSignal(cam, err)
-			d.hub.lost()
 			if ctx.Err() != nil {
 				return err
 			}
@@ -78,6 +77,8 @@ func (d *Daemon) captureFrom(ctx context.Context, cam hw.Camera, c cameraConfig,
 		return err
 	}
 	defer func() { err = errors.Join(err, d.calls.closeWithin(closePatience, "close "+cam.ID(), in.Close)) }()
+	d.hub.begin(in.Mode().FPS)
+	defer d.hub.lost() // before the camera is closed, which may take long
 	d.noteCamera(cam, in)
 	d.Log.Info("camera opened", "service", "camera", "camera", cam.ID(), "mode", in.Mode().String(), "buffers", in.src.way())
 	ctx, end := context.WithCancelCause(ctx)

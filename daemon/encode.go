@@ -27,6 +27,7 @@ const (
 var (
 	errStuck     = errors.New("takes pictures and gives nothing")
 	errNewLayout = errors.New("the camera's pictures lie differently in memory")
+	errNewRate   = errors.New("the camera's pictures come at another rate")
 )
 
 // encode runs one rendition's encoders, one after the other: see [ladder].
@@ -49,8 +50,8 @@ func (d *Daemon) encode(c encodeConfig) run {
 			switch {
 			case ctx.Err() != nil:
 				return nil
-			case errors.Is(err, errNewLayout):
-				d.Log.Info("encoder opens anew", "rendition", c.Rendition, "encoder", s.driver.Name, "why", errNewLayout)
+			case errors.Is(err, errNewLayout), errors.Is(err, errNewRate):
+				d.Log.Info("encoder opens anew", "rendition", c.Rendition, "encoder", s.driver.Name, "why", err)
 			case d.step(s, l, err):
 			default:
 				return fmt.Errorf("encoder %s: %w", s.driver.Name, err)
@@ -92,6 +93,7 @@ type session struct {
 	ladder *ladder
 	units  atomic.Uint64
 	opened time.Time
+	pace   pace
 
 	seen   uint64 // version of the source that input is for
 	input  hw.Layout
@@ -146,7 +148,8 @@ func (d *Daemon) tryEncoder(c encodeConfig, l *ladder) (*session, error) {
 	s := &session{d: d, config: c, driver: driver, ladder: l, opened: time.Now()}
 	var plan hw.BufferPlan
 	plan, s.input, s.seen = d.buffersFor(driver, c.EncoderConfig)
-	conf := c.EncoderConfig
+	s.pace = newPace(c.EncoderConfig, d.hub.rate())
+	conf := s.pace.opened
 	conf.Input = s.input
 	open := func() (hw.Encoder, error) { return driver.Open(conf) }
 	enc, err := within(&d.calls, openPatience, "open "+driver.Name, open, func(e hw.Encoder) { _ = e.Close() })
@@ -181,6 +184,9 @@ func (s *session) run(ctx context.Context, g *gate) error {
 			return err
 		}
 		s.units.Add(1)
+		if s.pace.keyDue(u) {
+			s.enc.ForceKey()
+		}
 		g.encoded(u)
 	}
 }
@@ -200,7 +206,7 @@ func (s *session) close() error {
 // guard looks after the encoder until ctx ends, and ends it with the cause for
 // which it has to be exchanged.
 func (s *session) guard(ctx context.Context, end context.CancelCauseFunc) {
-	look := newStall(s.driver.Hardware, s.config.FPS)
+	look := newStall(s.driver.Hardware, s.pace.rate())
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -212,6 +218,13 @@ func (s *session) guard(ctx context.Context, end context.CancelCauseFunc) {
 		if s.outdated() {
 			end(errNewLayout)
 			return
+		}
+		switch changed, err := s.follow(); {
+		case err != nil:
+			end(err)
+			return
+		case changed:
+			look.setRate(s.pace.rate())
 		}
 		s.lookAtCopies()
 		st := s.enc.Stats()

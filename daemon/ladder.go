@@ -40,6 +40,7 @@ const (
 
 // A stall notices that an encoder gives nothing though it is fed.
 type stall struct {
+	hardware     bool
 	first, later limits // until the first unit, and from there on
 	idle, good   int    // looks since the last unit, and since the last trouble
 	units        uint64 // at the last look that saw a new one
@@ -51,18 +52,24 @@ type stall struct {
 // Limits are numbers of looks until each step.
 type limits struct{ nudge, stuck int }
 
-// newStall returns one for an encoder of that kind and rate. A slow rendition
-// has two pictures inside for long, and that is no fault.
+// newStall returns one for an encoder of that kind and rate.
 func newStall(hardware bool, rate hw.Rate) *stall {
+	s := &stall{hardware: hardware}
+	s.setRate(rate)
+	return s
+}
+
+// setRate takes in how often pictures come. A slow rendition has two pictures
+// inside for long, and that is no fault.
+func (s *stall) setRate(rate hw.Rate) {
 	slow := func(d time.Duration, periods int) int {
 		return int(max(d, time.Duration(periods)*rate.Period()) / lookEvery)
 	}
 	p := limits{slow(nudgeAfter, 4), slow(stuckAfter, 8)}
-	s := &stall{first: p, later: p}
-	if !hardware {
+	s.first, s.later = p, p
+	if !s.hardware {
 		s.first = limits{slow(softwareStart/2, 4), slow(softwareStart, 8)}
 	}
-	return s
 }
 
 // look takes in how many units have come and how many pictures were offered

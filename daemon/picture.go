@@ -24,9 +24,7 @@ import (
 // connection ends because of a cable.
 type hub struct {
 	now    func() time.Duration // reads the clock of stamps
-	frames chan *hw.Frame
-	coded  chan *stream.Unit // of a camera that codes by itself
-	gone   chan struct{}     // the camera said that it is gone
+	queue  *queue               // from the camera
 	shots  chan chan<- *hw.Frame
 	easels chan *easel // to paint on from now on
 	easel  *easel      // in use; of run's goroutine, and of end
@@ -39,10 +37,10 @@ type hub struct {
 	sinks  []*sink
 	gates  []*gate
 	signal bool
+	base   hw.Rate // as configured
+	tempo  hw.Rate // of what passes, for encoders; the slate keeps that of the camera before
+	opened hw.Rate // of the camera's mode; zero while there is none
 }
-
-// codedQueue is how many units a camera may be ahead of a busy machine.
-const codedQueue = 32
 
 // A sink is one encoder's place at the hub.
 type sink struct {
@@ -53,9 +51,7 @@ type sink struct {
 func newHub() *hub {
 	return &hub{
 		now:    stream.Monotonic,
-		frames: make(chan *hw.Frame, 2),
-		coded:  make(chan *stream.Unit, codedQueue),
-		gone:   make(chan struct{}, 1),
+		queue:  newQueue(),
 		shots:  make(chan chan<- *hw.Frame),
 		easels: make(chan *easel, 1),
 		easel:  &easel{},
@@ -65,9 +61,7 @@ func newHub() *hub {
 // deliver hands over a camera's frame and never waits. The hub takes over the
 // caller's reference.
 func (h *hub) deliver(f *hw.Frame) {
-	select {
-	case h.frames <- f:
-	default:
+	if !h.queue.put(arrival{frame: f}) {
 		h.missed.Add(1)
 		f.Release()
 	}
@@ -76,13 +70,11 @@ func (h *hub) deliver(f *hw.Frame) {
 // deliverUnit hands over a camera's unit and never waits. It reports whether
 // there was room: after one that was lost, only a key unit is of use.
 func (h *hub) deliverUnit(u *stream.Unit) bool {
-	select {
-	case h.coded <- u:
-		return true
-	default:
+	if !h.queue.put(arrival{unit: u}) {
 		h.missed.Add(1)
 		return false
 	}
+	return true
 }
 
 // join adds a gate.
@@ -110,13 +102,53 @@ func (h *hub) pass(u *stream.Unit) (taken bool) {
 	return taken
 }
 
+// begin says that a camera was opened, and the rate of its mode; zero if that
+// is not known.
+func (h *hub) begin(r hw.Rate) {
+	h.setOpened(r)
+	h.queue.put(arrival{rate: r})
+}
+
 // lost says that the camera is gone, so the slate need not wait for frames to
-// stay away.
+// stay away. Those that came before it still pass.
 func (h *hub) lost() {
-	select {
-	case h.gone <- struct{}{}:
-	default:
+	h.setOpened(hw.Rate{})
+	h.queue.put(arrival{gone: true})
+}
+
+func (h *hub) setOpened(r hw.Rate) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.opened = r
+}
+
+// rate is how many pictures a second pass, camera or slate; zero before the hub
+// has run.
+func (h *hub) rate() hw.Rate {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.tempo
+}
+
+func (h *hub) setRate(r hw.Rate) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.tempo = r
+}
+
+// startRate is the rate to begin with at a configured one. Where only the name
+// of the box has changed, that is the one before.
+func (h *hub) startRate(configured hw.Rate) tempo {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	t := tempo{rate: configured}
+	if h.base == configured && h.tempo.Den > 0 {
+		t.rate, t.granted = h.tempo, nominal(h.opened)
+	} else {
+		t.begin(h.opened)
 	}
+	h.base, h.tempo = configured, t.rate
+	return t
 }
 
 // An easel is what slates are painted on: memory of the encoder that reads
@@ -229,14 +261,14 @@ const (
 	mostMargin  = 100 * time.Millisecond
 	// firstJitter is what a camera is trusted with before it is known.
 	firstJitter = mostMargin / 4
+	// evenStamps is the jitter of a camera that keeps its time; it has half a
+	// frame's time at most.
+	evenStamps = 2 * time.Millisecond
+	// A camera that was back so soon after the slate came was not lost: for
+	// the time after that it is trusted with more.
+	falseAlarm = time.Second
+	doubtTime  = time.Minute
 )
-
-// patience is how long frames may stay away before the slate comes: two
-// frames, measured at the rate at which they came, because a camera in the
-// dark halves its rate, and as much more as they came unevenly.
-func patience(period, jitter time.Duration) time.Duration {
-	return 2*period + min(max(4*jitter, leastMargin), mostMargin)
-}
 
 // run forwards frames until ctx ends.
 func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
@@ -244,24 +276,19 @@ func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
 	if err != nil {
 		return err
 	}
-	v := &view{hub: h, period: c.FPS.Period(), measured: c.FPS.Period(), jitter: firstJitter}
+	v := newView(h, h.startRate(c.FPS))
 	defer h.drain()
 	timer := time.NewTimer(0) // a box without a camera shows the slate at once
 	defer timer.Stop()
 	live()
 	for {
 		select {
-		case f := <-h.frames:
-			timer.Reset(v.camera(f))
-		case u := <-h.coded:
-			if wait, ok := v.unit(u); ok {
-				timer.Reset(wait)
-			}
-		case <-h.gone:
-			v.gone()
-			timer.Reset(0)
+		case <-h.queue.wake:
+			v.arrivals(timer)
 		case <-timer.C:
-			timer.Reset(v.late(slate))
+			if !v.arrivals(timer) { // a frame that is here goes first
+				timer.Reset(v.late(slate))
+			}
 		case e := <-h.easels:
 			h.easel.end()
 			h.easel = e
@@ -276,13 +303,9 @@ func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
 
 func (h *hub) drain() {
 	h.setSignal(false)
-	for {
-		select {
-		case f := <-h.frames:
-			f.Release()
-		case <-h.coded:
-		default:
-			return
+	for a, ok := h.queue.next(); ok; a, ok = h.queue.next() {
+		if a.frame != nil {
+			a.frame.Release()
 		}
 	}
 }
@@ -296,22 +319,74 @@ func (h *hub) setSignal(on bool) {
 // A view is what run knows between frames.
 type view struct {
 	hub      *hub
-	period   time.Duration // as configured
+	tempo    tempo         // of the camera
+	period   time.Duration // of slates: as configured, or the last camera's
 	measured time.Duration // between camera frames, smoothed
 	jitter   time.Duration // of their arrival, at its worst lately
+	uneven   time.Duration // of their stamps, likewise
 	last     time.Duration // stamp of the last frame that passed
 	cam      time.Duration // stamp of the last camera frame
 	arrived  time.Time     // when it came; zero once the camera is gone
 	due      time.Time     // when the slate is to come in its place
 	onSlate  bool
+	lost     bool      // the camera said so
+	silent   time.Time // when the slate came only because frames stayed away
+	doubted  time.Time // when that was for nothing
 	next     time.Time // of the next slate frame
+}
+
+func newView(h *hub, t tempo) *view {
+	p := t.rate.Period()
+	return &view{hub: h, tempo: t, period: p, measured: p, jitter: firstJitter, uneven: firstJitter}
+}
+
+// arrivals takes in what came from the camera, sets the time that the next
+// frame may take, and reports whether there was anything.
+func (v *view) arrivals(timer *time.Timer) (any bool) {
+	for a, ok := v.hub.queue.next(); ok; a, ok = v.hub.queue.next() {
+		if wait, told := v.take(a); told {
+			timer.Reset(wait)
+			any = true
+		}
+	}
+	return any
+}
+
+// take takes in one arrival and returns how long the next may take; told is
+// false if that is as before.
+func (v *view) take(a arrival) (wait time.Duration, told bool) {
+	switch {
+	case a.frame != nil:
+		return v.camera(a.frame), true
+	case a.unit != nil:
+		return v.unit(a.unit)
+	case a.gone:
+		v.due, v.lost = time.Time{}, true
+		return 0, !v.onSlate
+	default:
+		v.begin(a.rate)
+		return 0, false
+	}
+}
+
+// begin takes in the rate of a camera that was opened.
+func (v *view) begin(granted hw.Rate) {
+	v.tempo.begin(granted)
+	v.follow()
+	v.measured = v.period
+}
+
+// follow makes slates and encoders keep the camera's rate.
+func (v *view) follow() {
+	v.period = v.tempo.rate.Period()
+	v.hub.setRate(v.tempo.rate)
 }
 
 // camera passes a camera's frame on, releases it, and returns how long the next
 // one may take.
 func (v *view) camera(f *hw.Frame) time.Duration {
 	defer f.Release()
-	v.arrive(time.Now(), f.Stamp)
+	v.arrive(time.Now(), f.Stamp, f.Seq)
 	if v.onSlate {
 		v.onSlate = false
 		v.hub.setSignal(true)
@@ -328,7 +403,7 @@ func (v *view) unit(u *stream.Unit) (wait time.Duration, ok bool) {
 	if !v.hub.pass(u) {
 		return 0, false
 	}
-	v.arrive(time.Now(), u.DTS)
+	v.arrive(time.Now(), u.DTS, 0)
 	v.last, v.onSlate = max(v.last, u.DTS), false
 	v.hub.setSignal(true)
 	return v.await(), true
@@ -336,15 +411,38 @@ func (v *view) unit(u *stream.Unit) (wait time.Duration, ok bool) {
 
 // await returns how long the next frame may take, from now on.
 func (v *view) await() time.Duration {
-	wait := patience(v.measured, v.jitter)
+	wait := v.patience()
 	v.due = time.Now().Add(wait)
 	return wait
 }
 
+// patience is how long frames may stay away before the slate comes: two
+// frames, measured at the rate at which they came, because a camera in the
+// dark halves its rate, and as much more as they came unevenly.
+func (v *view) patience() time.Duration {
+	if !v.doubted.IsZero() && time.Since(v.doubted) < doubtTime {
+		return 2*v.measured + mostMargin
+	}
+	return 2*v.measured + min(max(4*v.jitter, leastMargin), v.mostMargin())
+}
+
+// mostMargin is what a frame may be late at most.
+func (v *view) mostMargin() time.Duration {
+	if v.uneven < evenStamps {
+		return min(mostMargin, v.measured/2)
+	}
+	return mostMargin
+}
+
 // arrive measures how often and how unevenly frames come. The worst counts, and is forgotten
 // slowly: one late frame says that more may follow.
-func (v *view) arrive(now time.Time, stamp time.Duration) {
+func (v *view) arrive(now time.Time, stamp time.Duration, seq uint32) {
+	if !v.silent.IsZero() && now.Sub(v.silent) < falseAlarm {
+		v.doubted = now
+	}
+	v.silent, v.lost = time.Time{}, false
 	if d := stamp - v.cam; v.cam > 0 && d > 0 && d < time.Second {
+		v.uneven = max(v.uneven-v.uneven/16, (d - v.measured).Abs())
 		v.measured += (d - v.measured) / 16
 	}
 	v.cam = stamp
@@ -353,10 +451,10 @@ func (v *view) arrive(now time.Time, stamp time.Duration) {
 		v.jitter = max(v.jitter-v.jitter/64, min(off, mostMargin))
 	}
 	v.arrived = now
+	if v.tempo.picture(stamp, seq) {
+		v.follow()
+	}
 }
-
-// gone says that the camera is known to be lost.
-func (v *view) gone() { v.due = time.Time{} }
 
 // late is called when frames stay away; it returns the time until the next
 // call. A timer that fires late itself says that this machine is busy, and that
@@ -365,7 +463,7 @@ func (v *view) late(s *picture.Slate) time.Duration {
 	if behind := time.Since(v.due); !v.onSlate && !v.due.IsZero() && behind > leastMargin {
 		v.due = time.Time{}
 		v.jitter = max(v.jitter, min(behind, mostMargin))
-		return min(behind, mostMargin)
+		return min(behind, v.mostMargin())
 	}
 	return v.slate(s)
 }
@@ -374,7 +472,11 @@ func (v *view) late(s *picture.Slate) time.Duration {
 func (v *view) slate(s *picture.Slate) time.Duration {
 	if !v.onSlate {
 		v.onSlate, v.next = true, time.Now()
-		v.measured, v.jitter, v.arrived = v.period, max(v.jitter, firstJitter), time.Time{}
+		if !v.lost && !v.arrived.IsZero() {
+			v.silent = v.next
+		}
+		v.measured, v.arrived = v.period, time.Time{}
+		v.jitter, v.uneven = max(v.jitter, firstJitter), firstJitter
 		v.hub.setSignal(false)
 		v.hub.cut()
 		v.hub.showSlate()
@@ -407,14 +509,12 @@ func (v *view) pass(f *hw.Frame) {
 	}
 }
 
-// fanOut hands f to every encoder that is due. Only a source that is clearly
-// faster than a rendition is thinned out: where both have one rate, a frame
-// that comes early is jitter, not one too many.
+// fanOut hands f to every encoder that is due.
 func (h *hub) fanOut(f *hw.Frame, interval time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range h.sinks {
-		if interval > s.pace.period*5/6 || s.pace.due(f.Stamp) {
+		if !thins(interval, s.pace.period) || s.pace.due(f.Stamp) {
 			_ = s.encoder.Submit(f) // a drop is counted by the encoder
 		}
 	}

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -271,6 +273,7 @@ func TestTheSlateComesWithinTwoFramesAndWhatTheCameraIsLate(t *testing.T) {
 	}{
 		{"a camera that is not known yet", 3, []time.Duration{0}, ms(290), ms(301)},
 		{"an even camera", 300, []time.Duration{0}, ms(200), ms(206)},
+		{"an even camera that was seen for two seconds", 50, []time.Duration{0}, ms(200), ms(251)},
 		{"a camera that is up to 10 ms late", 300, []time.Duration{0, ms(10), 0, ms(5)}, ms(230), ms(260)},
 		{"a camera that is up to 80 ms late", 300, []time.Duration{0, ms(80), 0, 0}, ms(290), ms(301)},
 	}
@@ -293,22 +296,166 @@ func TestTheSlateComesWithinTwoFramesAndWhatTheCameraIsLate(t *testing.T) {
 }
 
 func TestATimerThatIsLateSaysThatTheMachineIsBusy(t *testing.T) {
+	tests := []struct {
+		name        string
+		uneven      time.Duration
+		least, most time.Duration // to wait once more
+	}{
+		{"a camera that is not known", firstJitter, 70 * time.Millisecond, mostMargin},
+		{"an even camera", 0, 45 * time.Millisecond, 50 * time.Millisecond},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHub()
+				h.now = bubbleClock()
+				slate, err := h.easel.slate(ten)
+				if err != nil {
+					t.Fatal(err)
+				}
+				v := newView(h, tempo{rate: ten.FPS})
+				v.jitter, v.uneven = leastMargin, tt.uneven
+				v.hub.setSignal(true)
+				time.Sleep(v.await() + 70*time.Millisecond) // nobody came to look in time
+				if wait := v.late(slate); wait < tt.least || wait > tt.most || h.slates.Load() > 0 {
+					t.Errorf("waits for %v more, %d slates", wait, h.slates.Load())
+				}
+				if v.late(slate); h.slates.Load() != 1 || h.live() {
+					t.Errorf("at the second time %d slates, live %v", h.slates.Load(), h.live())
+				}
+			})
+		})
+	}
+}
+
+// ordered is what a recorder was given, as letters: c of the camera, s of the slate.
+func (r *recorder) ordered() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var b strings.Builder
+	for _, seq := range r.seqs {
+		if seq >= cameraSeq {
+			b.WriteByte('c')
+		} else {
+			b.WriteByte('s')
+		}
+	}
+	return b.String()
+}
+
+// cameraSeq is above the numbers of all slates.
+const cameraSeq = 1 << 20
+
+func TestTheLastFramesOfACameraPassBeforeItsSlate(t *testing.T) {
+	for i := range 50 { // a wrong order would be a matter of chance
+		synctest.Test(t, func(t *testing.T) {
+			s := newStudio(t)
+			defer s.stop()
+			time.Sleep(time.Second)
+			s.shoot(cameraSeq)
+			time.Sleep(100 * time.Millisecond)
+			s.enc.take()
+			s.enc.seqs = nil
+			for n := range uint32(2) { // both wait while the hub has no time
+				f, err := hw.NewMemoryFrame(hw.Mode{Pixel: hw.I420, Width: 64, Height: 36}, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				f.Stamp, f.Seq = s.now()+time.Duration(n), cameraSeq+n
+				s.deliver(f.Lend())
+			}
+			s.lost()
+			time.Sleep(350 * time.Millisecond)
+			synctest.Wait()
+			if got := s.enc.ordered(); got != "ccssss" && got != "ccsss" {
+				t.Errorf("try %d: the encoder was given %q, want the camera's two and then slates", i, got)
+			}
+			if _, keys := s.enc.take(); keys != 1 {
+				t.Errorf("try %d: %d key frames were asked for", i, keys)
+			}
+		})
+	}
+}
+
+func TestACameraThatIsBackAtOnceNeedsNoSlate(t *testing.T) {
+	q := newQueue()
+	frame := func(seq uint32) arrival {
+		f := hw.NewFrame(nil)
+		f.Seq = seq
+		return arrival{frame: f.Lend()}
+	}
+	for i, a := range []arrival{frame(1), {gone: true}, {rate: ten.FPS}, {gone: true}, {rate: ten.FPS}, frame(2), frame(3)} {
+		if ok := q.put(a); ok != (i != 6) {
+			t.Errorf("arrival %d: there was room: %v", i, ok)
+		}
+	}
+	var got []any
+	for a, ok := q.next(); ok; a, ok = q.next() {
+		switch {
+		case a.frame != nil:
+			got = append(got, a.frame.Seq)
+		case a.gone:
+			got = append(got, "gone")
+		default:
+			got = append(got, a.rate)
+		}
+	}
+	if want := []any{uint32(1), ten.FPS, uint32(2)}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestTheSlateKeepsTheCamerasRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub()
-		h.now = bubbleClock()
-		slate, err := h.easel.slate(ten)
-		if err != nil {
-			t.Fatal(err)
+		s := newStudio(t)
+		defer s.stop()
+		s.begin(hw.Rate{Num: 5, Den: 1})
+		for i := range uint32(20) {
+			s.shoot(i)
+			time.Sleep(200 * time.Millisecond)
 		}
-		v := &view{hub: h, period: 100 * time.Millisecond, measured: 100 * time.Millisecond, jitter: leastMargin}
-		v.hub.setSignal(true)
-		v.await()
-		time.Sleep(patience(v.measured, v.jitter) + 30*time.Millisecond) // nobody came to look in time
-		if wait := v.late(slate); wait < 30*time.Millisecond || wait > mostMargin || h.slates.Load() > 0 {
-			t.Errorf("waits for %v more, %d slates", wait, h.slates.Load())
+		if got := s.rate(); got != (hw.Rate{Num: 5, Den: 1}) {
+			t.Errorf("rate %v", got)
 		}
-		if v.late(slate); h.slates.Load() != 1 || h.live() {
-			t.Errorf("at the second time %d slates, live %v", h.slates.Load(), h.live())
+		s.lost()
+		time.Sleep(time.Second)
+		s.enc.take()
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		if n, _ := s.enc.take(); n < 19 || n > 21 {
+			t.Errorf("%d slates in four seconds after a camera of 5 fps", n)
+		}
+	})
+}
+
+// A camera that was only late shall not make the picture flicker again and
+// again.
+func TestACameraThatWasNotLostIsTrustedWithMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStudio(t)
+		defer s.stop()
+		film := func(frames int) {
+			for range frames {
+				s.shoot(0)
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		film(100)
+		late := func() (slates uint64) {
+			before := s.slates.Load()
+			time.Sleep(170 * time.Millisecond) // 270 ms in all
+			film(50)
+			return s.slates.Load() - before
+		}
+		if n := late(); n == 0 {
+			t.Error("an even camera that stayed away for more than two and a half frames brought no slate")
+		}
+		if n := late(); n > 0 {
+			t.Errorf("%d slates at the second time", n)
+		}
+		film(int(doubtTime / (100 * time.Millisecond)))
+		if n := late(); n == 0 {
+			t.Error("it is not trusted again")
 		}
 	})
 }
