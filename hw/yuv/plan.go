@@ -5,7 +5,7 @@ import "encoderd.example/hw"
 // A part is one component inside the lines of a plane: byte offset, distance
 // from sample to sample, and how many luma samples share one across and down.
 type part struct {
-	name           byte // 'y', 'u', 'v'
+	name           byte // 'y', 'u', 'v'; 'r', 'g', 'b' and 'w' only tell sizes
 	offset, step   int
 	across, downBy int
 }
@@ -22,6 +22,11 @@ var layouts = map[hw.PixelFormat][]planeLayout{
 	hw.YUYV: {{{'y', 0, 2, 1, 1}, {'u', 1, 4, 2, 1}, {'v', 3, 4, 2, 1}}},
 	hw.UYVY: {{{'y', 1, 2, 1, 1}, {'u', 0, 4, 2, 1}, {'v', 2, 4, 2, 1}}},
 	hw.NV16: {{{'y', 0, 1, 1, 1}}, {{'u', 0, 2, 2, 1}, {'v', 1, 2, 2, 1}}},
+	hw.NV24: {{{'y', 0, 1, 1, 1}}, {{'u', 0, 2, 1, 1}, {'v', 1, 2, 1, 1}}},
+
+	hw.RGB24:  {{{'r', 0, 3, 1, 1}, {'g', 1, 3, 1, 1}, {'b', 2, 3, 1, 1}}},
+	hw.BGR24:  {{{'b', 0, 3, 1, 1}, {'g', 1, 3, 1, 1}, {'r', 2, 3, 1, 1}}},
+	hw.RGB565: {{{'w', 0, 2, 1, 1}}}, // all three in a word
 }
 
 // bytes returns how long a line of a picture of width is.
@@ -113,7 +118,7 @@ func (c *Converter) sources(in []planeLayout, l planeLayout, r rect) []source {
 func (c *Converter) source(from int, il planeLayout, have, want part, r rect) source {
 	s := source{from: from, bytes: il.bytes(c.src.Width), srcOff: have.offset, dstOff: want.offset}
 	n := (c.src.Width + have.across - 1) / have.across
-	s.across = newSpread(n, r.w/want.across, have.step, want.step, siting(want.across, c.src.Width, r.w))
+	s.across = newSpread(n, r.w/want.across, have.step, want.step, siting(have.across, want.across, c.src.Width, r.w))
 	s.down = newFilter(il.lines(c.src.Height), r.h/want.downBy, 0)
 	if len(c.line) < s.bytes {
 		c.line = make([]byte, s.bytes)
@@ -121,13 +126,11 @@ func (c *Converter) source(from int, il planeLayout, have, want part, r rect) so
 	return s
 }
 
-// siting returns by how many source chroma samples the centre of a result
-// sample moves because chroma stands at the left luma sample, not between two.
-func siting(across, sw, dw int) float64 {
-	if across == 1 {
-		return 0
-	}
-	return (1 - float64(sw)/float64(dw)) / 4
+// siting returns by how many source samples the centre of a result sample
+// moves because chroma stands at the left luma sample, not between two.
+func siting(have, want, sw, dw int) float64 {
+	scale := float64(sw) / float64(dw)
+	return (float64(have-1) - float64(want-1)*scale) / float64(2*have)
 }
 
 // run makes one plane.

@@ -8,7 +8,7 @@
 //
 //	source rows ─► blend (vertical) ─► spread (horizontal) ─► adjust (range) ─► picture
 //
-// Steps that have nothing to do are left out, and a plane that needs no change
+// RGB is mixed to luma and chroma before, at its own size. Steps that have nothing to do are left out, and a plane that needs no change
 // is lent onward without a copy. Shrinking averages the area under each pixel;
 // enlarging is bilinear. Chroma is taken as co-sited with even luma samples
 // horizontally and centred between them vertically (H.264 annex E, chroma
@@ -16,7 +16,7 @@
 //
 // The blend and range steps work on eight bytes at once in plain 64-bit
 // registers: a product of a byte and a weight of at most 256 fits a 16-bit
-// lane.
+// lane. What the usual camera needs is in assembly for amd64 and arm64 as well.
 package yuv
 
 import (
@@ -41,7 +41,9 @@ type Picture struct {
 // A Converter turns frames of one mode into pictures of another. It is for one
 // goroutine.
 type Converter struct {
-	src, dst hw.Mode
+	takes    hw.Mode   // what Convert is given
+	mixer    *mixer    // of RGB only
+	src, dst hw.Mode   // of the steps behind it
 	out      *hw.Frame // our memory, with the bars painted
 	planes   []hw.Plane
 	jobs     []job
@@ -49,10 +51,14 @@ type Converter struct {
 	copied   int    // bytes written a picture
 }
 
-// New returns a Converter from src (NV12, I420, YUYV or I422, any size) to dst
-// (NV12 or I420, even size). A zero dst.Pixel chooses what costs least. The
-// picture keeps its aspect; bars are black. Ranges are converted where
-// src.FullRange and dst.FullRange differ. Pixels are taken as square.
+// New returns a Converter from src (any raw format and size) to dst (NV12 or
+// I420, even size). A zero dst.Pixel chooses what costs least. The picture
+// keeps its aspect; bars are black. Ranges are converted where src.FullRange
+// and dst.FullRange differ. Pixels are taken as square.
+//
+// RGB is mixed by dst.Matrix, or where that is unsaid by what src.Colors says.
+// What is luma and chroma already stays as it is: the picture's mode says how
+// it was mixed.
 func New(src, dst hw.Mode) (*Converter, error) {
 	if dst.Pixel == 0 {
 		dst.Pixel = cheapest(src.Pixel)
@@ -61,12 +67,21 @@ func New(src, dst hw.Mode) (*Converter, error) {
 		return nil, err
 	}
 	dst.FPS = src.FPS
+	if !src.Pixel.RGB() || dst.Matrix == hw.MatrixUnsaid {
+		dst.Matrix = src.Colors()
+	}
 	out, err := hw.NewMemoryFrame(dst, nil)
 	if err != nil {
 		return nil, fmt.Errorf("convert to %s: %w", dst, err)
 	}
-	c := &Converter{src: src, dst: dst, out: out, planes: make([]hw.Plane, len(out.Planes))}
+	c := &Converter{takes: src, src: src, dst: dst, out: out, planes: make([]hw.Plane, len(out.Planes))}
 	copy(c.planes, out.Planes)
+	if src.Pixel.RGB() {
+		if c.mixer, err = newMixer(src, dst); err != nil {
+			return nil, err
+		}
+		c.src, c.copied = c.mixer.out.Mode, c.mixer.copied
+	}
 	at := fit(src.Width, src.Height, dst.Width, dst.Height)
 	if at.w < dst.Width || at.h < dst.Height {
 		paintBlack(out)
@@ -113,8 +128,8 @@ func (c *Converter) Mode() hw.Mode { return c.dst }
 // Fits reports whether the Converter was made for frames of mode m; the frame
 // rate does not matter.
 func (c *Converter) Fits(m hw.Mode) bool {
-	m.FPS = c.src.FPS
-	return m == c.src
+	m.FPS = c.takes.FPS
+	return m == c.takes
 }
 
 // Convert returns f in the Converter's mode. It fails if f is of another mode
@@ -122,10 +137,13 @@ func (c *Converter) Fits(m hw.Mode) bool {
 // short.
 func (c *Converter) Convert(f *hw.Frame) (Picture, error) {
 	if !c.Fits(f.Mode) {
-		return Picture{}, fmt.Errorf("convert %s: converter is for %s: %w", f.Mode, c.src, hw.ErrUnsupported)
+		return Picture{}, fmt.Errorf("convert %s: converter is for %s: %w", f.Mode, c.takes, hw.ErrUnsupported)
 	}
 	if err := Whole(f); err != nil {
 		return Picture{}, fmt.Errorf("convert: %w", err)
+	}
+	if c.mixer != nil {
+		f = c.mixer.mix(f)
 	}
 	if c.unpacks() {
 		c.unpack(f)

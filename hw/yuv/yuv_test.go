@@ -12,7 +12,10 @@ import (
 	"encoderd.example/hw/yuv"
 )
 
-var pixNames = map[hw.PixelFormat]string{hw.NV12: "nv12", hw.I420: "yuv420p", hw.YUYV: "yuyv422", hw.I422: "yuv422p", hw.UYVY: "uyvy422"}
+var pixNames = map[hw.PixelFormat]string{
+	hw.NV12: "nv12", hw.I420: "yuv420p", hw.YUYV: "yuyv422", hw.I422: "yuv422p", hw.UYVY: "uyvy422",
+	hw.NV24: "nv24", hw.RGB24: "rgb24", hw.BGR24: "bgr24", hw.RGB565: "rgb565le",
+}
 
 // ffmpeg runs the peer that conversions are compared with.
 func ffmpeg(tb testing.TB, in []byte, args ...string) []byte {
@@ -97,6 +100,8 @@ func TestPicturesMatchSwscale(t *testing.T) {
 		{"UYVY keeps its size", hw.Mode{Pixel: hw.UYVY, Width: 1280, Height: 720}, 1280, 720, area, 90},
 		{"full-range UYVY of an uneven count of words", hw.Mode{Pixel: hw.UYVY, Width: 630, Height: 474, FullRange: true}, 630, 474, area, 60},
 		{"UYVY from 1080p to 360p", hw.Mode{Pixel: hw.UYVY, Width: 1920, Height: 1080}, 640, 360, area, 60},
+		{"NV24 keeps its size", hw.Mode{Pixel: hw.NV24, Width: 1280, Height: 720}, 1280, 720, area, 50},
+		{"NV24 from 1080p to 360p", hw.Mode{Pixel: hw.NV24, Width: 1920, Height: 1080}, 640, 360, area, 50},
 		{"I422 keeps its size", hw.Mode{Pixel: hw.I422, Width: 1280, Height: 720}, 1280, 720, area, 90},
 		{"NV12 keeps its size", hw.Mode{Pixel: hw.NV12, Width: 1280, Height: 720}, 1280, 720, area, 90},
 		{"I420 keeps its size", hw.Mode{Pixel: hw.I420, Width: 1280, Height: 720}, 1280, 720, area, 90},
@@ -214,6 +219,8 @@ func TestWhatFitsIsLentAndNotCopied(t *testing.T) {
 		{"I420", hw.Mode{Pixel: hw.I420}, 0, []int{0, 1, 2}},
 		{"I422 lends luma", hw.Mode{Pixel: hw.I422}, 2 * chroma, []int{0}},
 		{"NV16 lends luma", hw.Mode{Pixel: hw.NV16}, 2 * chroma, []int{0}},
+		{"NV24 lends luma", hw.Mode{Pixel: hw.NV24}, 2 * chroma, []int{0}},
+		{"RGB is written once", hw.Mode{Pixel: hw.RGB24}, luma + 2*chroma, nil},
 		{"YUYV lends nothing", hw.Mode{Pixel: hw.YUYV}, luma + 2*chroma, nil},
 		{"another range lends nothing", hw.Mode{Pixel: hw.I420, FullRange: true}, luma + 2*chroma, nil},
 	} {
@@ -256,7 +263,7 @@ func TestAspectIsKeptBetweenBlackBars(t *testing.T) {
 		{"an almost equal aspect has no bars", 1920, 1080, 854, 480, 0, 0, 854, 480},
 		{"a tall picture is a strip", 90, 1000, 160, 100, 74, 0, 10, 100},
 	} {
-		for _, pixel := range []hw.PixelFormat{hw.NV12, hw.I420, hw.YUYV, hw.UYVY, hw.NV16, hw.I422} {
+		for _, pixel := range []hw.PixelFormat{hw.NV12, hw.I420, hw.YUYV, hw.UYVY, hw.NV16, hw.I422, hw.NV24} {
 			t.Run(c.name+" "+pixel.String(), func(t *testing.T) {
 				src := hw.Mode{Pixel: pixel, Width: c.sw, Height: c.sh}
 				conv, err := yuv.New(src, hw.Mode{Pixel: hw.I420, Width: c.dw, Height: c.dh})
@@ -299,7 +306,7 @@ func TestAspectIsKeptBetweenBlackBars(t *testing.T) {
 }
 
 func TestEveryOddSizeAndPairOfFormatsIsConverted(t *testing.T) {
-	for _, src := range []hw.PixelFormat{hw.NV12, hw.I420, hw.YUYV, hw.UYVY, hw.NV16, hw.I422} {
+	for _, src := range []hw.PixelFormat{hw.NV12, hw.I420, hw.YUYV, hw.UYVY, hw.NV16, hw.I422, hw.NV24, hw.RGB24, hw.BGR24, hw.RGB565} {
 		for _, dst := range []hw.PixelFormat{hw.NV12, hw.I420} {
 			for _, s := range [][2]int{{1, 1}, {2, 2}, {3, 5}, {17, 9}, {33, 31}, {64, 48}, {127, 200}} {
 				for _, d := range [][2]int{{2, 2}, {16, 16}, {34, 32}, {64, 48}, {128, 2}} {
@@ -436,6 +443,10 @@ func BenchmarkConvert(b *testing.B) {
 		{"NV12 1080p to 360p", hw.Mode{Pixel: hw.NV12, Width: 1920, Height: 1080}, hw.Mode{Width: 640, Height: 360}},
 		{"I420 1080p to 360p", hw.Mode{Pixel: hw.I420, Width: 1920, Height: 1080}, hw.Mode{Width: 640, Height: 360}},
 		{"YUYV 1080p to 360p", hw.Mode{Pixel: hw.YUYV, Width: 1920, Height: 1080}, hw.Mode{Width: 640, Height: 360}},
+		{"YUYV 1080p to I420", hw.Mode{Pixel: hw.YUYV, Width: 1920, Height: 1080}, hw.Mode{Pixel: hw.I420, Width: 1920, Height: 1080}},
+		{"NV24 1080p", hw.Mode{Pixel: hw.NV24, Width: 1920, Height: 1080}, hw.Mode{Width: 1920, Height: 1080}},
+		{"RGB24 1080p", hw.Mode{Pixel: hw.RGB24, Width: 1920, Height: 1080, FullRange: true}, hw.Mode{Width: 1920, Height: 1080}},
+		{"RGB565 1080p", hw.Mode{Pixel: hw.RGB565, Width: 1920, Height: 1080, FullRange: true}, hw.Mode{Width: 1920, Height: 1080}},
 		{"NV12 1080p to 720p", hw.Mode{Pixel: hw.NV12, Width: 1920, Height: 1080}, hw.Mode{Width: 1280, Height: 720}},
 		{"NV12 720p to 1080p", hw.Mode{Pixel: hw.NV12, Width: 1280, Height: 720}, hw.Mode{Width: 1920, Height: 1080}},
 	} {
