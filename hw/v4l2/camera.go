@@ -35,8 +35,11 @@ type Camera struct {
 	typ    uint32 // the buffer type that the node captures to
 	driver string
 	traits trait
-	input  int    // -1 leaves it as it is
+	input  int // -1 leaves it as it is
+	names  nodeNames
+	route  *route // how pictures come to the node; nil if it sees to that itself
 	subdev string // the subdevice that sees the cable, if the node does not
+	port   uint32 // its pad that the cable is at
 	edid   []byte // what sources are told that we take
 	takes  []hw.PixelFormat
 }
@@ -94,7 +97,12 @@ func (c *Camera) Modes() (_ []hw.Mode, err error) {
 	if err := r.recall(); err != nil {
 		return nil, err
 	}
-	offers, err := c.offers(d, r, hw.Mode{})
+	p, err := c.pipeline(d)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, p.close()) }()
+	offers, err := c.offers(d, p, r, hw.Mode{})
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +130,7 @@ func (c *Camera) OpenShared(ctx context.Context, want hw.Mode, decide func(hw.Bu
 
 // open goes
 //
-//	open → input → signal → list → choose → format → rate → decide → buffers → queue all → start
+//	open → input → signal → list → choose → links, pads → format → rate → decide → buffers → queue all → start
 func (c *Camera) open(ctx context.Context, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (*cameraStream, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
@@ -157,11 +165,16 @@ func (c *Camera) start(d *Device, want hw.Mode, decide func(hw.BufferSource) hw.
 }
 
 // startInput is the part of start that follows on the choice of the input.
-func (c *Camera) startInput(d *Device, r *receiver, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (*cameraStream, error) {
+func (c *Camera) startInput(d *Device, r *receiver, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (_ *cameraStream, err error) {
 	if err := r.lock(); err != nil {
 		return nil, err
 	}
-	o, set, err := c.choose(d, r, want)
+	p, err := c.pipeline(d)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = p.close() }() // what was set stays, and nothing was buffered
+	o, set, err := c.choose(d, p, r, want)
 	if err != nil {
 		return nil, err
 	}
@@ -175,16 +188,27 @@ func (c *Camera) startInput(d *Device, r *receiver, want hw.Mode, decide func(hw
 	return c.stream(d, r, set, plan)
 }
 
+// pipeline opens the subdevices behind the node, nil if it sees to them itself.
+func (c *Camera) pipeline(d *Device) (*pipeline, error) {
+	if c.route == nil {
+		return nil, nil
+	}
+	return openPipeline(c.sys, c.names, *c.route, d, c.typ)
+}
+
 // offers lists what there is at the input, best first.
-func (c *Camera) offers(d *Device, r *receiver, want hw.Mode) ([]offer, error) {
+func (c *Camera) offers(d *Device, p *pipeline, r *receiver, want hw.Mode) ([]offer, error) {
+	if p != nil {
+		return p.offers(r, want)
+	}
 	offers, err := listOffers(d, c.typ, r.wish(want))
 	return r.within(offers), err
 }
 
 // choose sets the device to the offer next to want. An input that dictates the
 // format, whatever is asked for, gets its way if want leaves it open.
-func (c *Camera) choose(d *Device, r *receiver, want hw.Mode) (offer, setting, error) {
-	offers, err := c.offers(d, r, want)
+func (c *Camera) choose(d *Device, p *pipeline, r *receiver, want hw.Mode) (offer, setting, error) {
+	offers, err := c.offers(d, p, r, want)
 	if err != nil {
 		return offer{}, setting{}, err
 	}
@@ -265,7 +289,7 @@ func (c *Camera) stream(d *Device, r *receiver, set setting, plan hw.BufferPlan)
 		return nil, err
 	}
 	if err := s.memory.queue.StreamOn(); err != nil {
-		return nil, errors.Join(err, s.memory.discard())
+		return nil, errors.Join(explainStart(c.route, err), s.memory.discard())
 	}
 	return s, nil
 }
@@ -324,6 +348,13 @@ func (c *Camera) setMode(d *Device, o offer, lines []int) (setting, error) {
 	fail := func(err error) (setting, error) {
 		return setting{}, fmt.Errorf("set %s to %s: %w", c.path, o, err)
 	}
+	if o.way != nil {
+		granted, err := o.way.set(o.Mode)
+		if err != nil {
+			return fail(err)
+		}
+		o.Mode = granted
+	}
 	var f uapi.Format
 	wish(&f, c.typ, o, lines)
 	if err := Ioctl(d, "set the format of", uapi.SetFmt, &f); err != nil {
@@ -345,6 +376,12 @@ func (c *Camera) setMode(d *Device, o offer, lines []int) (setting, error) {
 	m := hw.Mode{Pixel: o.pixel, Width: g.width, Height: g.height, FullRange: g.fullRange()}
 	if m.FPS, err = setRate(d, c.typ, o.FPS); err != nil {
 		return setting{}, err
+	}
+	if o.way != nil { // the source sets the pace, and what it sends must fit to the pixel
+		m.FPS = o.FPS
+		if m.Width != o.Width || m.Height != o.Height {
+			return fail(fmt.Errorf("the driver gives %dx%d instead: %w", m.Width, m.Height, hw.ErrUnsupported))
+		}
 	}
 	planes, err := layout(o.format, m, g.mems)
 	if err != nil {

@@ -23,8 +23,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"encoderd.example/hw"
 	"encoderd.example/hw/v4l2/uapi"
 	"encoderd.example/stream"
@@ -50,15 +48,20 @@ type Finder struct {
 	Sys Sys
 	// Clock reads CLOCK_MONOTONIC; stream.Monotonic if nil.
 	Clock func() time.Duration
-	// EDID is what HDMI inputs tell sources; that of NewEDID with no options if
-	// nil.
+	// EDID is what HDMI inputs tell sources; if nil, that of NewEDID with Takes.
 	EDID []byte
+	// Takes says what pictures the box can take, where EDID does not.
+	Takes EDIDOptions
 }
 
 // Cameras returns the capture nodes that are there now and deliver pictures
 // that this box can use, in the order of their numbers. A node with several
 // inputs comes first as it is, set to the input that is selected, and then once
-// for each input, with an ID that ends in "#" and its number. Nodes that cannot
+// for each input, with an ID that ends in "#" and its number. Behind a media
+// controller there is one camera for each source of pictures, at the video node
+// that it is led to most straightly; where sources share a node, the ID ends in
+// "#" and the name of the source. Sensors that send raw pictures make an error:
+// they need the helper program of hw/external. Nodes that cannot
 // be asked, for instance because udev has not yet made their links and set their
 // permissions, make an error beside the list of the others: list again after a
 // moment. No node is kept open, and none that somebody else uses is disturbed.
@@ -67,14 +70,24 @@ func (f Finder) Cameras() ([]hw.Camera, error) {
 	if err != nil {
 		return nil, err
 	}
+	graphs, unread := f.graphs()
 	var found []*Camera
 	var errs []error
+	var routed []*Camera // nodes whose cameras are the graphs' to find
 	for _, n := range nodes {
-		inputs, err := f.cameras(n)
+		c, inputs, err := f.cameras(n, graphs)
 		if err != nil && !errors.Is(err, hw.ErrGone) { // unplugged since
 			errs = append(errs, err)
 		}
+		if c != nil {
+			routed = append(routed, distinct(slices.Concat(found, routed), []*Camera{c}, n)...)
+		}
 		found = append(found, distinct(found, inputs, n)...)
+	}
+	if len(routed) > 0 {
+		more, err := f.routed(graphs, routed)
+		found = append(found, more...)
+		errs = append(errs, unread, err)
 	}
 	var cameras []hw.Camera
 	for _, c := range found {
@@ -221,43 +234,76 @@ func (f Finder) links() (map[string]string, error) {
 	return links, nil
 }
 
-// cameras returns the cameras behind a node, or none if it captures nothing.
-func (f Finder) cameras(n node) (_ []*Camera, err error) {
+// cameras returns the cameras behind a node, or none if it captures nothing. If
+// the node's inputs are links of a media device, it returns what its cameras
+// have in common instead.
+func (f Finder) cameras(n node, graphs []*graph) (routed *Camera, _ []*Camera, err error) {
 	if !n.ready {
-		return nil, fmt.Errorf("list /dev/%s: udev has not finished with it: %w", n.name, errNotReady)
+		return nil, nil, fmt.Errorf("list /dev/%s: udev has not finished with it: %w", n.name, errNotReady)
 	}
 	d, err := OpenDevice(f.Sys, "/dev/"+n.name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	info, err := d.Info()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	typ, ok := captureType(info.Caps)
-	if !ok {
-		return nil, nil
+	if !ok || processes(graphs, d.Path()) {
+		return nil, nil, nil
 	}
-	if usable, err := listFormats(d, typ); err != nil || len(usable) == 0 {
-		return nil, err
+	usable, err := listFormats(d, typ, 0)
+	if err != nil {
+		return nil, nil, err
 	}
+	c := f.camera(n, d, info, typ)
+	switch {
+	case info.Caps&uapi.CapIOMC != 0: // also without a format of ours: the reason is told
+		return c, nil, nil
+	case len(usable) == 0:
+		return nil, nil, nil
+	}
+	c.edid = f.edid(usable)
+	list, err := inputs(d, c)
+	return nil, list, err
+}
+
+// processes says whether pictures come to a node from memory only, by way of a
+// processor: it is no camera.
+func processes(graphs []*graph, path string) bool {
+	for _, g := range graphs {
+		if e := g.node(path); e != nil {
+			routes, fed := g.routes(e)
+			return fed && len(routes) == 0
+		}
+	}
+	return false
+}
+
+// camera returns what is known of a capture node by itself.
+func (f Finder) camera(n node, d *Device, info Info, typ uint32) *Camera {
 	c := &Camera{
-		sys: f.Sys, log: f.Log, now: f.Clock, name: info.Card, path: d.Path(), parent: n.usb, typ: typ, input: -1, edid: f.EDID,
-		driver: info.Driver, traits: traitOf(info.Driver, info.BusInfo),
+		sys: f.Sys, log: f.Log, now: f.Clock, name: info.Card, path: d.Path(), parent: n.usb, typ: typ, input: -1,
+		driver: info.Driver, traits: traitOf(info.Driver, info.BusInfo), names: f.numbered,
 	}
 	c.id = "v4l2:" + cmp.Or(n.link, busName(info.BusInfo, n.index))
 	if c.now == nil {
 		c.now = stream.Monotonic
 	}
-	if c.edid == nil {
-		c.edid = NewEDID(EDIDOptions{})
+	return c
+}
+
+// edid returns what an input whose pictures come in one of these formats tells
+// sources.
+func (f Finder) edid(formats []format) []byte {
+	if f.EDID != nil {
+		return f.EDID
 	}
-	if info.Caps&capMediaController != 0 {
-		c.subdev, err = f.subdevice()
-		return []*Camera{c}, err
-	}
-	return inputs(d, c)
+	o := f.Takes
+	o.RGBOnly = len(formats) > 0 && !slices.ContainsFunc(formats, func(f format) bool { return f.colour() != rgb })
+	return NewEDID(o)
 }
 
 // inputs returns c and, if its node has several inputs, c at each of them.
@@ -275,55 +321,11 @@ func inputs(d *Device, c *Camera) ([]*Camera, error) {
 	return cameras, nil
 }
 
-// capMediaController is the capability of nodes whose inputs are set up at
-// subdevices (V4L2_CAP_IO_MC).
-const capMediaController = 0x20000000
-
-// subdevice returns the subdevice that sees an HDMI cable, "" if there is none.
-// With several it cannot tell which belongs to the node.
-func (f Finder) subdevice() (string, error) {
-	entries, err := fs.ReadDir(f.Root, classDir)
-	if err != nil {
-		return "", fmt.Errorf("list subdevices: %w", err)
-	}
-	var seen []string
-	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), "v4l-subdev") {
-			continue
-		}
-		ok, err := f.hasTimings("/dev/" + e.Name())
-		if err != nil && !errors.Is(err, hw.ErrGone) {
-			return "", err
-		}
-		if ok {
-			seen = append(seen, "/dev/"+e.Name())
-		}
-	}
-	if len(seen) > 1 {
-		return "", fmt.Errorf("which of %s sees the cable of a camera is not known: %w", strings.Join(seen, ", "), hw.ErrUnsupported)
-	}
-	return strings.Join(seen, ""), nil
-}
-
-// hasTimings says whether a subdevice is an HDMI receiver.
-func (f Finder) hasTimings(path string) (_ bool, err error) {
-	d, err := OpenDevice(f.Sys, path)
-	if err != nil {
-		return false, err
-	}
-	defer func() { err = errors.Join(err, d.Close()) }()
-	_, err = d.Timings()
-	if errors.Is(err, unix.ENODATA) { // no signal yet
-		return true, nil
-	}
-	return entry(err)
-}
-
 // captureType says how a node with these capabilities captures, if it does:
 // codecs and metadata nodes do not.
 func captureType(caps uint32) (typ uint32, ok bool) {
 	switch {
-	case caps&uapi.CapStreaming == 0, caps&(uapi.CapVideoM2M|uapi.CapVideoM2MMplane|uapi.CapMetaCapture) != 0:
+	case caps&uapi.CapStreaming == 0, caps&(uapi.CapVideoM2M|uapi.CapVideoM2MMplane) != 0:
 		return 0, false
 	case caps&uapi.CapVideoCapture != 0:
 		return uapi.BufTypeVideoCapture, true

@@ -110,6 +110,9 @@ type EDIDOptions struct {
 	MaxPixels int
 	// Serial tells boxes of one kind apart; zero says nothing.
 	Serial uint32
+	// RGBOnly offers no YCbCr. RGB cannot be left out: HDMI wants every input to
+	// take it.
+	RGBOnly bool
 }
 
 // A videoMode is one of CTA-861's; codes of the same mode differ in the shape
@@ -140,7 +143,7 @@ var videoModes = []videoMode{
 }
 
 // NewEDID returns an EDID of two blocks: the modes up to the limit, the first
-// of them preferred, RGB and YCbCr, and stereo sound at 32, 44.1 and 48 kHz.
+// of them preferred, RGB and mostly YCbCr, and stereo sound at 32, 44.1 and 48 kHz.
 func NewEDID(o EDIDOptions) []byte {
 	limit := cmp.Or(o.MaxPixels, 1920*1080*60)
 	var modes []videoMode
@@ -149,7 +152,7 @@ func NewEDID(o EDIDOptions) []byte {
 			modes = append(modes, m)
 		}
 	}
-	return append(baseBlock(o, modes), ctaBlock(modes)...)
+	return append(baseBlock(o, modes), ctaBlock(o, modes)...)
 }
 
 // baseBlock is an EDID 1.3 with one extension.
@@ -158,7 +161,7 @@ func baseBlock(o EDIDOptions, modes []videoMode) []byte {
 	b = append(b, 0x31, 0xD8, 1, 0) // manufacturer LNX, as the kernel's own EDIDs have; product 1
 	b = binary.LittleEndian.AppendUint32(b, o.Serial)
 	b = append(b, 0, 36, 1, 3)                                                // any week of 2026, version 1.3
-	b = append(b, 0x80, 0, 0, 120, 0x0E)                                      // digital, no size, gamma 2.2, RGB, sRGB, the first timing is preferred
+	b = append(b, 0x80, 0, 0, 120, features(o))                               // digital, no size, gamma 2.2
 	b = append(b, 0xEE, 0x91, 0xA3, 0x54, 0x4C, 0x99, 0x26, 0x0F, 0x50, 0x54) // sRGB
 	b = append(b, 0x20, 0, 0)                                                 // established: 640x480 at 60 Hz
 	b = append(b, bytes.Repeat([]byte{1, 1}, 8)...)                           // no standard timings
@@ -174,8 +177,17 @@ func baseBlock(o EDIDOptions, modes []videoMode) []byte {
 	return append(b, -sum(b))
 }
 
+// features returns the byte of the base block on colour: sRGB, the first timing
+// is preferred.
+func features(o EDIDOptions) byte {
+	if o.RGBOnly {
+		return 0x06
+	}
+	return 0x0E // and YCbCr 4:4:4
+}
+
 // ctaBlock is the extension of CTA-861, revision 3, that HDMI wants.
-func ctaBlock(modes []videoMode) []byte {
+func ctaBlock(o EDIDOptions, modes []videoMode) []byte {
 	var codes []byte
 	fastest := 0
 	for _, m := range modes {
@@ -189,7 +201,11 @@ func ctaBlock(modes []videoMode) []byte {
 	add(4, 0x01, 0, 0)                                                    // speakers: front left and right
 	add(3, 0x03, 0x0C, 0x00, 0x10, 0x00, 0x00, byte((fastest+4999)/5000)) // HDMI: address 1.0.0.0, highest clock in 5 MHz
 	add(7, 0x00, 0xCA)                                                    // video capabilities: sources choose the range; nothing is cut off
-	b := append([]byte{0x02, 0x03, byte(4 + len(data)), 0xF1}, data...)   // underscan, basic sound, YCbCr 4:4:4 and 4:2:2, one native mode
+	can := byte(0xF1)                                                     // underscan, basic sound, YCbCr 4:4:4 and 4:2:2, one native mode
+	if o.RGBOnly {
+		can &^= 0x30
+	}
+	b := append([]byte{0x02, 0x03, byte(4 + len(data)), can}, data...)
 	b = append(b, make([]byte, edidBlock-1-len(b))...)
 	return append(b, -sum(b))
 }

@@ -18,6 +18,7 @@ import (
 type offer struct {
 	format
 	hw.Mode
+	way *way // how the picture comes to the node; nil if the node sees to it
 }
 
 // Bounds for drivers whose lists never end.
@@ -54,7 +55,7 @@ var (
 // box can use. Of ranges it gives common sizes and rates and what lies next to
 // want.
 func listOffers(d *Device, typ uint32, want hw.Mode) ([]offer, error) {
-	found, err := listFormats(d, typ)
+	found, err := listFormats(d, typ, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -70,11 +71,13 @@ func listOffers(d *Device, typ uint32, want hw.Mode) ([]offer, error) {
 	return offers, nil
 }
 
-// listFormats returns the formats of the device that this box can use.
-func listFormats(d *Device, typ uint32) ([]format, error) {
+// listFormats returns the formats of the device that this box can use. If code
+// is not zero, they are those that a node behind a media controller writes of
+// it.
+func listFormats(d *Device, typ, code uint32) ([]format, error) {
 	var found []format
 	for i := range uint32(maxFormats) {
-		desc := uapi.FmtDesc{Index: i, Type: typ}
+		desc := uapi.FmtDesc{Index: i, Type: typ, MbusCode: code}
 		more, err := entry(Ioctl(d, "list the formats of", uapi.EnumFmt, &desc))
 		if err != nil || !more {
 			return found, err
@@ -119,7 +122,7 @@ func formatOffers(d *Device, typ uint32, f format, want hw.Mode) ([]offer, error
 			rates = []hw.Rate{{}} // the driver does not say
 		}
 		for _, r := range rates {
-			offers = append(offers, offer{f, hw.Mode{Pixel: f.pixel, Width: s.width, Height: s.height, FPS: r}})
+			offers = append(offers, offer{f, hw.Mode{Pixel: f.pixel, Width: s.width, Height: s.height, FPS: r}, nil})
 		}
 	}
 	return offers, nil

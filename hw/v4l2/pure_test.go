@@ -62,7 +62,7 @@ func parseOffers(t *testing.T, s string) []offer {
 			t.Fatalf("no format in %q", item)
 		}
 		m.Pixel = f.pixel
-		offers = append(offers, offer{f, m})
+		offers = append(offers, offer{f, m, nil})
 	}
 	return offers
 }

@@ -55,7 +55,7 @@ func (c *Camera) receiver(node *Device) (*receiver, error) {
 	r := &receiver{dev: node, edid: c.edid, log: c.log.With("camera", c.id)}
 	if c.subdev != "" {
 		d, err := OpenDevice(c.sys, c.subdev)
-		r.dev, r.apart = d, true
+		r.dev, r.apart, r.port = d, true, c.port
 		return r, err
 	}
 	n, err := node.Input()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -361,69 +360,6 @@ func TestSourcesAreToldWhatWeTake(t *testing.T) {
 			nothingLeft(t, k)
 		})
 	}
-}
-
-// bay is a board whose receiver stands behind a media controller.
-func bay(sockets int) (*fakevb2.Kernel, *fakevb2.Node, fstest.MapFS) {
-	const capIOMC = 0x20000000
-	capture := silent()
-	capture.Caps |= capIOMC
-	capture.Inputs = 0
-	capture.Formats[0].Sizes = []fakevb2.Size{{Width: 1280, Height: 720}}
-	nodes := []*fakevb2.Node{capture}
-	files := sysfs("video1", "v4l-subdev0")
-	nodes = append(nodes, &fakevb2.Node{Path: "/dev/v4l-subdev0", Driver: "lens", Subdev: true})
-	for i := range sockets {
-		r := &fakevb2.Receiver{Timings: fakevb2.Timings(1280, 720, 60), NeedsEDID: true}
-		name := []string{"v4l-subdev1", "v4l-subdev2"}[i]
-		nodes = append(nodes, &fakevb2.Node{Path: "/dev/" + name, Driver: "tc358743", Subdev: true, Receivers: map[int]*fakevb2.Receiver{0: r}})
-		files["sys/class/video4linux/"+name+"/index"] = &fstest.MapFile{Data: []byte("0\n")}
-	}
-	k := fakevb2.New(nodes...)
-	return k, nodes[len(nodes)-1], files
-}
-
-func TestAReceiverBehindAMediaController(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		k, sub, files := bay(1)
-		cameras, err := finder(k, files).Cameras()
-		if err != nil || len(cameras) != 1 {
-			t.Fatalf("%d cameras, %v", len(cameras), err)
-		}
-		s, err := cameras[0].Open(t.Context(), hw.Mode{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := s.Mode().String(); got != "1280x720 60 fps NV12" || sub.Receivers[0].EDIDWrites != 1 {
-			t.Errorf("granted %s, the EDID was written %d times", got, sub.Receivers[0].EDIDWrites)
-		}
-		read(t, s).Release()
-		got := ended(s)
-		k.Change(sub, 0, func(r *fakevb2.Receiver) { r.Signal = fakevb2.NoSignal })
-		if err := <-got; !errors.Is(err, hw.ErrNoSignal) {
-			t.Errorf("got %v", err)
-		}
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-		back := make(chan error)
-		go func() { back <- cameras[0].(hw.SignalCamera).AwaitSignal(t.Context()) }()
-		synctest.Wait()
-		k.Change(sub, 0, func(r *fakevb2.Receiver) { r.Signal = fakevb2.Good })
-		if err := <-back; err != nil {
-			t.Error(err)
-		}
-		nothingLeft(t, k)
-	})
-}
-
-func TestTwoReceiversThatCannotBeTold(t *testing.T) {
-	k, _, files := bay(2)
-	cameras, err := finder(k, files).Cameras()
-	if !errors.Is(err, hw.ErrUnsupported) || !strings.Contains(err.Error(), "v4l-subdev1, /dev/v4l-subdev2") {
-		t.Errorf("%d cameras, %v", len(cameras), err)
-	}
-	nothingLeft(t, k)
 }
 
 func TestSoundRate(t *testing.T) {

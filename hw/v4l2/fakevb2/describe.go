@@ -33,14 +33,32 @@ func fourCC(s string) uint32 {
 
 func (k *Kernel) enumFmt(f *file, d *uapi.FmtDesc) error {
 	s := f.inst.side(d.Type)
-	if s == nil || int(d.Index) >= len(s.formats) {
+	if s == nil {
 		return unix.EINVAL
 	}
-	d.PixelFormat, d.Flags = s.formats[d.Index].Code, 0
+	formats := f.node.written(s.formats, d.MbusCode)
+	if int(d.Index) >= len(formats) {
+		return unix.EINVAL
+	}
+	d.PixelFormat, d.Flags = formats[d.Index].Code, 0
 	if slices.Contains(compressed, d.PixelFormat) {
 		d.Flags = uapi.FmtFlagCompressed
 	}
 	return nil
+}
+
+// written returns the formats that a node behind a media controller writes of
+// code; zero asks for all.
+func (n *Node) written(formats []Format, code uint32) (list []Format) {
+	if code == 0 || n.Caps&uapi.CapIOMC == 0 {
+		return formats
+	}
+	for _, f := range formats {
+		if slices.Contains(n.Writes, BusPixel{code, f.Code}) {
+			list = append(list, f)
+		}
+	}
+	return list
 }
 
 func (s *side) offer(code uint32) (Format, bool) {

@@ -115,7 +115,7 @@ func (i *instance) work(k *Kernel) bool {
 	case i.job != nil:
 		return i.job.step(k)
 	default:
-		return i.node.produce(&i.out.queue, k.later)
+		return i.node.produce(k, &i.out.queue)
 	}
 }
 

@@ -77,7 +77,6 @@ var calls = map[uintptr]call{
 	uapi.PadGetInterval:   {"g_frame_interval", subdev, of((*Kernel).getPadInterval)},
 	uapi.PadSetInterval:   {"s_frame_interval", subdev, of((*Kernel).setPadInterval)},
 
-	uapi.MediaDeviceInfo:  {"media_info", media, of((*Kernel).mediaInfo)},
 	uapi.MediaGetTopology: {"g_topology", media, of((*Kernel).topology)},
 	uapi.MediaSetupLink:   {"setup_link", media, of((*Kernel).setupLink)},
 

@@ -84,6 +84,10 @@ func New(nodes ...*Node) *Kernel {
 	return k
 }
 
+// Node returns the node at path, which must be there, to change it inside
+// [Kernel.Do].
+func (k *Kernel) Node(path string) *Node { return k.nodes[path] }
+
 // call counts a call; it fails if that was ordered.
 func (k *Kernel) call(name string) error {
 	k.calls = append(k.calls, name)

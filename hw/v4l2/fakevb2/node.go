@@ -9,7 +9,8 @@ import (
 )
 
 // A Node is a capture node, or with an Encoder one that codes, or with Subdev
-// one that stands for a receiver alone. Set its fields before [New]; later only
+// one that stands for a receiver or another part of a media device, or with
+// Media that device. Set its fields before [New]; later only
 // inside [Kernel.Do].
 type Node struct {
 	Path    string // "/dev/video0"
@@ -22,8 +23,16 @@ type Node struct {
 	// Receivers are the inputs that receive a digital signal, by number; of a
 	// subdevice, the pads.
 	Receivers map[int]*Receiver
-	// Subdev answers only what a subdevice does: timings, EDID, controls, events.
+	// Subdev answers only what a subdevice does: pads, timings, EDID, controls,
+	// events.
 	Subdev bool
+	// Pads of a subdevice that belongs to a media device.
+	Pads []Pad
+	// Media makes it a media device, which answers nothing else.
+	Media *Media
+	// Writes are the formats that a node behind a media controller writes of what
+	// comes to it.
+	Writes []BusPixel
 	// Encoder makes it an encoder. Each opening is one of its own.
 	Encoder *Encoder
 	// Converter makes it a converter. Each opening is one of its own.
@@ -60,6 +69,9 @@ type Node struct {
 	life     int       // counts unpluggings
 	shared   *instance // what all openings of a camera use
 	running  map[*instance]bool
+	pads     []uapi.BusFormat // of the hardware
+	interval uapi.Fract       // of a sensor
+	pipeline []int            // the entities that it was started with
 	input    int32
 	settings []Setting
 	frames   int
@@ -71,6 +83,18 @@ type Node struct {
 func (n *Node) reset() {
 	n.shared = newInstance(n)
 	n.running = map[*instance]bool{}
+	n.pads, n.pipeline = n.firstPads(), nil
+	for _, p := range n.Pads {
+		if len(p.Intervals) > 0 {
+			n.interval = p.Intervals[0]
+		}
+	}
+	if n.Media != nil {
+		n.Media.flags = nil
+		for _, l := range n.Media.Links {
+			n.Media.flags = append(n.Media.flags, l.Flags)
+		}
+	}
 }
 
 // opened returns the instance of a new opening.
@@ -128,9 +152,9 @@ const (
 )
 
 // produce makes one frame, and says whether there was a buffer for it.
-func (n *Node) produce(q *queue, now func() time.Duration) bool {
+func (n *Node) produce(k *Kernel, q *queue) bool {
 	b := q.next()
-	if b == nil || n.Idle || !n.receives() {
+	if b == nil || n.Idle || !n.receives() || !k.fedBy(n) {
 		return false
 	}
 	var f Fault
@@ -142,7 +166,7 @@ func (n *Node) produce(q *queue, now func() time.Duration) bool {
 		return true
 	}
 	n.fill(b, f)
-	n.stamp(b, f, now()-Delay)
+	n.stamp(b, f, k.later()-Delay)
 	n.frames++
 	q.finish()
 	return true

@@ -71,6 +71,26 @@ func TestSizes(t *testing.T) {
 		{"v4l2_exportbuffer", unsafe.Sizeof(ExportBuffer{}), 64, 64},
 		{"v4l2_exportbuffer.fd", unsafe.Offsetof(ExportBuffer{}.FD), 16, 16},
 		{"v4l2_encoder_cmd", unsafe.Sizeof(EncoderCommand{}), 40, 40},
+		{"media_device_info", unsafe.Sizeof(MediaInfo{}), 256, 256},
+		{"media_device_info.media_version", unsafe.Offsetof(MediaInfo{}.MediaVersion), 120, 120},
+		{"media_v2_topology", unsafe.Sizeof(MediaTopology{}), 72, 72},
+		{"media_v2_topology.ptr_links", unsafe.Offsetof(MediaTopology{}.Links), 64, 64},
+		{"media_v2_entity", unsafe.Sizeof(MediaEntity{}), 96, 96},
+		{"media_v2_entity.function", unsafe.Offsetof(MediaEntity{}.Function), 68, 68},
+		{"media_v2_interface", unsafe.Sizeof(MediaInterface{}), 112, 112},
+		{"media_v2_interface.devnode", unsafe.Offsetof(MediaInterface{}.Major), 48, 48},
+		{"media_v2_pad", unsafe.Sizeof(MediaPad{}), 32, 32},
+		{"media_v2_link", unsafe.Sizeof(MediaLink{}), 40, 40},
+		{"media_pad_desc", unsafe.Sizeof(MediaPadDesc{}), 20, 20},
+		{"media_pad_desc.flags", unsafe.Offsetof(MediaPadDesc{}.Flags), 8, 8},
+		{"media_link_desc", unsafe.Sizeof(MediaLinkDesc{}), 52, 52},
+		{"v4l2_mbus_framefmt", unsafe.Sizeof(BusFormat{}), 48, 48},
+		{"v4l2_mbus_framefmt.flags", unsafe.Offsetof(BusFormat{}.Flags), 26, 26},
+		{"v4l2_subdev_format", unsafe.Sizeof(PadFormat{}), 88, 88},
+		{"v4l2_subdev_mbus_code_enum", unsafe.Sizeof(PadCodeEnum{}), 48, 48},
+		{"v4l2_subdev_frame_size_enum", unsafe.Sizeof(PadSizeEnum{}), 64, 64},
+		{"v4l2_subdev_frame_interval_enum", unsafe.Sizeof(PadIntervalEnum{}), 64, 64},
+		{"v4l2_subdev_frame_interval", unsafe.Sizeof(PadInterval{}), 48, 48},
 	}
 	for _, tt := range tests {
 		want := tt.bits64
@@ -133,6 +153,16 @@ func TestNumbers(t *testing.T) {
 		{"ENUM_DV_TIMINGS", EnumDVTimings, 0xc0945662},
 		{"QUERY_DV_TIMINGS", QueryDVTimings, 0x80845663},
 		{"QUERY_EXT_CTRL", QueryExtCtrl, 0xc0e85667},
+		{"MEDIA_DEVICE_INFO", MediaDeviceInfo, 0xc1007c00},
+		{"MEDIA_SETUP_LINK", MediaSetupLink, 0xc0347c03},
+		{"MEDIA_G_TOPOLOGY", MediaGetTopology, 0xc0487c04},
+		{"SUBDEV_ENUM_MBUS_CODE", PadEnumCodes, 0xc0305602},
+		{"SUBDEV_G_FMT", PadGetFmt, 0xc0585604},
+		{"SUBDEV_S_FMT", PadSetFmt, 0xc0585605},
+		{"SUBDEV_G_FRAME_INTERVAL", PadGetInterval, 0xc0305615},
+		{"SUBDEV_S_FRAME_INTERVAL", PadSetInterval, 0xc0305616},
+		{"SUBDEV_ENUM_FRAME_SIZE", PadEnumSizes, 0xc040564a},
+		{"SUBDEV_ENUM_FRAME_INTERVAL", PadEnumIntervals, 0xc040564b},
 	}
 	for _, tt := range tests {
 		if tt.got != tt.want {
