@@ -220,7 +220,7 @@ func (c *caller) connect(_ context.Context, cmd command) error {
 	app, query, _ := strings.Cut(about.Text("app"), "?")
 	if strings.Trim(app, "/") != application {
 		err := c.call(0, csCommand, "_error", cmd.id, amf0.Null{},
-			status{"error", "NetConnection.Connect.InvalidApp", "the address is rtmp://HOST/"+application+"/NAME"}.object())
+			status{"error", "NetConnection.Connect.InvalidApp", "the address is rtmp://HOST/" + application + "/NAME"}.object())
 		return errors.Join(err, errRefused)
 	}
 	c.query, c.enhanced = query, takesHEVC(about)

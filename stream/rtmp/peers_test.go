@@ -253,9 +253,8 @@ func knownTracks(t *testing.T) *stream.Rendition {
 	return src
 }
 
-// startTLS puts TLS before a server, with a certificate for 127.0.0.1 that
-// only the returned roots know.
-func startTLS(t *testing.T, backend string) (address string, roots *x509.CertPool) {
+// certificate is one for this machine, and what trusts it.
+func certificate(t *testing.T) (cert tls.Certificate, roots *x509.CertPool) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -276,7 +275,15 @@ func startTLS(t *testing.T, backend string) (address string, roots *x509.CertPoo
 	}
 	roots = x509.NewCertPool()
 	roots.AddCert(leaf)
-	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}})
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, roots
+}
+
+// startTLS puts TLS before a server, with a certificate for 127.0.0.1 that
+// only the returned roots know.
+func startTLS(t *testing.T, backend string) (address string, roots *x509.CertPool) {
+	t.Helper()
+	cert, roots := certificate(t)
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}})
 	if err != nil {
 		t.Fatal(err)
 	}

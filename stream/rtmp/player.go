@@ -112,16 +112,15 @@ func (c *caller) refuse(code, text string) error {
 var theStream = []byte{0, 0, 0, onlyStream}
 
 // announce says that a stream begins, in the order in which players wait.
+// "NetStream.Data.Start", which Adobe's server sent too, is left out: ffmpeg
+// takes it for subtitles.
 func (c *caller) announce(name string) error {
 	access := amf0.Append(nil, amf0.String("|RtmpSampleAccess"), amf0.Bool(true), amf0.Bool(true))
-	begun := amf0.Append(nil, amf0.String("onStatus"),
-		amf0.Object{{Name: "code", Value: amf0.String("NetStream.Data.Start")}})
 	return errors.Join(
 		c.control(eventBegin, theStream),
 		c.tell(status{"status", "NetStream.Play.Reset", name}),
 		c.tell(status{"status", "NetStream.Play.Start", name}),
 		c.w.message(csStream, msgData, onlyStream, 0, access, nil),
-		c.w.message(csStream, msgData, onlyStream, 0, begun, nil),
 	)
 }
 
@@ -186,7 +185,7 @@ func (p *player) run(ctx context.Context) error {
 		u, err := rd.Next(ctx)
 		p.viewer.Lost.Store(p.lost + rd.Lost())
 		switch {
-		case ctx.Err() != nil:
+		case over(ctx):
 			return nil
 		case errors.Is(err, stream.ErrClosed):
 			return errStreamEnded
@@ -200,6 +199,8 @@ func (p *player) run(ctx context.Context) error {
 		p.note(u, rd.Behind())
 	}
 }
+
+func over(ctx context.Context) bool { return ctx.Err() != nil }
 
 // send writes one tag as one message. Metadata goes out under its own name:
 // "@setDataFrame" is what publishers say.

@@ -22,7 +22,7 @@ import (
 )
 
 // startServer runs a server until the test ends and returns its address.
-func startServer(t testing.TB, s *Server) string {
+func startServer(t *testing.T, s *Server) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -63,7 +63,7 @@ type visitor struct {
 	w  *writer
 }
 
-func visit(t testing.TB, addr string) *visitor {
+func visit(t *testing.T, addr string) *visitor {
 	t.Helper()
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -78,7 +78,7 @@ func visit(t testing.TB, addr string) *visitor {
 	return &visitor{nc: nc, w: newWriter(w, w), r: rawmessage.NewReader(bc, bc.Reader, func(uint32) error { return nil })}
 }
 
-func (v *visitor) say(t testing.TB, name string, id float64, values ...amf0.Value) {
+func (v *visitor) say(t *testing.T, name string, id float64, values ...amf0.Value) {
 	t.Helper()
 	body := amf0.Append(nil, amf0.String(name), amf0.Number(id))
 	if err := v.w.message(csCommand, msgCommand, onlyStream, 0, amf0.Append(body, values...), nil); err != nil {
@@ -97,7 +97,7 @@ func (v *visitor) hear() (*rawmessage.Message, error) {
 }
 
 // answer returns the next command of this name.
-func (v *visitor) answer(t testing.TB, name string) command {
+func (v *visitor) answer(t *testing.T, name string) command {
 	t.Helper()
 	for {
 		m, err := v.hear()
@@ -118,7 +118,7 @@ func (v *visitor) answer(t testing.TB, name string) command {
 }
 
 // enter goes as far as a stream to play on. about is added to connect.
-func (v *visitor) enter(t testing.TB, app string, about ...amf0.Property) {
+func (v *visitor) enter(t *testing.T, app string, about ...amf0.Property) {
 	t.Helper()
 	v.say(t, "connect", 1, append(amf0.Object{{Name: "app", Value: amf0.String(app)}}, about...))
 	if c := v.answer(t, "_result"); c.id != 1 {
@@ -130,13 +130,13 @@ func (v *visitor) enter(t testing.TB, app string, about ...amf0.Property) {
 	}
 }
 
-func (v *visitor) ask(t testing.TB, name string) {
+func (v *visitor) ask(t *testing.T, name string) {
 	t.Helper()
 	v.say(t, "play", 0, amf0.Null{}, amf0.String(name), amf0.Number(-2000))
 }
 
 // play goes all the way.
-func (v *visitor) play(t testing.TB, name string) {
+func (v *visitor) play(t *testing.T, name string) {
 	t.Helper()
 	v.enter(t, application)
 	v.ask(t, name)
@@ -145,7 +145,7 @@ func (v *visitor) play(t testing.TB, name string) {
 }
 
 // closed waits for the server to hang up, whatever it says before.
-func (v *visitor) closed(t testing.TB) {
+func (v *visitor) closed(t *testing.T) {
 	t.Helper()
 	for {
 		_, err := v.hear()
@@ -161,7 +161,7 @@ func (v *visitor) closed(t testing.TB) {
 
 // tags returns the next n media and script messages as short words: M for
 // metadata, vh and ah for headers, V for key pictures, v and a.
-func (v *visitor) tags(t testing.TB, n int) (words []string, times []time.Duration) {
+func (v *visitor) tags(t *testing.T, n int) (words []string, times []time.Duration) {
 	t.Helper()
 	for len(words) < n {
 		m, err := v.hear()

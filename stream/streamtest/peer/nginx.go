@@ -39,6 +39,7 @@ rtmp {
       record_path %[2]s/records;
       record_suffix -%%s.flv;
       record_unique on;
+      %[5]s
     }
     application deny {
       live on;
@@ -51,6 +52,18 @@ rtmp {
 // StartNginx returns once nginx listens.
 func StartNginx(tb testing.TB) *Nginx {
 	tb.Helper()
+	return startNginx(tb, "")
+}
+
+// StartNginxPull returns once nginx listens. It plays url and records that as
+// it does what is pushed to it.
+func StartNginxPull(tb testing.TB, url string) *Nginx {
+	tb.Helper()
+	return startNginx(tb, "pull "+url+" name=pulled static;")
+}
+
+func startNginx(tb testing.TB, live string) *Nginx {
+	tb.Helper()
 	dir := tb.TempDir()
 	n := &Nginx{Address: FreeAddress(tb), Records: filepath.Join(dir, "records"), config: filepath.Join(dir, "nginx.conf")}
 	if err := os.Mkdir(n.Records, 0o755); err != nil { //nolint:gosec // nginx may run as another user
@@ -60,7 +73,7 @@ func StartNginx(tb testing.TB) *Nginx {
 		http.Error(w, "no", http.StatusForbidden)
 	}))
 	tb.Cleanup(no.Close)
-	config := fmt.Sprintf(nginxConfig, loadModule(), dir, n.Address, no.URL)
+	config := fmt.Sprintf(nginxConfig, loadModule(), dir, n.Address, no.URL, live)
 	if err := os.WriteFile(n.config, []byte(config), 0o600); err != nil {
 		tb.Fatal(err)
 	}
