@@ -84,14 +84,14 @@ func (c *conn) finish(ctx context.Context) {
 // Over UDP it arrives at another port than the last packets, and players that
 // see it first do not look for them.
 func (c *conn) goodbye(ctx context.Context, p *player, bye *rtp.Batch) {
-	if p.broken {
+	if p.broken || p.to == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, goodbyeTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = c.nc.Close() })
 	defer stop()
-	if c.session.udp {
+	if c.session.by == udp {
 		wait(ctx, goodbyeDelay)
 	}
 	if _, err := p.to.send(ctx, bye); err != nil {
@@ -163,7 +163,7 @@ func (c *conn) await(ctx context.Context, first bool) error {
 }
 
 func (c *conn) streamsTCP() bool {
-	return c.session != nil && c.session.playing != nil && !c.session.udp
+	return c.session != nil && c.session.playing != nil && c.session.by == interleaved
 }
 
 // patience sets how long reading may take from now on. It returns why ctx has

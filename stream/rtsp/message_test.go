@@ -40,7 +40,8 @@ func TestTarget(t *testing.T) {
 
 func TestChooseTransport(t *testing.T) {
 	peer := netip.MustParseAddr("192.0.2.7")
-	udp := func(a, b uint16) transport { return transport{udp: true, ports: [2]uint16{a, b}} }
+	ports := func(a, b uint16) transport { return transport{delivery: udp, ports: [2]uint16{a, b}} }
+	groups := transport{delivery: multicast}
 	tests := []struct {
 		name, header string
 		want         transport
@@ -48,32 +49,35 @@ func TestChooseTransport(t *testing.T) {
 	}{
 		{"tcp", "RTP/AVP/TCP;unicast;interleaved=0-1", transport{}, true},
 		{"tcp in small letters", "rtp/avp/tcp", transport{}, true},
-		{"udp", "RTP/AVP;unicast;client_port=5000-5001", udp(5000, 5001), true},
-		{"udp by its long name", "RTP/AVP/UDP;unicast;client_port=5000-5001;mode=PLAY", udp(5000, 5001), true},
-		{"udp with one port", "RTP/AVP;unicast;client_port=5000", udp(5000, 5001), true},
-		{"udp, unicast forgotten", "RTP/AVP;client_port=5000-5001", udp(5000, 5001), true},
-		{"quoted mode", `RTP/AVP;unicast;client_port=5000-5001;mode="PLAY"`, udp(5000, 5001), true},
-		{"to the peer itself", "RTP/AVP;unicast;destination=192.0.2.7;client_port=5000-5001", udp(5000, 5001), true},
-		{"first that fits", "RTP/SAVP;unicast, RTP/AVP;unicast;client_port=1-2, RTP/AVP/TCP", udp(1, 2), true},
+		{"udp", "RTP/AVP;unicast;client_port=5000-5001", ports(5000, 5001), true},
+		{"udp by its long name", "RTP/AVP/UDP;unicast;client_port=5000-5001;mode=PLAY", ports(5000, 5001), true},
+		{"udp with one port", "RTP/AVP;unicast;client_port=5000", ports(5000, 5001), true},
+		{"udp, unicast forgotten", "RTP/AVP;client_port=5000-5001", ports(5000, 5001), true},
+		{"quoted mode", `RTP/AVP;unicast;client_port=5000-5001;mode="PLAY"`, ports(5000, 5001), true},
+		{"to the peer itself", "RTP/AVP;unicast;destination=192.0.2.7;client_port=5000-5001", ports(5000, 5001), true},
+		{"first that fits", "RTP/SAVP;unicast, RTP/AVP;unicast;client_port=1-2, RTP/AVP/TCP", ports(1, 2), true},
 		{"to somebody else", "RTP/AVP;unicast;destination=192.0.2.8;client_port=5000-5001", transport{}, false},
 		{"to a name", "RTP/AVP;unicast;destination=victim;client_port=5000-5001", transport{}, false},
 		{"udp without ports", "RTP/AVP;unicast", transport{}, false},
 		{"port zero", "RTP/AVP;unicast;client_port=0-1", transport{}, false},
 		{"port beyond the last", "RTP/AVP;unicast;client_port=70000-70001", transport{}, false},
-		{"multicast", "RTP/AVP;multicast;client_port=5000-5001", transport{}, false},
-		{"nothing said", "RTP/AVP", transport{}, false},
+		{"multicast", "RTP/AVP;multicast;client_port=5000-5001", groups, true},
+		{"multicast with wishes", "RTP/AVP/UDP;multicast;ttl=9;port=5000-5001", groups, true},
+		{"multicast to a wish", "RTP/AVP;multicast;destination=239.0.0.1", transport{}, false},
+		{"multicast over tcp", "RTP/AVP/TCP;multicast", transport{}, false},
+		{"nothing said", "RTP/AVP", groups, true},
 		{"recording", "RTP/AVP/TCP;unicast;mode=record", transport{}, false},
 		{"empty", "", transport{}, false},
 		{"too many to look at", strings.Repeat("x,", maxTransports) + "RTP/AVP/TCP", transport{}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got, ok := chooseTransport(tt.header, true, peer); got != tt.want || ok != tt.ok {
+			if got, ok := chooseTransport(tt.header, func(delivery) bool { return true }, peer); got != tt.want || ok != tt.ok {
 				t.Errorf("got %+v, %v; want %+v, %v", got, ok, tt.want, tt.ok)
 			}
 		})
 	}
-	if _, ok := chooseTransport("RTP/AVP;unicast;client_port=5000-5001", false, peer); ok {
+	if _, ok := chooseTransport("RTP/AVP;unicast;client_port=5000-5001", func(d delivery) bool { return d != udp }, peer); ok {
 		t.Error("udp was chosen by a server that has none")
 	}
 }
@@ -158,7 +162,7 @@ func FuzzReadRequest(f *testing.F) {
 		}
 		req.target()
 		req.sessionID()
-		if tr, ok := chooseTransport(req.header["Transport"], true, peer); ok && tr.udp && (tr.ports[0] == 0 || tr.ports[1] == 0) {
+		if tr, ok := chooseTransport(req.header["Transport"], func(delivery) bool { return true }, peer); ok && tr.delivery == udp && (tr.ports[0] == 0 || tr.ports[1] == 0) {
 			t.Errorf("chose %+v", tr)
 		}
 	})

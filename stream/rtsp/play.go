@@ -35,7 +35,8 @@ func (s tcpSender) send(_ context.Context, b *rtp.Batch) (int, error) {
 
 // A player plays for one session, from PLAY to PAUSE or the end.
 type player struct {
-	to     sender
+	to     sender  // nil of a player that listens to a caster
+	cast   *caster // or nil
 	rd     *stream.Reader[*rtp.Batch]
 	first  *rtp.Batch // already taken from rd, or nil
 	viewer *stream.Viewer
@@ -50,10 +51,7 @@ type player struct {
 // close once it is no longer wanted. The error is the audience's.
 func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *session) (*player, error) {
 	p := &player{stop: stop, done: make(chan struct{})}
-	p.viewer = &stream.Viewer{Protocol: "rtsp/tcp", Rendition: s.feed.src.Name, Peer: c.nc.RemoteAddr().String(), Since: time.Now()}
-	if s.udp {
-		p.viewer.Protocol = "rtsp/udp"
-	}
+	p.viewer = &stream.Viewer{Protocol: s.by.protocol(), Rendition: s.feed.src.Name, Peer: c.nc.RemoteAddr().String(), Since: time.Now()}
 	if c.Audience != nil {
 		leave, err := c.Audience.Admit(p.viewer, c.shown)
 		if err != nil {
@@ -61,9 +59,16 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 		}
 		p.leave = append(p.leave, leave)
 	}
+	if s.by == multicast {
+		if err := c.listen(ctx, p, s); err != nil {
+			p.depart()
+			return nil, err
+		}
+		return p, nil
+	}
 	rd, leave := s.feed.watch(ctx)
 	p.rd, p.leave = rd, append(p.leave, leave)
-	if s.udp {
+	if s.by == udp {
 		p.leave = append(p.leave, c.udp.join(s.rtcpSources(c.peer), c.reported))
 		p.to = newUDPSender(c.udp, s.want, c.peer, c.local, s.ports, s.feed.bitrate())
 	} else {
@@ -73,6 +78,19 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 		}
 	}
 	return p, nil
+}
+
+// listen makes p a member of its group's caster.
+func (c *conn) listen(ctx context.Context, p *player, s *session) error {
+	key := casterKey{s.feed, c.local}
+	cast, leave, err := c.cast.join(ctx, key, p.viewer, func() (groupSender, error) {
+		return newGroupSender(ctx, c.group(s.name), c.local, s.feed.bitrate())
+	})
+	if err != nil {
+		return err
+	}
+	p.cast, p.leave = cast, append(p.leave, leave)
+	return nil
 }
 
 // reported notes receiver reports that came by UDP.
@@ -87,6 +105,10 @@ func (c *conn) reported(reports []rtp.ReceiverReport) {
 func (p *player) close() {
 	p.stop()
 	<-p.done
+	p.depart()
+}
+
+func (p *player) depart() {
 	for _, leave := range p.leave {
 		leave()
 	}
@@ -96,6 +118,9 @@ func (p *player) close() {
 // info returns the RTP-Info line (RFC 2326, 12.33) for playing from here on,
 // or none if no batch comes in time to tell.
 func (p *player) info(ctx context.Context, base string, want rtp.Set) []string {
+	if p.rd == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, firstBatchTimeout)
 	defer cancel()
 	b, err := p.rd.Next(ctx)
@@ -131,6 +156,9 @@ func (p *player) serve(ctx context.Context, begin <-chan struct{}, cancel contex
 // run sends until ctx ends, which is no error. Only a broken connection makes
 // it end inside a batch.
 func (p *player) run(ctx context.Context) error {
+	if p.cast != nil {
+		return p.cast.wait(ctx)
+	}
 	for b := p.first; ; {
 		if b != nil {
 			n, err := p.to.send(ctx, b)

@@ -53,6 +53,7 @@ const (
 	assumedBitrate             = 8_000_000 // of a track that does not tell
 	paceRate             int64 = 50_000_000 / 8
 	paceBurst                  = 64 << 10
+	multicastTTL               = 1 // as the kernel has it
 )
 
 // A Server serves renditions. Set its fields before Run and leave them alone
@@ -65,6 +66,11 @@ type Server struct {
 	Listener net.Listener
 	// TCPOnly refuses media over UDP.
 	TCPOnly bool
+	// Multicast offers the renditions that are open to everybody to groups, too:
+	// 239.195.x.y, ports 20000 to 27999, which MulticastSeed and the
+	// rendition's name decide, with a time to live of 1: this network only.
+	Multicast     bool
+	MulticastSeed string // tells boxes of one network apart; their name, say
 	// UDPPort is the port that RTP packets come from; RTCP uses the next one.
 	// Zero means 8000 or, if that pair is taken, any free one.
 	UDPPort int
@@ -114,6 +120,8 @@ type service struct {
 	limits limits
 	udp    *udpPair // nil: not offered
 	feeds  feeds
+	cast   casters
+	groups groups
 	gate   stream.Gate
 	wg     sync.WaitGroup // connections and players
 }

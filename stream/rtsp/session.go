@@ -3,6 +3,7 @@ package rtsp
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -19,7 +20,7 @@ type session struct {
 	name    string // of the rendition, as asked for
 	feed    *feed
 	release func() // gives the feed back
-	udp     bool
+	by      delivery
 	want    rtp.Set
 	ports   [2][2]uint16 // the player's, by medium, of UDP
 	playing *player
@@ -137,14 +138,15 @@ func (c *conn) setup(ctx context.Context, cl call) *response {
 	if no := c.admit(cl, name); no != nil {
 		return no
 	}
-	t, ok := chooseTransport(cl.header["Transport"], c.udp != nil, c.peer.WithZone(""))
-	if !ok || c.session != nil && c.session.udp != t.udp {
+	may := func(d delivery) bool { return c.may(d, name) }
+	t, ok := chooseTransport(cl.header["Transport"], may, c.peer.WithZone(""))
+	if !ok || c.session != nil && c.session.by != t.delivery {
 		return answer(461)
 	}
 	s := c.session
 	if s == nil {
 		var no *response
-		if s, no = c.openSession(ctx, name, t.udp); no != nil {
+		if s, no = c.openSession(ctx, name, t.delivery); no != nil {
 			return no
 		}
 	}
@@ -160,8 +162,25 @@ func (c *conn) setup(ctx context.Context, cl call) *response {
 	return c.ok(c.transportLine(m, t))
 }
 
+// may reports whether packets of a rendition may reach this player that way.
+// What is not open to everybody is not multicast: whoever joins a group gets it.
+func (c *conn) may(d delivery, name string) bool {
+	switch d {
+	case udp:
+		return c.udp != nil
+	case multicast:
+		open := c.Audience == nil || c.Audience.Allow(c.nc.RemoteAddr().String(), name, stream.Credentials{}) == nil
+		return open && c.udp != nil && c.Multicast && c.local.Is4()
+	default:
+		return true
+	}
+}
+
+// group returns where a rendition is multicast to.
+func (c *conn) group(name string) group { return c.groups.find(c.MulticastSeed, name) }
+
 // openSession makes a session, or else the answer that says why not.
-func (c *conn) openSession(ctx context.Context, name string, udp bool) (*session, *response) {
+func (c *conn) openSession(ctx context.Context, name string, by delivery) (*session, *response) {
 	src, tracks, no := c.find(ctx, name)
 	if no != nil {
 		return nil, no
@@ -171,7 +190,7 @@ func (c *conn) openSession(ctx context.Context, name string, udp bool) (*session
 		c.log.Warn("rtsp cannot serve", "rendition", name, "err", err)
 		return nil, answer(503)
 	}
-	return &session{id: rand.Text(), name: name, feed: f, release: release, udp: udp}, nil
+	return &session{id: rand.Text(), name: name, feed: f, release: release, by: by}, nil
 }
 
 // medium returns the medium that a control attribute names.
@@ -188,8 +207,13 @@ func medium(control string) (rtp.Medium, bool) {
 // whatever the player proposed: all readers get the same bytes.
 func (c *conn) transportLine(m rtp.Medium, t transport) string {
 	ssrc := c.session.feed.packer.SSRC(m)
-	if !t.udp {
+	switch t.delivery {
+	case interleaved:
 		return fmt.Sprintf("Transport: RTP/AVP/TCP;unicast;interleaved=%d-%d;ssrc=%08X", 2*m, 2*m+1, ssrc)
+	case multicast:
+		g := c.group(c.session.name)
+		return fmt.Sprintf("Transport: RTP/AVP;multicast;destination=%v;port=%d-%d;ttl=%d;ssrc=%08X",
+			g.addr, g.ports[m][0], g.ports[m][1], multicastTTL, ssrc)
 	}
 	return fmt.Sprintf("Transport: RTP/AVP;unicast;client_port=%d-%d;server_port=%d-%d;ssrc=%08X",
 		t.ports[0], t.ports[1], c.udp.port(), c.udp.port()+1, ssrc)
@@ -213,7 +237,10 @@ func (c *conn) play(ctx context.Context, cl call) *response {
 	if err != nil {
 		stop()
 		c.log.Info("rtsp player refused", "rendition", s.feed.src.Name, "err", err)
-		return answer(453)
+		if errors.Is(err, stream.ErrFull) {
+			return answer(453)
+		}
+		return answer(503)
 	}
 	info := p.info(playing, cl.base(), s.want)
 	begin := make(chan struct{})

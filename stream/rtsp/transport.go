@@ -9,22 +9,36 @@ import (
 // A transport is one choice that a player offers for a medium (RFC 2326,
 // 12.39), as far as it is served here.
 type transport struct {
-	udp   bool
-	ports [2]uint16 // the player's for RTP and RTCP, of UDP
+	delivery delivery
+	ports    [2]uint16 // the player's for RTP and RTCP, of udp
+}
+
+// A delivery is a way for packets to reach a player.
+type delivery uint8
+
+const (
+	interleaved delivery = iota // with the responses, on their connection
+	udp                         // to the player
+	multicast                   // to a group that the player joins
+)
+
+// protocol names a delivery in the list of viewers.
+func (d delivery) protocol() string {
+	return [...]string{interleaved: "rtsp/tcp", udp: "rtsp/udp", multicast: "rtsp/multicast"}[d]
 }
 
 const maxTransports = 8 // choices looked at in one header
 
 // chooseTransport returns the first choice in a Transport header that can be
-// served: TCP interleaved, or, if udp, UDP unicast back to peer. Multicast,
-// secured profiles, recording and other destinations than the peer itself are
-// passed over: packets never go to an address that did not ask for them.
-func chooseTransport(header string, udp bool, peer netip.Addr) (transport, bool) {
+// served by one of the ways that may be used. Secured profiles, recording and
+// other destinations than the peer itself are passed over: packets never go to
+// an address that did not ask for them.
+func chooseTransport(header string, may func(delivery) bool, peer netip.Addr) (transport, bool) {
 	for i, choice := range strings.Split(header, ",") {
 		if i == maxTransports {
 			break
 		}
-		if t, ok := parseTransport(choice, peer); ok && (!t.udp || udp) {
+		if t, ok := parseTransport(choice, peer); ok && may(t.delivery) {
 			return t, true
 		}
 	}
@@ -37,26 +51,25 @@ func parseTransport(choice string, peer netip.Addr) (transport, bool) {
 	switch strings.ToUpper(profile) {
 	case "RTP/AVP/TCP":
 	case "RTP/AVP", "RTP/AVP/UDP":
-		t.udp = true
+		t.delivery = udp
 	default:
 		return transport{}, false
 	}
-	multicast := t.udp // the default of RFC 2326, 12.39, were it not for:
+	unicast, group := t.delivery == interleaved, false
 	for param := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
 		switch strings.ToLower(name) {
-		case "unicast", "client_port": // players that forget the one send the other
-			multicast = false
-			if value == "" {
-				break
-			}
+		case "unicast":
+			unicast = true
+		case "client_port":
+			unicast = true // players that forget to say it send this
 			ports, ok := parsePorts(value)
 			if !ok {
 				return transport{}, false
 			}
 			t.ports = ports
 		case "multicast":
-			return transport{}, false
+			group = true
 		case "destination":
 			if to, err := netip.ParseAddr(value); err != nil || to.Unmap() != peer.WithZone("") {
 				return transport{}, false
@@ -67,7 +80,14 @@ func parseTransport(choice string, peer netip.Addr) (transport, bool) {
 			}
 		}
 	}
-	return t, !multicast && t.udp == (t.ports[0] != 0)
+	switch {
+	case t.delivery == interleaved:
+		return t, !group && t.ports[0] == 0
+	case group || !unicast: // the default of RFC 2326, 12.39
+		return transport{delivery: multicast}, true
+	default:
+		return t, t.ports[0] != 0
+	}
 }
 
 // parsePorts reads "5000-5001" or "5000", which stands for both.
