@@ -184,7 +184,8 @@ type SharedStream interface {
 type SignalCamera interface {
 	Camera
 	// AwaitSignal returns nil once the input may have a signal that can be
-	// opened, or the camera may be another one; else ctx's error.
+	// opened, or the camera may be another one; else ctx's error, or why the input
+	// cannot be asked: then wait a moment before the next call.
 	AwaitSignal(ctx context.Context) error
 }
 

@@ -48,6 +48,14 @@ type importer struct {
 	scalers func() ([]*Device, error)
 }
 
+// Parent implements [hw.Attached] for encoders that are a part of something.
+func (in importer) Parent() string {
+	if a, ok := in.Importer.(hw.Attached); ok {
+		return a.Parent()
+	}
+	return ""
+}
+
 // codes says that the encoder takes the pictures without a scaler.
 func (in importer) codes(c hw.EncoderConfig) bool {
 	return c.Input.Width == c.Width && c.Input.Height == c.Height && slices.Contains(in.Takes(), c.Input.Pixel)

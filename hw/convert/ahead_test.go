@@ -311,3 +311,19 @@ func TestDecodedPictureIsReadWhereItLies(t *testing.T) {
 }
 
 var _ hw.ScalingImporter = importer{}
+
+func TestEncoderBehindAScalerIsAPartOfItsDevice(t *testing.T) {
+	k := fakevb2.New(scalerNode(), encoderNode())
+	stick := both(t, k)
+	stick.Importer = Ahead(hw.EncoderDriver{Importer: attachedImporter{stick.Importer}}, nil).Importer
+	if got := stick.Importer.(hw.Attached).Parent(); got != "/sys/devices/usb1/1-1" {
+		t.Errorf("a part of %q", got)
+	}
+	if got := both(t, k).Importer.(hw.Attached).Parent(); got != "" {
+		t.Errorf("a part of %q, but it told nothing", got)
+	}
+}
+
+type attachedImporter struct{ hw.Importer }
+
+func (attachedImporter) Parent() string { return "/sys/devices/usb1/1-1" }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/external/memory"
@@ -24,10 +25,18 @@ const minBuffers = 2
 type Camera struct {
 	program
 
-	name  string
-	modes []hw.Mode
+	traitsOfCamera
+
 	takes []hw.PixelFormat
 	gone  func() // told when the device turns out not to be there
+	rest  *rest
+}
+
+// traitsOfCamera are what a camera told of itself.
+type traitsOfCamera struct {
+	name   string
+	parent string
+	modes  []hw.Mode
 }
 
 // ID implements [hw.Camera]: "external:" and the name of the program.
@@ -35,6 +44,9 @@ func (c *Camera) ID() string { return c.id }
 
 // Name implements [hw.Camera]: what the program calls itself.
 func (c *Camera) Name() string { return c.name }
+
+// Parent implements [hw.Attached]: what the program told, or "".
+func (c *Camera) Parent() string { return c.parent }
 
 // Modes implements [hw.Camera]: what the program told when it was found.
 func (c *Camera) Modes() ([]hw.Mode, error) { return slices.Clone(c.modes), nil }
@@ -108,7 +120,7 @@ func (c *Camera) begin(ctx context.Context, want hw.Mode, decide func(hw.BufferS
 }
 
 func (c *Camera) negotiate(ctx context.Context, p *process, hello wire.Message, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (*capture, error) {
-	if _, _, err := readCamera(hello); err != nil {
+	if _, err := readCamera(hello); err != nil {
 		return nil, err
 	}
 	if err := p.conn.Send(wire.OpenCamera{Mode: wire.ModeOf(c.prefer(want)), Buffers: wantBuffers}); err != nil {
@@ -293,21 +305,43 @@ func (c signalCamera) Preferring(takes []hw.PixelFormat) hw.Camera {
 }
 
 // AwaitSignal implements [hw.SignalCamera]: it runs the program without
-// opening a mode until there is a signal.
+// opening a mode until there is a signal. A program that does not start, or
+// ends, is given time before its error is returned: 0.5 s, and twice that each
+// time, up to 30 s. One that ran for that long is forgiven.
 func (c signalCamera) AwaitSignal(ctx context.Context) error {
+	begun, longest := time.Now(), longestRest
+	err := c.awaitSignal(ctx)
+	if err == nil || time.Since(begun) >= longestRest {
+		c.rest.end()
+	}
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, hw.ErrNoSignal):
+		longest = signalRest
+	}
+	if err := c.rest.take(ctx, longest); err != nil {
+		return err
+	}
+	return fmt.Errorf("wait for a signal of camera %s: %w", c.id, err)
+}
+
+func (c signalCamera) awaitSignal(ctx context.Context) error {
 	p, hello, err := c.start(ctx)
 	if err != nil {
-		return context.Cause(ctx) // Open will say more
+		return err
 	}
 	defer p.stop()
 	if h, ok := hello.(wire.HelloCamera); !ok || h.Flags&wire.SignalThere != 0 {
-		return nil
+		return nil // or it is another device by now
 	}
 	for {
 		m, fds, err := p.receive(ctx, forever)
 		wire.CloseAll(fds)
 		if err != nil {
-			return context.Cause(ctx)
+			return err
 		}
 		if s, ok := m.(wire.Signal); ok && s.There != 0 {
 			return nil

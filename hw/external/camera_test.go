@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -163,7 +164,7 @@ func TestALyingCameraIsGone(t *testing.T) {
 		is   error
 		text string
 	}{
-		"exits at once":                    {hw.ErrGone, "exit status 3"},
+		"exits at once":                    {hw.ErrGone, "ended with status 3: giving up"},
 		"hangs at once":                    {hw.ErrGone, "no answer"},
 		"begins with garbage":              {wire.ErrProtocol, "message type"},
 		"begins with bye":                  {wire.ErrProtocol, "bye"},
@@ -200,7 +201,7 @@ func TestALyingCameraIsGone(t *testing.T) {
 		"loses its signal":                 {hw.ErrNoSignal, ""},
 		"dies of an error":                 {nil, "sensor timeout"},
 		"hangs while it runs":              {hw.ErrGone, "sends nothing"},
-		"exits while it runs":              {hw.ErrGone, "exit status 42"},
+		"exits while it runs":              {hw.ErrGone, "ended with status 42 and said nothing"},
 	} {
 		t.Run(script, func(t *testing.T) {
 			noLeaks(t)
@@ -241,7 +242,7 @@ func TestAKilledCameraIsGoneAndItsFramesStay(t *testing.T) {
 			f.Release()
 		}
 	}
-	wantErr(t, err, hw.ErrGone, "signal: killed")
+	wantErr(t, err, hw.ErrGone, "was ended by SIGKILL")
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
@@ -283,15 +284,77 @@ func TestDamagedAndMissingPicturesAreCounted(t *testing.T) {
 
 func TestASignalIsAwaited(t *testing.T) {
 	noLeaks(t)
-	c := signalCamera{&Camera{program: scripted(t, "has no signal at first"), gone: func() {}}}
+	c := signalCamera{&Camera{program: scripted(t, "has no signal at first"), gone: func() {}, rest: new(rest)}}
 	if err := c.AwaitSignal(t.Context()); err != nil {
 		t.Error(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	c = signalCamera{&Camera{program: scripted(t, "never gets a signal"), gone: func() {}}}
+	c = signalCamera{&Camera{program: scripted(t, "never gets a signal"), gone: func() {}, rest: new(rest)}}
 	if err := c.AwaitSignal(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("without a signal: %v", err)
+	}
+}
+
+// A program that cannot even be asked is asked again ever more rarely, and says
+// why in words.
+func TestAProgramThatDoesNotStartIsNotStartedAgainAtOnce(t *testing.T) {
+	noLeaks(t)
+	c := signalCamera{&Camera{program: scripted(t, "exits at once"), gone: func() {}, rest: new(rest)}}
+	for _, least := range []time.Duration{500 * time.Millisecond, time.Second} {
+		begun := time.Now()
+		wantErr(t, c.AwaitSignal(t.Context()), hw.ErrGone, "ended with status 3: giving up")
+		if took := time.Since(begun); took < least {
+			t.Errorf("it may be started again after %s, want %s", took, least)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // of two to rest
+	defer cancel()
+	if err := c.AwaitSignal(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("it rests on: %v", err)
+	}
+}
+
+func TestARestGetsLongerUntilItWentWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r rest
+		took := func(longest time.Duration) time.Duration {
+			begun := time.Now()
+			if err := r.take(t.Context(), longest); err != nil {
+				t.Error(err)
+			}
+			return time.Since(begun)
+		}
+		for _, want := range []float64{0.5, 1, 2, 4, 8, 16, 30, 30} {
+			if got := took(longestRest).Seconds(); got != want {
+				t.Errorf("%v s, want %v", got, want)
+			}
+		}
+		if got := took(signalRest); got != signalRest {
+			t.Errorf("without a signal %s, want %s", got, signalRest)
+		}
+		r.end()
+		if got := took(longestRest); got != firstRest {
+			t.Errorf("after it went well %s, want %s", got, firstRest)
+		}
+	})
+}
+
+func TestACameraSaysWhichDeviceItIsAPartOf(t *testing.T) {
+	noLeaks(t)
+	for script, want := range map[string]string{"good": "", "is a part of another": "/sys/devices/platform/usb1/1-1"} {
+		p := scripted(t, script)
+		a := p.ask(func() {})
+		c, ok := a.camera.(hw.Attached)
+		if !ok || c.Parent() != want {
+			t.Errorf("%s: a part of %v, want %q, %v", script, c, want, a.err)
+		}
+		if moved, ok := a.camera.(hw.PreferringCamera).Preferring(nil).(hw.Attached); !ok || moved.Parent() != want {
+			t.Errorf("%s: a part of %v once it is preferring", script, moved)
+		}
+	}
+	if a := scripted(t, "is a part of nowhere").ask(func() {}); !errors.Is(a.err, wire.ErrProtocol) {
+		t.Errorf("nowhere: %v", a.err)
 	}
 }
 

@@ -334,6 +334,17 @@ var scripts = map[string]func(*child) error{
 		}
 		return c.camera()
 	},
+	"is a part of another": func(c *child) error {
+		c.hello = func(h *wire.HelloCamera) {
+			h.Flags = wire.SignalInput
+			wire.PutText(h.Parent[:], "/sys/devices/platform/usb1/1-1")
+		}
+		return c.camera()
+	},
+	"is a part of nowhere": func(c *child) error {
+		c.hello = func(h *wire.HelloCamera) { wire.PutText(h.Parent[:], "/sys/devices/../../etc") }
+		return c.camera()
+	},
 	"never gets a signal": func(c *child) error {
 		c.hello = func(h *wire.HelloCamera) { h.Flags = wire.SignalInput }
 		return c.camera()

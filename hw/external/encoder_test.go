@@ -543,7 +543,7 @@ func TestALyingEncoderIsGone(t *testing.T) {
 		"holds no picture":           {wire.ErrProtocol, "holds no picture"},
 		"lacks its library":          {hw.ErrMissing, "not installed"},
 		"is a camera after all":      {wire.ErrProtocol, "hello of a camera"},
-		"exits at once":              {hw.ErrGone, "exit status 3"},
+		"exits at once":              {hw.ErrGone, "ended with status 3"},
 		"hangs at once":              {hw.ErrGone, "no answer"},
 		"returns what it has not":    {wire.ErrProtocol, "picture 9"},
 		"returns far out":            {wire.ErrProtocol, "picture 4294967295"},
@@ -560,8 +560,8 @@ func TestALyingEncoderIsGone(t *testing.T) {
 		"sends frames":               {wire.ErrProtocol, "frame"},
 		"sends descriptors at work":  {wire.ErrProtocol, "descriptors"},
 		"says that it has failed":    {hw.ErrGone, ""},
-		"exits at work":              {hw.ErrGone, "exit status 7"},
-		"crashes with a signal":      {hw.ErrGone, "signal: killed"},
+		"exits at work":              {hw.ErrGone, "ended with status 7"},
+		"crashes with a signal":      {hw.ErrGone, "was ended by SIGKILL"},
 		"codes another size":         {hw.ErrUnsupported, "codes 128x36 instead of 64x36"},
 	} {
 		t.Run(script, func(t *testing.T) {
@@ -741,7 +741,7 @@ func TestAKilledEncoderIsGone(t *testing.T) {
 	for err == nil {
 		_, err = e.Next(t.Context())
 	}
-	wantErr(t, err, hw.ErrGone, "signal: killed")
+	wantErr(t, err, hw.ErrGone, "was ended by SIGKILL")
 	back.Wait()
 }
 
@@ -791,6 +791,22 @@ func TestCloseWhileOthersCall(t *testing.T) {
 			t.Error(err)
 		}
 		calls.Wait()
+	}
+}
+
+func TestAnEncoderSaysWhichDeviceItIsAPartOf(t *testing.T) {
+	h := device.HelloEncoder("a stick")
+	for parent, good := range map[string]bool{"": true, "/sys/devices/platform/usb1/1-1": true, "/dev/bus/usb": false} {
+		wire.PutText(h.Parent[:], parent)
+		traits, err := readEncoder(h)
+		if (err == nil) != good {
+			t.Errorf("%q: %v", parent, err)
+			continue
+		}
+		d := program{id: "external:stick"}.driver(traits, func() {})
+		if a, ok := d.Importer.(hw.Attached); good && (!ok || a.Parent() != parent) {
+			t.Errorf("a part of %v, want %q", a, parent)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -257,11 +258,12 @@ func (p program) ask(gone func()) answer {
 	defer r.stop()
 	switch h := hello.(type) {
 	case wire.HelloCamera:
-		name, modes, err := readCamera(h)
+		t, err := readCamera(h)
 		if err != nil {
 			return answer{err: err}
 		}
-		c := &Camera{program: p, name: cmp.Or(name, p.id), modes: modes, gone: gone}
+		t.name = cmp.Or(t.name, p.id)
+		c := &Camera{program: p, traitsOfCamera: t, gone: gone, rest: new(rest)}
 		if h.Flags&wire.SignalInput != 0 {
 			return answer{camera: signalCamera{c}}
 		}
@@ -279,24 +281,38 @@ func (p program) ask(gone func()) answer {
 }
 
 // readCamera checks the hello of a camera.
-func readCamera(m wire.Message) (name string, modes []hw.Mode, err error) {
+func readCamera(m wire.Message) (traitsOfCamera, error) {
 	h, ok := m.(wire.HelloCamera)
 	switch {
 	case !ok:
-		return "", nil, violation("it begins with %s", wire.Name(m))
+		return traitsOfCamera{}, violation("it begins with %s", wire.Name(m))
 	case h.Version != wire.Version:
-		return "", nil, fmt.Errorf("it speaks version %d of the protocol, this encoderd speaks %d: %w", h.Version, wire.Version, hw.ErrUnsupported)
+		return traitsOfCamera{}, fmt.Errorf("it speaks version %d of the protocol, this encoderd speaks %d: %w", h.Version, wire.Version, hw.ErrUnsupported)
 	case h.Modes < 1 || h.Modes > wire.MaxModes:
-		return "", nil, violation("a camera with %d modes", h.Modes)
+		return traitsOfCamera{}, violation("a camera with %d modes", h.Modes)
+	}
+	parent, err := readParent(h.Parent)
+	t := traitsOfCamera{name: wire.Text(h.Name[:]), parent: parent}
+	if err != nil {
+		return t, err
 	}
 	for _, m := range h.Mode[:h.Modes] {
 		mode := m.Mode()
 		if err := checkMode(mode); err != nil {
-			return "", nil, err
+			return t, err
 		}
-		if !slices.Contains(modes, mode) {
-			modes = append(modes, mode)
+		if !slices.Contains(t.modes, mode) {
+			t.modes = append(t.modes, mode)
 		}
 	}
-	return wire.Text(h.Name[:]), modes, nil
+	return t, nil
+}
+
+// readParent checks which device a program says that it is a part of.
+func readParent(p wire.Parent) (string, error) {
+	parent := wire.Text(p[:])
+	if parent != "" && (!strings.HasPrefix(parent, "/sys/devices/") || filepath.Clean(parent) != parent) {
+		return "", violation("a part of %q, which is no folder below /sys/devices", parent)
+	}
+	return parent, nil
 }

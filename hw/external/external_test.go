@@ -163,7 +163,7 @@ func TestACameraThatIsGoneIsAskedAgain(t *testing.T) {
 	}
 	findCamera(t, f) // nobody has noticed yet
 	_, err := c.Open(t.Context(), hw.Mode{})
-	wantErr(t, err, hw.ErrGone, "exit status 5")
+	wantErr(t, err, hw.ErrGone, "ended with status 5")
 	before := starts()
 	for range 3 { // a program that failed is left alone for a while
 		if list, err := f.Cameras(); err != nil || len(list) != 0 {

@@ -17,6 +17,7 @@ const maxAlign = 4096
 
 // traits are what an encoder told of itself.
 type traits struct {
+	parent              string
 	flags               uint32
 	minWidth, minHeight int
 	maxWidth, maxHeight int
@@ -52,7 +53,12 @@ func readEncoder(m wire.Message) (traits, error) {
 			return traits{}, violation("an encoder that reads %q", hw.PixelFormat(f.Pixel))
 		}
 	}
+	parent, err := readParent(h.Parent)
+	if err != nil {
+		return traits{}, err
+	}
 	return traits{
+		parent:   parent,
 		flags:    h.Flags,
 		minWidth: int(h.MinWidth), minHeight: int(h.MinHeight),
 		maxWidth: int(h.MaxWidth), maxHeight: int(h.MaxHeight),
@@ -88,6 +94,9 @@ type importer struct {
 	program
 	traits
 }
+
+// Parent implements [hw.Attached]: what the program told, or "".
+func (im importer) Parent() string { return im.parent }
 
 // Takes implements [hw.Importer].
 func (im importer) Takes() []hw.PixelFormat {

@@ -2,6 +2,7 @@ package external
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"syscall"
@@ -59,7 +61,7 @@ type process struct {
 
 	conn   *wire.Conn
 	exited chan struct{} // closed when the child is reaped and its words are read
-	status error         // how it ended; read after exited
+	status error         // how it ended, with what it said last; read after exited
 
 	once sync.Once // of stop
 
@@ -124,10 +126,11 @@ func (r *process) watch(cmd *exec.Cmd, words *os.File, started chan<- error) {
 		return
 	}
 	defer close(r.exited)
+	last := ""
 	told := make(chan struct{})
 	go func() {
 		defer close(told)
-		relay(r.log.With("device", r.id), words)
+		last = relay(r.log.With("device", r.id), words)
 	}()
 	r.reap(cmd)
 	// Whoever still holds the pipe has left the group: wait for the last words
@@ -135,6 +138,19 @@ func (r *process) watch(cmd *exec.Cmd, words *os.File, started chan<- error) {
 	_ = words.SetReadDeadline(time.Now().Add(lastWords))
 	<-told
 	_ = words.Close()
+	r.status = r.obituary(cmd.ProcessState, last)
+}
+
+// obituary says in words for people how the program has ended.
+func (r *process) obituary(s *os.ProcessState, last string) error {
+	name, how := filepath.Base(r.path), fmt.Sprintf("ended with status %d", s.ExitCode())
+	if w, ok := s.Sys().(syscall.WaitStatus); ok && w.Signaled() {
+		how = "was ended by " + unix.SignalName(w.Signal())
+	}
+	if last == "" {
+		return fmt.Errorf("program %s %s and said nothing", name, how)
+	}
+	return fmt.Errorf("program %s %s: %s", name, how, last)
 }
 
 // reap waits for the child's end, kills what it has started and left behind,
@@ -147,10 +163,7 @@ func (r *process) reap(cmd *exec.Cmd) {
 	_ = unix.Kill(-r.pid, unix.SIGKILL) // usually nobody is left
 	r.reaped = true
 	r.mu.Unlock()
-	r.status = errors.New("it has ended")
-	if err := cmd.Wait(); err != nil {
-		r.status = err
-	}
+	_ = cmd.Wait() // its state says how it ended
 }
 
 // signal sends sig to the child and all that it has started.
@@ -291,9 +304,9 @@ const (
 	lastWords = 500 * time.Millisecond
 )
 
-// relay logs what a program prints, line by line, until it ends. Long lines
-// are cut, and of a flood only the beginning is logged.
-func relay(log *slog.Logger, words io.Reader) {
+// relay logs what a program prints, line by line, until it ends, and returns the
+// last line. Long lines are cut, and of a flood only the beginning is logged.
+func relay(log *slog.Logger, words io.Reader) (last string) {
 	in := bufio.NewReaderSize(words, maxLine)
 	var begin time.Time
 	lines, lost := 0, 0
@@ -302,6 +315,7 @@ func relay(log *slog.Logger, words io.Reader) {
 		if err != nil {
 			break
 		}
+		last = cmp.Or(line, last)
 		if now := time.Now(); now.Sub(begin) >= interval {
 			complain(log, lost)
 			begin, lines, lost = now, 0, 0
@@ -313,6 +327,7 @@ func relay(log *slog.Logger, words io.Reader) {
 		log.Info("device says", "line", line)
 	}
 	complain(log, lost)
+	return last
 }
 
 func complain(log *slog.Logger, lost int) {

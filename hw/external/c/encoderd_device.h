@@ -99,6 +99,7 @@ struct encoderd_hello_camera {
 	uint32_t version, flags, modes, reserved;
 	char name[64];
 	struct encoderd_mode mode[ENCODERD_MAX_MODES];
+	char parent[256];
 };
 
 struct encoderd_hello_encoder {
@@ -108,6 +109,7 @@ struct encoderd_hello_encoder {
 	uint32_t formats, reserved, reserved2;
 	char name[64];
 	struct encoderd_format format[ENCODERD_MAX_FORMATS];
+	char parent[256];
 };
 
 struct encoderd_error {

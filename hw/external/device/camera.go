@@ -11,7 +11,8 @@ import (
 	"encoderd.example/hw/external/wire"
 )
 
-// A Source makes the pictures of a camera. Its methods are called by one
+// A Source makes the pictures of a camera. One that is an [hw.Attached] tells
+// the box which device it is a part of. Its methods are called by one
 // goroutine at a time, in this order: Grant, then Fill again and again, then
 // Close.
 type Source interface {
@@ -42,7 +43,11 @@ func serveCamera(ctx context.Context, conn *wire.Conn, name string, src Source) 
 	if err != nil {
 		return err
 	}
-	if err := conn.Send(helloCamera(name, modes)); err != nil {
+	hello := helloCamera(name, modes)
+	if a, ok := src.(hw.Attached); ok {
+		wire.PutText(hello.Parent[:], a.Parent())
+	}
+	if err := conn.Send(hello); err != nil {
 		return err
 	}
 	c := &camera{conn: conn, src: src, inbox: receive(ctx, conn)}

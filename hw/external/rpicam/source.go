@@ -30,6 +30,8 @@ const (
 	listing = 3 * time.Second
 	// lateStamp is how long a picture waits for its metadata.
 	lateStamp = 200 * time.Millisecond
+	// lateWords is how long its end waits for what rpicam-vid says of it.
+	lateWords = 500 * time.Millisecond
 	// maxAge is how old a picture can be when it is read.
 	maxAge = 5 * time.Second
 	// pipeSize holds a third of a 1080p picture: fewer turns than the usual.
@@ -43,6 +45,8 @@ type source struct {
 
 	mode     hw.Mode
 	cmd      *exec.Cmd
+	exited   chan struct{} // closed when cmd has ended and its words are read
+	status   error         // how; read after exited
 	words    *lastWords
 	pipe     *os.File
 	pictures *bufio.Reader
@@ -131,6 +135,11 @@ func (s *source) start(ctx context.Context) error {
 		return errors.Join(err, pictures.Close(), metadata.Close())
 	}
 	s.cmd, s.pipe, s.pictures = cmd, pictures, bufio.NewReaderSize(pictures, 1<<16)
+	s.exited = make(chan struct{})
+	go func() {
+		defer close(s.exited)
+		s.status = cmd.Wait()
+	}()
 	stamps := make(chan time.Duration, 64)
 	s.stamps = stamps
 	go func() {
@@ -259,6 +268,12 @@ func (s *source) ended(err error) error {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return err
 	}
+	late := time.NewTimer(lateWords) // they come by another pipe
+	defer late.Stop()
+	select {
+	case <-s.exited:
+	case <-late.C:
+	}
 	words := s.words.String()
 	if strings.Contains(words, "in use by another process") {
 		return fmt.Errorf("%s: %w: %s", s.program, hw.ErrBusy, words)
@@ -268,13 +283,13 @@ func (s *source) ended(err error) error {
 
 // Close implements [device.Source].
 func (s *source) Close() error {
-	_ = s.cmd.Cancel()  // it may have ended
-	_ = s.pipe.Close()  // a write that waits ends with SIGPIPE
-	err := s.cmd.Wait() // it ends by a signal, or has ended by itself before
-	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+	_ = s.cmd.Cancel() // it may have ended
+	_ = s.pipe.Close() // a write that waits ends with SIGPIPE
+	<-s.exited         // by a signal, or it had ended by itself before
+	if exit := (*exec.ExitError)(nil); errors.As(s.status, &exit) {
 		return nil
 	}
-	return err
+	return s.status
 }
 
 // lastWords passes on what is written and keeps the last line.

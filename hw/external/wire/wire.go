@@ -101,7 +101,12 @@ type HelloCamera struct {
 	Version, Flags, Modes, _ uint32
 	Name                     [64]byte // for people; UTF-8, zero bytes at the end
 	Mode                     [MaxModes]Mode
+	Parent                   Parent
 }
+
+// A Parent is the folder below /sys/devices of the USB device that a device is
+// a part of, as text. It may be left out of a message altogether.
+type Parent [256]byte
 
 // Flags of HelloCamera.
 const (
@@ -120,6 +125,7 @@ type HelloEncoder struct {
 	Formats, _, _       uint32
 	Name                [64]byte
 	Format              [MaxFormats]Format
+	Parent              Parent
 }
 
 // Codecs and flags of HelloEncoder.
@@ -311,8 +317,8 @@ type shape struct {
 
 // shapes lists every message.
 var shapes = map[Type]shape{
-	TypeHelloCamera:   {"hello of a camera", 0, HelloCamera{}, decode[HelloCamera]},
-	TypeHelloEncoder:  {"hello of an encoder", 0, HelloEncoder{}, decode[HelloEncoder]},
+	TypeHelloCamera:   {"hello of a camera", 0, HelloCamera{}, decodeHello[HelloCamera]},
+	TypeHelloEncoder:  {"hello of an encoder", 0, HelloEncoder{}, decodeHello[HelloEncoder]},
 	TypeError:         {"error", 0, Error{}, decode[Error]},
 	TypeStop:          {"stop", 0, Stop{}, decode[Stop]},
 	TypeBye:           {"bye", 0, Bye{}, decode[Bye]},
@@ -342,6 +348,15 @@ func decode[M Message](body []byte) (Message, error) {
 	}
 	_, err := binary.Decode(body, binary.LittleEndian, &m)
 	return m, err
+}
+
+// decodeHello decodes a message with or without its Parent.
+func decodeHello[M Message](body []byte) (Message, error) {
+	var m M
+	if len(body) == binary.Size(m)-len(Parent{}) {
+		body = append(bytes.Clone(body), make([]byte, len(Parent{}))...)
+	}
+	return decode[M](body)
 }
 
 // Messages lists every message, empty, by its type.
