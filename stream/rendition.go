@@ -94,6 +94,9 @@ func (r *Rendition) Wait(ctx context.Context) ([]*Track, error) {
 // Reader returns a reader placed at the latest key unit.
 func (r *Rendition) Reader() *Reader[*Unit] { return r.ring.Reader() }
 
+// History returns a reader placed at the oldest unit that is kept, key or not.
+func (r *Rendition) History() *Reader[*Unit] { return r.ring.History() }
+
 // Resize makes the rendition keep the latest units units; see [Ring.Resize].
 func (r *Rendition) Resize(units int) { r.ring.Resize(units) }
 

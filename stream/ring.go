@@ -80,6 +80,14 @@ func (r *Ring[T]) Reader() *Reader[T] {
 	return rd
 }
 
+// History returns a reader placed at the oldest value that is kept, key or not,
+// for those who serve the past, too.
+func (r *Ring[T]) History() *Reader[T] {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &Reader[T]{ring: r, next: r.oldest()}
+}
+
 // oldest returns the number of the oldest value that is still kept.
 func (r *Ring[T]) oldest() uint64 {
 	n := uint64(len(r.slots))

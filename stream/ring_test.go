@@ -206,3 +206,19 @@ func TestResizeKeepsWhatFits(t *testing.T) {
 		})
 	}
 }
+
+func TestHistoryBeginsAtTheOldestValueThatIsKept(t *testing.T) {
+	ring := stream.NewRing[int](4)
+	for i := range 7 {
+		ring.Publish(i, i == 5)
+	}
+	rd := ring.History()
+	for want := 3; want < 7; want++ {
+		if got, err := rd.Next(t.Context()); got != want || err != nil {
+			t.Fatalf("got %d, %v; want %d", got, err, want)
+		}
+	}
+	if rd.Lost() != 0 {
+		t.Errorf("%d lost", rd.Lost())
+	}
+}

@@ -1,0 +1,343 @@
+// Package cmaf cuts renditions into the segments and parts that HLS and DASH
+// players fetch, and recorders keep (ISO/IEC 23000-19).
+//
+//	Rendition ─► cutter ─┬─► video: │ part, part, … │ part, part, … │ part, …
+//	             (runs   │            segment 7       segment 8       9, open
+//	              while  └─► sound: │ part, part, … │ part, part, … │ part, …
+//	              asked)              the same numbers, cut at the same times
+//
+// Picture and sound are cut apart, since CMAF tracks are files of one track.
+// A segment begins with a key picture; a part ends where a unit does. Both are
+// made once, are immutable from then on and shared by all readers: a [Sequence]
+// is a snapshot that anybody may keep.
+//
+// A rendition is cut while somebody asks, and for some time after; then its
+// goroutine and memory go. Who asks first gets what the rendition's ring holds,
+// at once.
+package cmaf
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"encoderd.example/stream"
+)
+
+// Defaults of a [Segmenter]'s fields.
+const (
+	DefaultPart   = 200 * time.Millisecond
+	DefaultKeep   = 8
+	DefaultMemory = 64 << 20
+	DefaultIdle   = 30 * time.Second
+)
+
+const (
+	// spare segments stay for readers that hold an older playlist.
+	spare = 2
+	// shortest is the time after which a key picture begins a segment.
+	shortest = 500 * time.Millisecond
+	// hole is the time without pictures that is told as a discontinuity.
+	hole = time.Second
+	// patience is how far sound may lag behind the picture.
+	patience = time.Second
+	// assumedFPS is for tracks that do not tell.
+	assumedFPS = 25
+)
+
+var (
+	// ErrStopped says that the segmenter does not run.
+	ErrStopped = errors.New("nothing is cut into segments now")
+	// ErrNoVideo says that a rendition has no picture to cut at.
+	ErrNoVideo = errors.New("the rendition has no picture, which segments begin with")
+	// ErrNoSound says that a rendition has no sound.
+	ErrNoSound = errors.New("the rendition has no sound")
+)
+
+// Medium is what a sequence carries.
+type Medium uint8
+
+// The media.
+const (
+	Video Medium = iota
+	Sound
+	media
+)
+
+// String returns the name that stands in addresses.
+func (m Medium) String() string { return [...]string{"video", "audio"}[m] }
+
+// Pick returns the tracks that are cut: the first picture, and AAC before other
+// sound, since every player knows it. Either may be nil.
+func Pick(tracks []*stream.Track) (video, sound *stream.Track) {
+	for _, t := range tracks {
+		switch {
+		case t == nil:
+		case t.Codec.Video():
+			video = orElse(video, t)
+		case sound == nil || t.Codec == stream.AAC && sound.Codec != stream.AAC:
+			sound = t
+		}
+	}
+	return video, sound
+}
+
+func orElse[T comparable](v, fallback T) T {
+	var zero T
+	if v == zero {
+		return fallback
+	}
+	return v
+}
+
+// A Segmenter cuts renditions, each while somebody asks for it. Set its fields
+// before Run and leave them alone from then on. All methods may be called from
+// any goroutine.
+type Segmenter struct {
+	// Part is how long parts are to be; they are whole pictures. Zero means
+	// 200 ms.
+	Part time.Duration
+	// Keep is how many whole segments a sequence lists; zero means 8.
+	Keep int
+	// Memory bounds the bytes of media kept for a rendition's picture, and as
+	// much for its sound; zero means 64 MB.
+	Memory int
+	// Idle is how long a rendition is cut after somebody asked; zero means
+	// 30 s.
+	Idle time.Duration
+	// Log takes what starts and stops; nil means nobody cares.
+	Log *slog.Logger
+
+	mu      sync.Mutex
+	spawn   func(work func(context.Context)) (stop context.CancelFunc) // nil: not running
+	streams map[*stream.Rendition]*Stream
+}
+
+// Run lets renditions be cut until ctx ends, then waits for the last goroutine
+// and returns nil.
+func (s *Segmenter) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	s.setSpawn(func(work func(context.Context)) context.CancelFunc {
+		ctx, cancel := context.WithCancel(ctx)
+		wg.Go(func() {
+			defer cancel()
+			work(ctx)
+		})
+		return cancel
+	})
+	<-ctx.Done()
+	s.setSpawn(nil)
+	wg.Wait()
+	return nil
+}
+
+func (s *Segmenter) setSpawn(spawn func(func(context.Context)) context.CancelFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.spawn = spawn
+}
+
+// start runs work until stop is called or Run ends.
+func (s *Segmenter) start(work func(context.Context)) (stop context.CancelFunc, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.spawn == nil {
+		return nil, ErrStopped
+	}
+	return s.spawn(work), nil
+}
+
+// Of returns the stream of a rendition, always the same until the rendition is
+// closed. It starts nothing.
+func (s *Segmenter) Of(r *stream.Rendition) *Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.streams[r]; st != nil {
+		return st
+	}
+	if s.streams == nil {
+		s.streams = make(map[*stream.Rendition]*Stream)
+	}
+	// Numbers go on where they could have come to before a restart, so that
+	// players never see them go back.
+	st := &Stream{sg: s, src: r, wall: stream.Wall, next: uint64(time.Now().Unix())}
+	s.streams[r] = st
+	return st
+}
+
+func (s *Segmenter) forget(r *stream.Rendition) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, r)
+}
+
+func (s *Segmenter) log() *slog.Logger { return orElse(s.Log, slog.New(slog.DiscardHandler)) }
+
+// A Stream is a rendition as it is cut. All methods may be called from any
+// goroutine.
+type Stream struct {
+	sg   *Segmenter
+	src  *stream.Rendition
+	wall func(time.Duration) time.Time
+
+	mu      sync.Mutex
+	cut     *cutter // nil: idle
+	asked   time.Time
+	next    uint64        // number of the next segment
+	breaks  uint64        // discontinuities so far
+	longest time.Duration // segment ever
+}
+
+// Name returns the rendition's name.
+func (st *Stream) Name() string { return st.src.Name }
+
+// Tracks returns what is cut, once every track has begun; sound may be nil.
+func (st *Stream) Tracks(ctx context.Context) (video, sound *stream.Track, err error) {
+	tracks, err := st.src.Wait(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	video, sound = Pick(tracks)
+	if video == nil {
+		return nil, nil, ErrNoVideo
+	}
+	return video, sound, nil
+}
+
+// Running reports whether the rendition is being cut.
+func (st *Stream) Running() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.cut != nil
+}
+
+// Latest returns the newest snapshot, nil if there is none. It starts nothing
+// and counts as no asking.
+func (st *Stream) Latest(m Medium) *Sequence {
+	st.mu.Lock()
+	cut := st.cut
+	st.mu.Unlock()
+	if cut == nil {
+		return nil
+	}
+	seq, _, _ := cut.feeds[m].latest()
+	return seq
+}
+
+// Wait returns the newest snapshot as soon as enough says yes, and has the
+// rendition cut from then on if it was not. enough is called for every new
+// part, from the caller's goroutine. The error is ctx's cause, [ErrStopped],
+// [ErrNoVideo], [ErrNoSound] or [stream.ErrClosed].
+func (st *Stream) Wait(ctx context.Context, m Medium, enough func(*Sequence) bool) (*Sequence, error) {
+	for {
+		cut, err := st.ask()
+		if err != nil {
+			return nil, err
+		}
+		seq, err := cut.feeds[m].wait(ctx, enough)
+		if !errors.Is(err, errRest) {
+			return seq, err
+		}
+	}
+}
+
+// ask returns the running cutter.
+func (st *Stream) ask() (*cutter, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.asked = time.Now()
+	if st.cut != nil {
+		return st.cut, nil
+	}
+	c := newCutter(st)
+	stop, err := st.sg.start(func(ctx context.Context) { st.run(ctx, c) })
+	if err != nil {
+		return nil, err
+	}
+	c.stop = stop
+	st.cut = c
+	return c, nil
+}
+
+// run cuts until ctx ends or nobody has asked for long.
+func (st *Stream) run(ctx context.Context, c *cutter) {
+	log := st.sg.log().With("rendition", st.src.Name)
+	log.Debug("segments begin")
+	idle := orElse(st.sg.Idle, DefaultIdle)
+	st.mu.Lock()
+	c.timer = time.AfterFunc(idle, func() { st.rest(c, idle) })
+	st.mu.Unlock()
+	err := c.run(ctx)
+	c.timer.Stop()
+	switch {
+	case ctx.Err() != nil:
+		err = errRest
+	case errors.Is(err, stream.ErrClosed):
+		st.sg.forget(st.src)
+	default:
+		log.Warn("segments end", "err", err)
+	}
+	st.drop(c)
+	c.end(err)
+	log.Debug("segments rest")
+}
+
+// rest stops c once nobody has asked for a while, or looks again when that may
+// be.
+func (st *Stream) rest(c *cutter, idle time.Duration) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if left := idle - time.Since(st.asked); left > 0 {
+		c.timer.Reset(left)
+		return
+	}
+	if st.cut == c {
+		st.cut = nil
+	}
+	c.stop()
+}
+
+func (st *Stream) drop(c *cutter) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.cut == c {
+		st.cut = nil
+	}
+}
+
+// opening takes the next segment's number.
+func (st *Stream) opening(discontinuity bool) *opening {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	o := &opening{number: st.next, discontinuity: discontinuity, before: st.breaks}
+	st.next++
+	if discontinuity {
+		st.breaks++
+	}
+	return o
+}
+
+// lasted notes how long a segment was and returns the longest one's whole
+// seconds, as playlists tell them.
+func (st *Stream) lasted(d time.Duration) time.Duration {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.longest = max(st.longest, d)
+	return max(st.longest.Round(time.Second), time.Second)
+}
+
+// frameRate returns a video track's pictures per second.
+func frameRate(t *stream.Track) float64 {
+	if t.FPS > 0 && !math.IsInf(t.FPS, 0) {
+		return t.FPS
+	}
+	return assumedFPS
+}
+
+// pictureTime returns how long one picture of t is to be shown.
+func pictureTime(t *stream.Track) time.Duration {
+	return time.Duration(float64(time.Second) / frameRate(t))
+}
