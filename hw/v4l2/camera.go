@@ -373,7 +373,7 @@ func (c *Camera) setMode(d *Device, o offer, lines []int) (setting, error) {
 	case g.width < 1 || g.height < 1:
 		return fail(fmt.Errorf("the driver gives an empty picture: %w", hw.ErrUnsupported))
 	}
-	m := hw.Mode{Pixel: o.pixel, Width: g.width, Height: g.height, FullRange: g.fullRange()}
+	m := hw.Mode{Pixel: o.pixel, Width: g.width, Height: g.height, FullRange: g.fullRange(), Matrix: g.matrix()}
 	if m.FPS, err = setRate(d, c.typ, o.FPS); err != nil {
 		return setting{}, err
 	}

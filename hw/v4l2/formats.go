@@ -16,7 +16,8 @@ type format struct {
 }
 
 // formats in order of preference: what encoders take first, then what must be
-// converted, then what must be decoded, and at last what must not be touched.
+// converted, RGB last of that, then what must be decoded, then what has lost
+// colours, and at last what must not be touched.
 var formats = []format{
 	{hw.NV12, hw.NV12, 1},
 	{hw.FourCC("NM12"), hw.NV12, 2},
@@ -27,8 +28,12 @@ var formats = []format{
 	{hw.NV16, hw.NV16, 1},
 	{hw.FourCC("NM16"), hw.NV16, 2},
 	{hw.I422, hw.I422, 1},
+	{hw.NV24, hw.NV24, 1},
+	{hw.RGB24, hw.RGB24, 1},
+	{hw.BGR24, hw.BGR24, 1},
 	{hw.MJPEG, hw.MJPEG, 1},
 	{hw.FourCC("JPEG"), hw.MJPEG, 1},
+	{hw.RGB565, hw.RGB565, 1},
 	{hw.H264, hw.H264, 1},
 }
 
@@ -78,8 +83,11 @@ func layout(f format, m hw.Mode, mems []memPlane) ([]plane, error) {
 	end := 0
 	for i, t := range tight {
 		p := plane{offset: end, stride: stride}
-		if i > 0 && len(tight) == 3 {
+		switch {
+		case i > 0 && len(tight) == 3:
 			p.stride = (stride + 1) / 2
+		case i > 0 && m.Pixel == hw.NV24:
+			p.stride = 2 * stride
 		}
 		if f.split > 1 {
 			p.mem, p.offset = i, 0
@@ -128,6 +136,7 @@ type grant struct {
 	height       int
 	field        uint32
 	colorspace   uint32
+	encoding     uint32
 	quantization uint32
 	mems         []memPlane
 }
@@ -157,7 +166,7 @@ func granted(f *uapi.Format) (grant, error) {
 	if !multiplanar(f.Type) {
 		p := f.Pix()
 		return grant{
-			hw.PixelFormat(p.PixelFormat), int(p.Width), int(p.Height), p.Field, p.Colorspace, p.Quantization,
+			hw.PixelFormat(p.PixelFormat), int(p.Width), int(p.Height), p.Field, p.Colorspace, p.YCbCrEnc, p.Quantization,
 			[]memPlane{{int(p.BytesPerLine), int(p.SizeImage)}},
 		}, nil
 	}
@@ -166,15 +175,15 @@ func granted(f *uapi.Format) (grant, error) {
 	if n < 1 || n > uapi.MaxPlanes {
 		return grant{}, fmt.Errorf("the driver grants %d memory planes", n)
 	}
-	g := grant{hw.PixelFormat(p.PixelFormat), int(p.Width), int(p.Height), p.Field, p.Colorspace, uint32(p.Quantization), nil}
+	g := grant{hw.PixelFormat(p.PixelFormat), int(p.Width), int(p.Height), p.Field, p.Colorspace, uint32(p.YCbCrEnc), uint32(p.Quantization), nil}
 	for _, m := range p.Planes[:n] {
 		g.mems = append(g.mems, memPlane{int(m.BytesPerLine), int(m.SizeImage)})
 	}
 	return g, nil
 }
 
-// fullRange says whether luma uses 0–255 (V4L2_MAP_QUANTIZATION_DEFAULT for
-// YCbCr). JPEG pictures are full range by JFIF, and drivers seldom say so.
+// fullRange says whether samples use 0–255 (V4L2_MAP_QUANTIZATION_DEFAULT). JPEG
+// pictures are full range by JFIF, and drivers seldom say so.
 func (g grant) fullRange() bool {
 	switch g.quantization {
 	case uapi.QuantizationFull:
@@ -183,6 +192,28 @@ func (g grant) fullRange() bool {
 		return false
 	default:
 		f, _ := formatOf(g.code)
-		return g.colorspace == uapi.ColorspaceJPEG || f.pixel == hw.MJPEG
+		return g.colorspace == uapi.ColorspaceJPEG || f.pixel == hw.MJPEG || f.pixel.RGB()
+	}
+}
+
+// encodings are the matrices of enum v4l2_ycbcr_encoding, and colorspaces those
+// that enum v4l2_colorspace means if the encoding is the default one
+// (V4L2_MAP_YCBCR_ENC_DEFAULT). Others are not said: players could not show
+// them either.
+var (
+	encodings   = map[uint32]hw.Matrix{1: hw.BT601, 2: hw.BT709, 3: hw.BT601, 4: hw.BT709, 5: hw.BT601}
+	colorspaces = map[uint32]hw.Matrix{1: hw.BT601, 3: hw.BT709, 5: hw.BT601, 6: hw.BT601, 7: hw.BT601, 8: hw.BT601, 12: hw.BT709}
+)
+
+// matrix says how luma and chroma were made; that of RGB is for us to choose.
+func (g grant) matrix() hw.Matrix {
+	f, _ := formatOf(g.code)
+	switch {
+	case f.pixel.RGB():
+		return hw.MatrixUnsaid
+	case g.encoding != 0:
+		return encodings[g.encoding]
+	default:
+		return colorspaces[g.colorspace]
 	}
 }

@@ -100,6 +100,9 @@ var models = map[string]func() *fakevb2.Node{
 			},
 		}
 	},
+	// The same with a computer that sends RGB, or 4:4:4.
+	"snps_hdmirx, RGB": func() *fakevb2.Node { return receiver("BGR3", 3) },
+	"snps_hdmirx, 444": func() *fakevb2.Node { return receiver("NV24", 1) },
 	// A CSI sensor: raw Bayer, which needs an ISP.
 	"sensor": func() *fakevb2.Node {
 		return &fakevb2.Node{
@@ -108,6 +111,22 @@ var models = map[string]func() *fakevb2.Node{
 			Formats: []fakevb2.Format{{Code: code("pRAA"), BytesPerPixel: 1, Sizes: []fakevb2.Size{sized(1332, 990, 30)}}},
 		}
 	},
+}
+
+// receiver is the HDMI receiver of RK3588 with a source of 4:4:4 pixels; lines
+// has that many bytes of its first plane for each pixel.
+func receiver(pixel string, lines uint32) *fakevb2.Node {
+	return &fakevb2.Node{
+		Path: "/dev/video0", Driver: "snps_hdmirx", Card: "snps_hdmirx", BusInfo: "platform:fdee0000.hdmi_receiver", Inputs: 1,
+		Caps: uapi.CapVideoCaptureMplane | uapi.CapStreaming, Type: uapi.BufTypeVideoCaptureMplane,
+		Receivers: map[int]*fakevb2.Receiver{0: {Timings: fakevb2.Timings(1280, 720, 50), NeedsEDID: true, Room: 2}},
+		Formats:   []fakevb2.Format{silently("BGR3", 3), silently("NV24", 3), silently("NV16", 2), silently("NV12", 1.5)},
+		Grants: func(f *uapi.Format) {
+			p := f.PixMP()
+			p.PixelFormat = code(pixel)
+			p.Planes[0].BytesPerLine, p.Planes[0].SizeImage = lines*p.Width, 3*p.Width*p.Height
+		},
+	}
 }
 
 func fullHD(pixel hw.PixelFormat) hw.Mode {
@@ -134,6 +153,9 @@ func TestModels(t *testing.T) {
 		{"dongle", takes, fullHD(0), "1920x1080 30 fps MJPG", false, 2},
 		{"tc358743", takes, fullHD(0), "1920x1080 50 fps UYVY", true, 0},
 		{"snps_hdmirx", takes, fullHD(0), "1280x720 50 fps NV16", true, 0},
+		{"snps_hdmirx, RGB", takes, fullHD(0), "1280x720 50 fps BGR3", true, 0},
+		{"snps_hdmirx, 444", takes, fullHD(0), "1280x720 50 fps NV24", true, 0},
+		{"tc358743", takes, fullHD(hw.RGB24), "1920x1080 50 fps RGB3", true, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.model+" "+tt.granted, func(t *testing.T) {

@@ -128,6 +128,24 @@ func TestPreferenceOfTheEncoder(t *testing.T) {
 	}
 }
 
+func TestRGBIsTakenOnlyIfThereIsNothingElse(t *testing.T) {
+	for _, tt := range []struct{ offers, chosen string }{
+		{"RGB3 1280x720 30, BGR3 1280x720 30, NV24 1280x720 30, 422P 1280x720 30", "422P 1280x720 30"},
+		{"RGBP 1280x720 30, BGR3 1280x720 30, NV24 1280x720 30", "NV24 1280x720 30"},
+		{"RGBP 1280x720 30, BGR3 1280x720 30", "BGR3 1280x720 30"},
+		{"BGR3 1280x720 30, UYVY 640x360 30", "BGR3 1280x720 30"},
+	} {
+		for _, takes := range [][]hw.PixelFormat{nil, {hw.NV12}} {
+			offers := parseOffers(t, tt.offers)
+			slices.SortStableFunc(offers, better)
+			got, err := nearest(offers, parseMode(t, "1280x720 30"), takes)
+			if want := parseOffers(t, tt.chosen)[0]; err != nil || got != want {
+				t.Errorf("of %s for %v: got %s, %v; want %s", tt.offers, takes, got, err, want)
+			}
+		}
+	}
+}
+
 func TestH264IsListedLast(t *testing.T) {
 	offers := parseOffers(t, "H264 3840x2160 60, YUYV 640x480 5, MJPG 1280x720 30")
 	slices.SortStableFunc(offers, better)
@@ -175,6 +193,9 @@ func TestLayout(t *testing.T) {
 		{"NV12", "NV12 320x180", []memPlane{{320, 86400}}, []plane{{0, 0, 320, 57600, 57600}, {0, 57600, 320, 28800, 28800}}, false},
 		{"NV12 with padding", "NV12 300x180", []memPlane{{320, 86400}}, []plane{{0, 0, 320, 57580, 57600}, {0, 57600, 320, 28780, 28800}}, false},
 		{"I420", "YU12 320x180", []memPlane{{320, 86400}}, []plane{{0, 0, 320, 57600, 57600}, {0, 57600, 160, 14400, 14400}, {0, 72000, 160, 14400, 14400}}, false},
+		{"4:4:4", "NV24 320x180", []memPlane{{352, 190080}}, []plane{{0, 0, 352, 63328, 63360}, {0, 63360, 704, 126656, 126720}}, false},
+		{"RGB with padding", "BGR3 300x180", []memPlane{{960, 172800}}, []plane{{0, 0, 960, 172740, 172800}}, false},
+		{"words of RGB", "RGBP 320x180", []memPlane{{640, 115200}}, []plane{{0, 0, 640, 115200, 115200}}, false},
 		{"4:2:2 planar", "422P 320x180", []memPlane{{320, 115200}}, []plane{{0, 0, 320, 57600, 57600}, {0, 57600, 160, 28800, 28800}, {0, 86400, 160, 28800, 28800}}, false},
 		{"NV12 in two memories", "NM12 320x180", []memPlane{{384, 69120}, {384, 34560}}, []plane{{0, 0, 384, 69056, 69120}, {1, 0, 384, 34496, 34560}}, false},
 		{"I420 in three memories", "YM12 320x180", []memPlane{{320, 57600}, {192, 17280}, {192, 17280}}, []plane{{0, 0, 320, 57600, 57600}, {1, 0, 192, 17248, 17280}, {2, 0, 192, 17248, 17280}}, false},
@@ -362,11 +383,36 @@ func TestRange(t *testing.T) {
 		{"or names JPEG's colours", grant{code: hw.YUYV, colorspace: uapi.ColorspaceJPEG}, true},
 		{"JPEG is full", grant{code: hw.MJPEG}, true},
 		{"unless the driver says limited", grant{code: hw.MJPEG, quantization: uapi.QuantizationLimit}, false},
+		{"RGB is full", grant{code: hw.BGR24}, true},
+		{"unless HDMI says limited", grant{code: hw.BGR24, quantization: uapi.QuantizationLimit}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := tt.g.fullRange(); got != tt.full {
 				t.Errorf("full range: %v", got)
+			}
+		})
+	}
+}
+
+func TestMatrix(t *testing.T) {
+	const srgb, hd, wide = 8, 3, 10
+	tests := []struct {
+		name string
+		g    grant
+		want hw.Matrix
+	}{
+		{"a USB camera is of BT.601 at any size", grant{code: hw.YUYV, width: 1920, height: 1080, colorspace: srgb}, hw.BT601},
+		{"HDMI of high definition is not", grant{code: hw.UYVY, colorspace: hd}, hw.BT709},
+		{"the encoding goes first", grant{code: hw.UYVY, colorspace: srgb, encoding: 2}, hw.BT709},
+		{"nothing said", grant{code: hw.NV12}, hw.MatrixUnsaid},
+		{"BT.2020 is not ours", grant{code: hw.NV12, colorspace: wide}, hw.MatrixUnsaid},
+		{"RGB has none", grant{code: hw.RGB24, colorspace: srgb}, hw.MatrixUnsaid},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.g.matrix(); got != tt.want {
+				t.Errorf("%s, want %s", got, tt.want)
 			}
 		})
 	}
