@@ -55,18 +55,30 @@ func within[T any](c *calls, d time.Duration, what string, f func() (T, error), 
 	}
 }
 
+// askAgain is how often a device that does not stop is asked whether it has.
+const askAgain = time.Second
+
 // closeWithin closes a device and waits at most d for that. A device that says
-// that it does not stop is on the list for good: nobody tells when it does.
+// that it does not stop is on the list until it has.
 func (c *calls) closeWithin(d time.Duration, what string, closer func() error) error {
 	_, err := within(c, d, what, func() (struct{}, error) {
 		err := closer()
 		if errors.Is(err, hw.ErrStuck) {
 			c.add(what, 1)
+			go c.await(what, closer)
 			err = fmt.Errorf("%s: %w: %w", what, errHangs, err)
 		}
 		return struct{}{}, err
 	}, func(struct{}) {})
 	return err
+}
+
+// await takes a device off the list once its driver has let it go.
+func (c *calls) await(what string, closer func() error) {
+	for errors.Is(closer(), hw.ErrStuck) {
+		<-time.After(askAgain)
+	}
+	c.add(what, -1)
 }
 
 func (c *calls) add(what string, n int) {

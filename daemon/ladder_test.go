@@ -143,6 +143,7 @@ func TestAnEncoderThatHangsIsOpenedAnewAndThenReplaced(t *testing.T) {
 				}
 				v.on(t)
 				close(h.hard.free)
+				h.until("the end of what hung", func(b status.Box) bool { return !b.Has(status.DriverHangs) })
 			})
 		})
 	}

@@ -556,6 +556,8 @@ func TestACameraLeavesWhatAnEncoderThatWasLeftBehindKeeps(t *testing.T) {
 			t.Errorf("%+v", b)
 		}
 		v.on(t)
+		close(s.hard.free)
+		s.until("the end of what hung", func(b status.Box) bool { return !b.Has(status.DriverHangs) })
 	})
 }
 

@@ -28,7 +28,8 @@ var (
 	// ErrUnsupported says that the device or driver cannot do what was asked.
 	ErrUnsupported = errors.New("not supported")
 	// ErrStuck says that a device did not stop within its deadline and was left
-	// behind with what it holds: do not open it again.
+	// behind with what it holds: do not open it again. Close may be called again
+	// and fails so until the device has stopped.
 	ErrStuck = errors.New("device does not stop")
 	// ErrMissing says that a library or driver is not installed.
 	ErrMissing = errors.New("not installed")
