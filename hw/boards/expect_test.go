@@ -11,18 +11,28 @@ import (
 
 func TestABoardSaysWhenItsEncoderDoesNotShow(t *testing.T) {
 	broken := errors.New("no access")
+	chip := encoder{drivers: []string{"wave5"}, remedy: "load the module"}
+	program := encoder{program: "MPP", remedy: "load the module or program"}
+	either := encoder{drivers: []string{"wave5"}, program: "MPP", remedy: "load the module or program"}
 	tests := []struct {
-		name    string
-		found   []string
-		err     error
-		first   string
-		missing bool
+		name     string
+		expected encoder
+		found    []string
+		err      error
+		first    string
+		missing  string // what is said to be
 	}{
-		{"nothing is there", nil, nil, "", true},
-		{"only another one", []string{"v4l2:other"}, nil, "v4l2:other", true},
-		{"it is there", []string{"v4l2:wave5-enc"}, nil, "v4l2:wave5-enc", false},
-		{"it comes first", []string{"v4l2:other", "v4l2:wave5-enc"}, nil, "v4l2:wave5-enc", false},
-		{"looking failed", nil, broken, "", true},
+		{"nothing is there", chip, nil, nil, "", "(wave5)"},
+		{"only another one", chip, []string{"v4l2:other"}, nil, "v4l2:other", "(wave5)"},
+		{"it is there", chip, []string{"v4l2:wave5-enc"}, nil, "v4l2:wave5-enc", ""},
+		{"it comes first", chip, []string{"v4l2:other", "v4l2:wave5-enc"}, nil, "v4l2:wave5-enc", ""},
+		{"looking failed", chip, nil, broken, "", "(wave5)"},
+		{"a program is none of the chip's", chip, []string{"external:mpp"}, nil, "external:mpp", "(wave5)"},
+		{"no program is there", program, nil, nil, "", "(MPP)"},
+		{"a chip's driver is no program", program, []string{"v4l2:other"}, nil, "v4l2:other", "(MPP)"},
+		{"a program of any name", program, []string{"v4l2:other", "external:codes-it"}, nil, "external:codes-it", ""},
+		{"the chip before the program", either, []string{"external:mpp", "v4l2:wave5-enc"}, nil, "v4l2:wave5-enc", ""},
+		{"neither chip nor program", either, nil, nil, "", "(wave5, MPP)"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -31,12 +41,13 @@ func TestABoardSaysWhenItsEncoderDoesNotShow(t *testing.T) {
 					list = append(list, hw.EncoderDriver{Name: name})
 				}
 				return list, tt.err
-			}}, encoder{drivers: []string{"wave5"}, remedy: "load the module"})
+			}}, tt.expected)
 			got, err := b.FindEncoders()
 			if len(got) != len(tt.found) || len(got) > 0 && got[0].Name != tt.first {
 				t.Errorf("got %v", got)
 			}
-			if errors.Is(err, hw.ErrMissing) != tt.missing || tt.missing && !strings.Contains(err.Error(), "load the module") {
+			missing := tt.missing != ""
+			if errors.Is(err, hw.ErrMissing) != missing || missing && (!strings.Contains(err.Error(), "load the module") || !strings.Contains(err.Error(), tt.missing)) {
 				t.Errorf("it says %v", err)
 			}
 			if tt.err != nil && !errors.Is(err, tt.err) {
@@ -61,6 +72,31 @@ func TestRealBoardsAreKnown(t *testing.T) {
 	} {
 		if got := detect(all, strings.Fields(names), nil); got.Name != want {
 			t.Errorf("%s is taken for %q, want %q", names, got.Name, want)
+		}
+	}
+}
+
+// A box that codes in software although it was bought for its encoder says so,
+// with what to do; boards that have none say nothing.
+func TestBoardsWithAnEncoderMissIt(t *testing.T) {
+	for name, want := range map[string]string{
+		"raspberrypi": "bcm2835-codec", "imx6": "coda", "imx8qm": "amphion", "am62p": "wave5", "genio": "mtk", "rockchip": "Rockchip MPP",
+		"raspberrypi5": "", "generic": "", "virt": "", "sim": "",
+	} {
+		b, err := Find(name, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.FindEncoders == nil {
+			if want != "" {
+				t.Errorf("%s looks for no encoder", name)
+			}
+			continue
+		}
+		_, err = b.FindEncoders() // of the machine that tests, which has none of these
+		missing := errors.Is(err, hw.ErrMissing)
+		if missing != (want != "") || missing && !strings.Contains(err.Error(), "("+want+")") {
+			t.Errorf("%s says %v, want that %q is missing", name, err, want)
 		}
 	}
 }
