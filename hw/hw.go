@@ -360,6 +360,9 @@ type Board struct {
 	Title string
 	// Compatible lists device-tree names that this board answers to.
 	Compatible []string
+	// MaxPixels is how many pixels a second, blanking aside, its inputs for
+	// digital signals take; zero for those of 1920x1080 at 60 Hz.
+	MaxPixels int
 	// Cameras and Mics list what is plugged in now.
 	Cameras func() ([]Camera, error)
 	Mics    func() ([]Mic, error)

@@ -13,6 +13,7 @@ import (
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/hwtest"
+	"encoderd.example/hw/v4l2"
 	"encoderd.example/stream"
 )
 
@@ -81,6 +82,37 @@ func TestEveryBoardIsWhole(t *testing.T) {
 		h264 := slices.ContainsFunc(b.Encoders, func(d hw.EncoderDriver) bool { return slices.Contains(d.Codecs, stream.H264) })
 		if !aac || !h264 {
 			t.Errorf("%s codes AAC %v, H.264 %v", b.Name, aac, h264)
+		}
+	}
+}
+
+// The video codes of CTA-861 in the data blocks of an EDID's extension.
+func videoCodes(edid []byte) (codes []byte) {
+	cta := edid[128:]
+	for at := 4; at < int(cta[2]); at += int(cta[at]&31) + 1 {
+		if cta[at]>>5 == 2 {
+			codes = cta[at+1 : at+1+int(cta[at]&31)]
+		}
+	}
+	return codes
+}
+
+func TestSourcesAreToldWhatABoardTakes(t *testing.T) {
+	const p60, p50, p30 = 16, 31, 34
+	for name, fast := range map[string]bool{"raspberrypi": false, "raspberrypi5": true, "rockchip": true, "generic": true} {
+		b, err := Find(name, fstest.MapFS{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		edid := v4l2.NewEDID(inputs(nil, b).Takes)
+		codes := videoCodes(edid)
+		if slices.Contains(codes, p60) != fast || !slices.Contains(codes, p50) || !slices.Contains(codes, p30) {
+			t.Errorf("%s takes %v", name, codes)
+		}
+		// The first detailed timing is the preferred one: lines of 1080p60 have
+		// 280 pixels of blanking, those of 1080p50 720.
+		if blank := int(edid[57]) + int(edid[58]&15)<<8; (blank == 280) != fast || !fast && blank != 720 {
+			t.Errorf("%s prefers lines with %d pixels of blanking", name, blank)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func virtBoard(log *slog.Logger) hw.Board {
 // linux fills in what every machine with V4L2 and ALSA has.
 func linux(log *slog.Logger, b hw.Board) hw.Board {
 	test := sim.New(sim.Options{}).Hardware()
-	cameras := v4l2.Finder{Root: root(), Log: orDiscard(log), Sys: v4l2.Kernel{}}
+	cameras := inputs(log, b)
 	converters := convert.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}
 	programs := &external.Finder{Log: orDiscard(log)}
 	b.Cameras = join(withDecoders(cameras.Cameras, converters.Decoders, orDiscard(log)), programs.Cameras)
@@ -44,6 +44,11 @@ func linux(log *slog.Logger, b hw.Board) hw.Board {
 	b.Encoders = softwareVideo()
 	b.AudioEncoders = softwareSound()
 	return b
+}
+
+// inputs finds cameras, and tells sources no more than the board can take.
+func inputs(log *slog.Logger, b hw.Board) v4l2.Finder {
+	return v4l2.Finder{Root: root(), Log: orDiscard(log), Sys: v4l2.Kernel{}, Takes: v4l2.EDIDOptions{MaxPixels: b.MaxPixels}}
 }
 
 // join lists what several finders find. One that fails does not hide the others.

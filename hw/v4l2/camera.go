@@ -348,15 +348,16 @@ func (c *Camera) setMode(d *Device, o offer, lines []int) (setting, error) {
 	fail := func(err error) (setting, error) {
 		return setting{}, fmt.Errorf("set %s to %s: %w", c.path, o, err)
 	}
+	var f uapi.Format
+	wish(&f, c.typ, o, lines)
 	if o.way != nil {
-		granted, err := o.way.set(o.Mode)
+		comes, granted, err := o.way.set(o.Mode)
 		if err != nil {
 			return fail(err)
 		}
+		paint(&f, comes)
 		o.Mode = granted
 	}
-	var f uapi.Format
-	wish(&f, c.typ, o, lines)
 	if err := Ioctl(d, "set the format of", uapi.SetFmt, &f); err != nil {
 		return setting{}, err
 	}

@@ -102,6 +102,17 @@ func TestTheEDIDOfABox(t *testing.T) {
 	}
 }
 
+// A source sends RGB to whoever does not offer YCbCr.
+func TestAnEDIDWithoutYCbCr(t *testing.T) {
+	for _, rgb := range []bool{false, true} {
+		e := NewEDID(EDIDOptions{RGBOnly: rgb})
+		base, cta := e[24]&0x18, e[131]&0x30
+		if err := checkEDID(e); err != nil || (base == 0) != rgb || (cta == 0) != rgb {
+			t.Errorf("RGB only: %v; the base block says %#x, the extension %#x, %v", rgb, base, cta, err)
+		}
+	}
+}
+
 func TestAnEDIDThatSourcesWouldNotTakeIsNotSet(t *testing.T) {
 	tests := []struct {
 		name  string

@@ -278,46 +278,48 @@ func (w *way) formats() ([]format, error) {
 
 // set prepares the hardware for m: links first, then the pads from the source to
 // the video node, each as the one before was granted, colours and all. It
-// returns m with the rate that the source grants. The error wraps [hw.ErrBusy]
-// if a part of the route runs for somebody else, and [hw.ErrGone] if the route
-// is no longer there.
-func (w *way) set(m hw.Mode) (hw.Mode, error) {
+// returns what comes to the node, and m with the rate that the source grants.
+// The error wraps [hw.ErrBusy] if a part of the route runs for somebody else,
+// and [hw.ErrGone] if the route is no longer there.
+func (w *way) set(m hw.Mode) (uapi.BusFormat, hw.Mode, error) {
 	p := w.pipeline
 	if err := p.connect(); err != nil {
-		return m, err
+		return uapi.BusFormat{}, m, err
 	}
+	f, err := p.setPads(w.codes, m)
+	if err != nil || m.FPS.Num == 0 {
+		return f, m, err
+	}
+	granted, err := p.source().setPadRate(p.route.source().index, m.FPS)
+	if granted.Num > 0 {
+		m.FPS = granted
+	}
+	return f, m, err
+}
+
+// setPads sets all pads of the route for m and returns the format of the last.
+func (p *pipeline) setPads(codes []uint32, m hw.Mode) (uapi.BusFormat, error) {
 	f, err := p.start()
 	if err != nil {
-		return m, err
+		return f, err
 	}
-	f.Width, f.Height, f.Code, f.Field = uint32(m.Width), uint32(m.Height), w.codes[0], uapi.FieldNone
+	f.Width, f.Height, f.Field = uint32(m.Width), uint32(m.Height), uapi.FieldNone
 	for i, l := range p.route.links {
-		if i > 0 {
-			f.Code = w.codes[i]
-		}
+		f.Code = codes[i]
 		if f, err = p.setPad(p.subdevs[i], l.from, f); err != nil {
-			return m, err
+			return f, err
 		}
 		if err := p.setAsides(l, f); err != nil {
-			return m, err
+			return f, err
 		}
 		if l.to.of.video {
 			break
 		}
 		if f, err = p.setPad(p.subdevs[i+1], l.to, f); err != nil {
-			return m, err
+			return f, err
 		}
 	}
-	if m.FPS.Num > 0 {
-		granted, err := p.source().setPadRate(p.route.source().index, m.FPS)
-		if err != nil {
-			return m, err
-		}
-		if granted.Num > 0 {
-			m.FPS = granted
-		}
-	}
-	return m, nil
+	return f, nil
 }
 
 // setPad sets one pad, which must take f as it is.
@@ -369,6 +371,7 @@ func (d *Device) matchNode(f uapi.BusFormat) error {
 	}
 	var want uapi.Format
 	wish(&want, typ, offer{format: format{code: hw.PixelFormat(desc.PixelFormat)}, Mode: hw.Mode{Width: int(f.Width), Height: int(f.Height)}}, nil)
+	paint(&want, f)
 	return Ioctl(d, "set the format of", uapi.SetFmt, &want)
 }
 
@@ -412,6 +415,21 @@ func (p *pipeline) connect() (err error) {
 		}
 	}
 	return nil
+}
+
+// pixPrivMagic says that the fields on colour count (V4L2_PIX_FMT_PRIV_MAGIC).
+const pixPrivMagic = 0xfeedcafe
+
+// paint asks for the colours of b in f: some kernels compare them at the start.
+func paint(f *uapi.Format, b uapi.BusFormat) {
+	if multiplanar(f.Type) {
+		p := f.PixMP()
+		p.Colorspace, p.YCbCrEnc, p.Quantization, p.XferFunc = b.Colorspace, uint8(b.YCbCrEnc), uint8(b.Quantization), uint8(b.XferFunc)
+		return
+	}
+	p := f.Pix()
+	p.Priv = pixPrivMagic
+	p.Colorspace, p.YCbCrEnc, p.Quantization, p.XferFunc = b.Colorspace, uint32(b.YCbCrEnc), uint32(b.Quantization), uint32(b.XferFunc)
 }
 
 // explainStart tells why a prepared route does not start.

@@ -362,6 +362,33 @@ func TestSourcesAreToldWhatWeTake(t *testing.T) {
 	}
 }
 
+// What a node cannot give in a format that is read, sources shall not send.
+func TestAnInputOffersTheColoursThatItsNodeGives(t *testing.T) {
+	tests := []struct {
+		name    string
+		formats []string
+		rgb     bool
+	}{
+		{"a bridge that converts", []string{"RGB3", "UYVY"}, false},
+		{"a receiver of RGB", []string{"BGR3", "RGB3"}, true},
+		{"one that also gives what nobody here reads", []string{"BGR3", "pRAA"}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			n := models["tc358743"]()
+			n.Formats = nil
+			for _, f := range tt.formats {
+				n.Formats = append(n.Formats, silently(f, 3))
+			}
+			_, s := open(t, n, hw.Mode{})
+			read(t, s).Release()
+			if want := v4l2.NewEDID(v4l2.EDIDOptions{RGBOnly: tt.rgb}); string(n.Receivers[0].EDID) != string(want) {
+				t.Errorf("it says % x, want % x", n.Receivers[0].EDID[20:32], want[20:32])
+			}
+		})
+	}
+}
+
 func TestSoundRate(t *testing.T) {
 	const rateID, presentID = 0x00981000, 0x00981001
 	control := func(id uint32, name string, value int64) fakevb2.Control {

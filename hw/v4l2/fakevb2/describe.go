@@ -167,6 +167,9 @@ func (k *Kernel) tryFmt(f *file, arg *uapi.Format) error {
 	return nil
 }
 
+// privMagic says that the fields on colour count.
+const privMagic = 0xfeedcafe
+
 // A wish is what S_FMT asks for; zero leaves it to the driver.
 type wish struct{ width, height, stride, size int }
 
@@ -183,6 +186,9 @@ func (i *instance) try(s *side, arg *uapi.Format) uapi.Format {
 		want = s.formats[0]
 	}
 	granted := i.grant(s, want, w)
+	if i.node.Caps&uapi.CapIOMC != 0 && p.Priv == privMagic {
+		granted.Pix().Colorspace = p.Colorspace
+	}
 	if i.node.Grants != nil {
 		i.node.Grants(&granted)
 	}

@@ -265,7 +265,7 @@ func (m *Media) agree(l Link) bool {
 	sent := from.padFormat(from.pads, l.FromPad)
 	if !to.Subdev {
 		p := to.shared.out.format.Pix()
-		return p.Width == sent.Width && p.Height == sent.Height && slices.Contains(to.Writes, BusPixel{sent.Code, p.PixelFormat})
+		return p.Width == sent.Width && p.Height == sent.Height && p.Colorspace == sent.Colorspace && slices.Contains(to.Writes, BusPixel{sent.Code, p.PixelFormat})
 	}
 	taken := to.padFormat(to.pads, l.ToPad)
 	if to.Pads[l.ToPad].Strict && sent.Colorspace != taken.Colorspace {
