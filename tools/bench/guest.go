@@ -39,7 +39,7 @@ func walkPaths(dir string, out io.Writer) error {
 		return err
 	}
 	for _, p := range paths {
-		w, err := p.walk(dir)
+		w, err := p.walk(dir, pathPictures)
 		if w.Path = p.name; err != nil {
 			w.Error = err.Error()
 		}
@@ -50,8 +50,8 @@ func walkPaths(dir string, out io.Writer) error {
 	return nil
 }
 
-// walk runs the daemon on the path's camera until enough pictures came out.
-func (p path) walk(dir string) (w walk, err error) {
+// walk runs the daemon on the path's camera until so many pictures came out.
+func (p path) walk(dir string, pictures int) (w walk, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), pathPatience)
 	defer cancel()
 	board, err := p.board(ctx, dir)
@@ -73,7 +73,7 @@ func (p path) walk(dir string) (w walk, err error) {
 	var group sync.WaitGroup
 	var ended error
 	group.Go(func() { ended = d.Run(running) })
-	w, err = p.watch(ctx, d)
+	w, err = p.watch(ctx, d, pictures)
 	stop()
 	group.Wait()
 	return w, errors.Join(err, ended)
@@ -81,6 +81,9 @@ func (p path) walk(dir string) (w walk, err error) {
 
 // board is the virtual board with the path's camera alone.
 func (p path) board(ctx context.Context, dir string) (hw.Board, error) {
+	if p.model() {
+		return modelBoard(dir)
+	}
 	if p.module != "" {
 		if _, _, err := output(ctx, "sh", "-c", "modprobe "+p.module+" && udevadm settle"); err != nil {
 			return hw.Board{}, err
@@ -90,7 +93,7 @@ func (p path) board(ctx context.Context, dir string) (hw.Board, error) {
 	if err != nil {
 		return b, fmt.Errorf("find the virtual board: %w", err)
 	}
-	if !p.kernel() {
+	if p.file() {
 		b.TestCamera, err = newFileCamera(captureJob{
 			Format: p.camera, Width: pathWidth, Height: pathHeight, FPS: pathFPS, File: filepath.Join(dir, p.camera),
 		})
@@ -132,7 +135,10 @@ encoder = %q
 
 func (p path) config() string {
 	source := pathCamera
-	if !p.kernel() {
+	switch {
+	case p.model():
+		source = "auto"
+	case p.file():
 		source = "test"
 	}
 	doc := fmt.Sprintf(pathConfig, source, pathWidth, pathHeight, pathFPS, p.buffers)
@@ -179,7 +185,7 @@ func (c count) way() hw.Way {
 
 // watch waits until pictures go the path's way, and looks at those that come
 // from then on.
-func (p path) watch(ctx context.Context, d *daemon.Daemon) (w walk, err error) {
+func (p path) watch(ctx context.Context, d *daemon.Daemon, pictures int) (w walk, err error) {
 	var now count
 	for now.way() != p.way || !now.input.Signal || now.out.State != status.Live || now.input.Frames < pathSettle {
 		if err := wait(ctx, 100*time.Millisecond); err != nil {
@@ -189,7 +195,7 @@ func (p path) watch(ctx context.Context, d *daemon.Daemon) (w walk, err error) {
 	}
 	before, from := p.count(d), stream.Monotonic()
 	units := d.Rendition(p.rendition()).Reader()
-	for len(w.Latency) < pathPictures {
+	for len(w.Latency) < pictures {
 		u, err := units.Next(ctx)
 		if err != nil {
 			return w, fmt.Errorf("after %d pictures: %w", len(w.Latency), err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -104,6 +105,22 @@ type torn struct{}
 
 func (*torn) Read([]byte) (int, error) { return 0, errors.New("torn") }
 
+func TestAPathIsWalked(t *testing.T) {
+	dir := t.TempDir()
+	f := feed{format: "MJPG", width: pathWidth, height: pathHeight, fps: pathFPS, file: filepath.Join(dir, "MJPG")}
+	if err := f.render(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(paths, path.model)
+	w, err := paths[i].walk(dir, 15)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(w.Latency) != 15 || w.Pictures < 10 || w.Copied+w.Decoded > 0 || w.Encoder != "v4l2:encoder" || !strings.HasPrefix(w.Reason, "export: ") {
+		t.Errorf("%+v", w)
+	}
+}
+
 func TestTheDaemonTakesTheConfigOfEachPath(t *testing.T) {
 	for _, p := range paths {
 		c, err := config.Parse([]byte(p.config()), config.Rules{})
@@ -112,7 +129,7 @@ func TestTheDaemonTakesTheConfigOfEachPath(t *testing.T) {
 			continue
 		}
 		i := slices.IndexFunc(c.Renditions, func(r config.Rendition) bool { return r.Name == p.rendition() })
-		if i < 0 || c.Renditions[i].Encoder != p.encoder || c.Video.Buffers != p.buffers || (c.Video.Source == "test") == p.kernel() {
+		if i < 0 || c.Renditions[i].Encoder != p.encoder || c.Video.Buffers != p.buffers || (c.Video.Source == "test") != p.file() {
 			t.Errorf("%s: %+v", p, c)
 		}
 	}
