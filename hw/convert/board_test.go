@@ -70,7 +70,7 @@ type receiver struct {
 
 const receiverPath = "/dev/video0"
 
-var received = hw.Layout{Pixel: convert.RGB24, Width: 640, Height: 360}
+var received = hw.Layout{Pixel: hw.RGB24, Width: 640, Height: 360}
 
 func openReceiver(t *testing.T) *receiver {
 	t.Helper()
@@ -184,7 +184,7 @@ func TestScalerTellsWhatItTakes(t *testing.T) {
 	if err != nil || !l.Reads(l) || l.Planes[0].Stride != 3*640 || l.Sizes[0] != 3*640*360 {
 		t.Errorf("vim2m reads %+v, %v", l, err)
 	}
-	if _, err := s.Layout(hw.Layout{Pixel: convert.RGB24, Width: 1920, Height: 1080}); !errors.Is(err, hw.ErrUnsupported) {
+	if _, err := s.Layout(hw.Layout{Pixel: hw.RGB24, Width: 1920, Height: 1080}); !errors.Is(err, hw.ErrUnsupported) {
 		t.Errorf("a picture larger than vim2m takes: %v", err)
 	}
 	if _, err := s.Open(received, hw.Layout{Pixel: hw.NV12, Width: 320, Height: 180}); !errors.Is(err, hw.ErrUnsupported) {
@@ -348,7 +348,7 @@ func TestPictureOfTheHeapIsCopied(t *testing.T) {
 	}
 	defer stop(t, c)
 	f := hw.NewFrame(nil)
-	f.Mode = hw.Mode{Pixel: convert.RGB24, Width: 640, Height: 360}
+	f.Mode = hw.Mode{Pixel: hw.RGB24, Width: 640, Height: 360}
 	const stride = 3*640 + 64
 	f.Planes = []hw.Plane{{Data: make([]byte, stride*360), Stride: stride, FD: -1}}
 	for i := range f.Planes[0].Data {
@@ -429,7 +429,7 @@ func TestScalerIsTakenAway(t *testing.T) {
 	bind(t, "unbind")
 	defer bind(t, "bind")
 	f := hw.NewFrame(nil)
-	f.Mode = hw.Mode{Pixel: convert.RGB24, Width: 640, Height: 360}
+	f.Mode = hw.Mode{Pixel: hw.RGB24, Width: 640, Height: 360}
 	f.Planes = []hw.Plane{{Data: make([]byte, 3*640*360), Stride: 3 * 640, FD: -1}}
 	f.Lend()
 	_ = c.Submit(f) // it may know already

@@ -80,7 +80,7 @@ func TestCameraOfJPEGGivesRawPictures(t *testing.T) {
 	k := fakevb2.New(webcamNode(t), decoderNode())
 	c := webcam(t, k).(hw.PreferringCamera).Preferring([]hw.PixelFormat{hw.I420}).(hw.SharingCamera)
 	s, src := watch(t, c, hw.Mode{})
-	want := hw.Mode{Pixel: hw.I420, Width: 64, Height: 48, FPS: hw.Rate{Num: 30, Den: 1}, FullRange: true}
+	want := hw.Mode{Pixel: hw.I420, Width: 64, Height: 48, FPS: hw.Rate{Num: 30, Den: 1}, FullRange: true, Matrix: hw.BT601}
 	if s.Mode() != want || src.Mode != want || src.Driver != "v4l2:bcm2835-codec" || !src.Exports || src.Imports || s.Plan().Way != hw.Export {
 		t.Errorf("%s of %+v: %s", s.Mode(), src, s.Plan())
 	}

@@ -635,11 +635,11 @@ func (p pending) lend(o *output, index int) *hw.Frame {
 	f.FPS = p.mode.FPS
 	switch p.mode.Pixel {
 	case hw.MJPEG: // by JFIF
-		f.FullRange = true
-	case RGB24, BGR24:
+		f.FullRange, f.Matrix = true, hw.BT601
+	case hw.RGB24, hw.BGR24, hw.RGB565:
 		f.FullRange = o.full
 	default:
-		f.FullRange = p.mode.FullRange
+		f.FullRange, f.Matrix = p.mode.FullRange, p.mode.Matrix
 	}
 	f.Stamp, f.Seq = p.stamp, p.seq
 	return f.Lend()

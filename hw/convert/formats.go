@@ -12,13 +12,6 @@ import (
 	"encoderd.example/hw/v4l2/uapi"
 )
 
-// What HDMI receivers without a colour converter deliver. Encoders take
-// neither.
-const (
-	RGB24 hw.PixelFormat = 'R' | 'G'<<8 | 'B'<<16 | '3'<<24 // packed, red first
-	BGR24 hw.PixelFormat = 'B' | 'G'<<8 | 'R'<<16 | '3'<<24 // packed, blue first
-)
-
 // A format is one of the four-character codes that this box can use.
 type format struct {
 	code  hw.PixelFormat // what the driver calls it
@@ -41,8 +34,10 @@ var formats = []format{
 	{hw.FourCC("NM16"), hw.NV16, true},
 	{hw.I422, hw.I422, false},
 	{hw.FourCC("422M"), hw.I422, true},
-	{RGB24, RGB24, false},
-	{BGR24, BGR24, false},
+	{hw.NV24, hw.NV24, false},
+	{hw.RGB24, hw.RGB24, false},
+	{hw.BGR24, hw.BGR24, false},
+	{hw.RGB565, hw.RGB565, false},
 	{hw.MJPEG, hw.MJPEG, false},
 	{hw.FourCC("JPEG"), hw.MJPEG, false},
 }
@@ -63,18 +58,21 @@ type shape struct {
 	chroma []ratio
 }
 
-// A ratio divides stride and lines of the first plane.
-type ratio struct{ stride, lines int }
+// A ratio tells a plane from the first one: its stride in halves of that one's,
+// and by what the lines are divided.
+type ratio struct{ halves, lines int }
 
 var shapes = map[hw.PixelFormat]shape{
-	hw.NV12: {1, []ratio{{1, 2}}},
-	hw.I420: {1, []ratio{{2, 2}, {2, 2}}},
-	hw.I422: {1, []ratio{{2, 1}, {2, 1}}},
-	hw.NV16: {1, []ratio{{1, 1}}},
-	hw.YUYV: {2, nil},
-	hw.UYVY: {2, nil},
-	RGB24:   {3, nil},
-	BGR24:   {3, nil},
+	hw.NV12:   {1, []ratio{{2, 2}}},
+	hw.I420:   {1, []ratio{{1, 2}, {1, 2}}},
+	hw.I422:   {1, []ratio{{1, 1}, {1, 1}}},
+	hw.NV16:   {1, []ratio{{2, 1}}},
+	hw.NV24:   {1, []ratio{{4, 1}}},
+	hw.YUYV:   {2, nil},
+	hw.UYVY:   {2, nil},
+	hw.RGB24:  {3, nil},
+	hw.BGR24:  {3, nil},
+	hw.RGB565: {2, nil},
 }
 
 // extent returns bytes that a line holds and lines of a plane, without padding.
@@ -85,7 +83,7 @@ func extent(pixel hw.PixelFormat, width, height, plane int) (line, lines int) {
 		return s.bytes * width, height
 	}
 	r := s.chroma[plane-1]
-	return width / r.stride, (height + r.lines - 1) / r.lines
+	return width * r.halves / 2, (height + r.lines - 1) / r.lines
 }
 
 // planes returns how many planes pictures of a format have.
@@ -189,7 +187,7 @@ func (g grant) layout(width, height int) (hw.Layout, error) {
 		line, _ := extent(g.pixel, g.width, g.height, i)
 		p := hw.PlaneLayout{Offset: end, Stride: max(g.strides[0], s.bytes*width)}
 		if i > 0 {
-			p.Stride /= s.chroma[i-1].stride
+			p.Stride = p.Stride * s.chroma[i-1].halves / 2
 		}
 		if g.split {
 			p = hw.PlaneLayout{Buffer: i, Stride: max(g.strides[i], line)}

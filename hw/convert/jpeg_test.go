@@ -76,8 +76,8 @@ func decode(t *testing.T, d *JPEGDecoder, data []byte, n int) *hw.Frame {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if raw.Stamp != f.Stamp || raw.Seq != f.Seq || raw.FPS != f.FPS || !raw.FullRange {
-		t.Errorf("picture %d: %s, stamp %v, number %d, full range %v", n, raw.Mode, raw.Stamp, raw.Seq, raw.FullRange)
+	if raw.Stamp != f.Stamp || raw.Seq != f.Seq || raw.FPS != f.FPS || !raw.FullRange || raw.Matrix != hw.BT601 {
+		t.Errorf("picture %d: %s, stamp %v, number %d, full range %v, %s", n, raw.Mode, raw.Stamp, raw.Seq, raw.FullRange, raw.Matrix)
 	}
 	for i, p := range raw.Planes {
 		if p.Data[0] != byte(n) || p.FD < 0 {
