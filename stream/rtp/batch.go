@@ -2,6 +2,7 @@ package rtp
 
 import (
 	"encoding/binary"
+	"errors"
 	"iter"
 )
 
@@ -57,3 +58,42 @@ func (b *Batch) Packets(want Set) iter.Seq2[uint8, []byte] {
 		}
 	}
 }
+
+var errGrown = errors.New("rtp: a packet grew more than was said")
+
+// Rewrite returns a batch like b with other packets, sealed ones for
+// instance: rewrite returns what stands for each, appended to the empty slice
+// to, whose capacity is the packet's size and grow bytes. b stays as it is.
+func (b *Batch) Rewrite(grow int, rewrite func(to []byte, channel uint8, packet []byte) ([]byte, error)) (*Batch, error) {
+	packets := 0
+	for range b.Packets(everything) {
+		packets++
+	}
+	c := &Batch{Key: b.Key, Seq: b.Seq, Time: b.Time, medium: b.medium}
+	c.buf = make([]byte, 0, len(b.buf)+packets*grow)
+	for at := 0; at < len(b.buf); {
+		if at == b.split {
+			c.split = len(c.buf)
+		}
+		size := int(binary.BigEndian.Uint16(b.buf[at+2:]))
+		head, packet := b.buf[at:at+frameSize], b.buf[at+frameSize:at+frameSize+size]
+		start := len(c.buf) + frameSize
+		out, err := rewrite(c.buf[start:start:start+size+grow], head[1], packet)
+		if err != nil {
+			return nil, err
+		}
+		if len(out) > size+grow {
+			return nil, errGrown
+		}
+		c.buf = binary.BigEndian.AppendUint16(append(c.buf, head[:2]...), uint16(len(out)))
+		c.buf = append(c.buf, out...) // onto itself, if rewrite appended
+		at += frameSize + size
+	}
+	if b.split == len(b.buf) {
+		c.split = len(c.buf)
+	}
+	return c, nil
+}
+
+// everything is the set of both media.
+const everything = Set(3)

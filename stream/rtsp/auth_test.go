@@ -1,25 +1,11 @@
 package rtsp
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
-	"net"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/bluenviron/gortsplib/v5"
-	"github.com/bluenviron/gortsplib/v5/pkg/base"
-	"github.com/bluenviron/gortsplib/v5/pkg/description"
-	"github.com/bluenviron/gortsplib/v5/pkg/format"
-	"github.com/pion/rtp"
 
 	"encoderd.example/stream"
 	"encoderd.example/stream/streamtest"
@@ -187,64 +173,6 @@ func TestFFprobeKnowsThePassword(t *testing.T) {
 			}
 		}
 	}
-}
-
-func TestGortsplibOverTLSWithAPassword(t *testing.T) {
-	cert := certificate(t)
-	var lc net.ListenConfig
-	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	enc := newFake(t, 30, 1000)
-	audience := &stream.Audience{}
-	audience.SetDoor(guard{"venue", "pass", ""}, stream.Limits{})
-	run(t, &Server{Find: only(enc.r), Audience: audience, Listener: tls.NewListener(ln, &tls.Config{Certificates: []tls.Certificate{cert}})})
-	addr := ln.Addr().String()
-	enc.live(t, 10*time.Millisecond)
-	protocol := gortsplib.ProtocolTCP
-	c := gortsplib.Client{Scheme: "rtsps", Host: addr, Protocol: &protocol, TLSConfig: &tls.Config{InsecureSkipVerify: true}}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	u, err := base.ParseURL("rtsps://venue:pass@" + addr + "/main")
-	if err != nil {
-		t.Fatal(err)
-	}
-	desc, _, err := c.Describe(u)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.SetupAll(desc.BaseURL, desc.Medias); err != nil {
-		t.Fatal(err)
-	}
-	got := make(chan struct{}, 1)
-	c.OnPacketRTPAny(func(*description.Media, format.Format, *rtp.Packet) {
-		select {
-		case got <- struct{}{}:
-		default:
-		}
-	})
-	if _, err := c.Play(nil); err != nil {
-		t.Fatal(err)
-	}
-	<-got
-}
-
-// certificate returns one that nobody vouches for.
-func certificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 func FuzzDigest(f *testing.F) {

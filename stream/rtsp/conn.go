@@ -33,11 +33,12 @@ type conn struct {
 	seen    atomic.Int64 // when the player last showed life, nanoseconds after began
 	session *session     // nil: init
 
-	secure   bool               // TLS
-	nonce    string             // of the challenge, "" until there was one
-	refusals int                // wrong credentials so far
-	shown    stream.Credentials // what opened the rendition opened
-	opened   string
+	secure    bool               // TLS
+	described func()             // gives the feed back that was described, or nil
+	nonce     string             // of the challenge, "" until there was one
+	refusals  int                // wrong credentials so far
+	shown     stream.Credentials // what opened the rendition opened
+	opened    string
 }
 
 var errIdle = errors.New("no sign of life")
@@ -72,18 +73,22 @@ func (c *conn) finish(ctx context.Context) {
 		defer patience.Stop()
 		select {
 		case <-s.playing.done:
-			c.goodbye(ctx, s.playing, s.feed.packer.Goodbye())
+			c.goodbye(ctx, s)
 		case <-patience.C: // stuck in a write: closing ends it
 		}
 	}
 	_ = c.nc.Close()
 	c.endSession()
+	if c.described != nil {
+		c.described()
+	}
 }
 
 // goodbye tells the player that no more will come. It may be gone already.
 // Over UDP it arrives at another port than the last packets, and players that
 // see it first do not look for them.
-func (c *conn) goodbye(ctx context.Context, p *player, bye *rtp.Batch) {
+func (c *conn) goodbye(ctx context.Context, s *session) {
+	p := s.playing
 	if p.broken || p.to == nil {
 		return
 	}
@@ -91,12 +96,29 @@ func (c *conn) goodbye(ctx context.Context, p *player, bye *rtp.Batch) {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = c.nc.Close() })
 	defer stop()
-	if c.session.by == udp {
+	if s.by == udp {
 		wait(ctx, goodbyeDelay)
 	}
-	if _, err := p.to.send(ctx, bye); err != nil {
+	bye, err := s.bye()
+	if err == nil {
+		_, err = p.to.send(ctx, bye)
+	}
+	if err != nil {
 		c.log.Debug("rtsp goodbye not sent", "err", err)
 	}
+}
+
+// bye returns the batch that ends what the session plays.
+func (s *session) bye() (*rtp.Batch, error) {
+	bye := s.feed.packer.Goodbye()
+	if !s.secure {
+		return bye, nil
+	}
+	seal, err := s.feed.sealed()
+	if err != nil {
+		return nil, err
+	}
+	return seal.batch(bye)
 }
 
 // requests answers requests until one ends the connection.

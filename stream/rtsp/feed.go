@@ -42,6 +42,7 @@ type feed struct {
 	watchers int
 	ring     *stream.Ring[*rtp.Batch]
 	stop     func() // ends the goroutine and waits for it
+	seal     *seal  // nil until somebody wants it
 }
 
 // feeds holds the feeds that sessions use.

@@ -55,7 +55,10 @@ func TestChooseTransport(t *testing.T) {
 		{"udp, unicast forgotten", "RTP/AVP;client_port=5000-5001", ports(5000, 5001), true},
 		{"quoted mode", `RTP/AVP;unicast;client_port=5000-5001;mode="PLAY"`, ports(5000, 5001), true},
 		{"to the peer itself", "RTP/AVP;unicast;destination=192.0.2.7;client_port=5000-5001", ports(5000, 5001), true},
-		{"first that fits", "RTP/SAVP;unicast, RTP/AVP;unicast;client_port=1-2, RTP/AVP/TCP", ports(1, 2), true},
+		{"secured, over tcp", "RTP/SAVP/TCP;unicast", transport{secure: true}, true},
+		{"secured", "RTP/SAVP;unicast;client_port=1-2", transport{delivery: udp, secure: true, ports: [2]uint16{1, 2}}, true},
+		{"secured to a group", "RTP/SAVP;multicast", transport{delivery: multicast, secure: true}, true},
+		{"first that fits", "RTP/SAVPF;unicast, RTP/AVP;unicast;client_port=1-2, RTP/AVP/TCP", ports(1, 2), true},
 		{"to somebody else", "RTP/AVP;unicast;destination=192.0.2.8;client_port=5000-5001", transport{}, false},
 		{"to a name", "RTP/AVP;unicast;destination=victim;client_port=5000-5001", transport{}, false},
 		{"udp without ports", "RTP/AVP;unicast", transport{}, false},
@@ -72,12 +75,12 @@ func TestChooseTransport(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			if got, ok := chooseTransport(tt.header, func(delivery) bool { return true }, peer); got != tt.want || ok != tt.ok {
+			if got, ok := chooseTransport(tt.header, func(transport) bool { return true }, peer); got != tt.want || ok != tt.ok {
 				t.Errorf("got %+v, %v; want %+v, %v", got, ok, tt.want, tt.ok)
 			}
 		})
 	}
-	if _, ok := chooseTransport("RTP/AVP;unicast;client_port=5000-5001", func(d delivery) bool { return d != udp }, peer); ok {
+	if _, ok := chooseTransport("RTP/AVP;unicast;client_port=5000-5001", func(t transport) bool { return t.delivery != udp }, peer); ok {
 		t.Error("udp was chosen by a server that has none")
 	}
 }
@@ -89,7 +92,7 @@ func TestOneVideoAndOneSoundAreOffered(t *testing.T) {
 	if !slices.Equal(got, []*stream.Track{video, sound}) {
 		t.Errorf("offered %v", got)
 	}
-	sdp, err := describe("x", []*stream.Track{opus}, netip.MustParseAddr("2001:db8::1"), time.Unix(7, 0))
+	sdp, err := describe("x", []*stream.Track{opus}, netip.MustParseAddr("2001:db8::1"), time.Unix(7, 0), [2]string{})
 	want := "v=0\r\no=- 7 7 IN IP6 2001:db8::1\r\ns=x\r\nc=IN IP6 ::\r\nt=0 0\r\na=tool:encoderd\r\na=range:npt=now-\r\na=control:*\r\n" +
 		"m=audio 0 RTP/AVP 97\r\na=rtpmap:97 opus/48000/2\r\na=fmtp:97 sprop-stereo=1;stereo=1\r\na=control:trackID=1\r\n"
 	if sdp != want || err != nil {
@@ -162,7 +165,7 @@ func FuzzReadRequest(f *testing.F) {
 		}
 		req.target()
 		req.sessionID()
-		if tr, ok := chooseTransport(req.header["Transport"], func(delivery) bool { return true }, peer); ok && tr.delivery == udp && (tr.ports[0] == 0 || tr.ports[1] == 0) {
+		if tr, ok := chooseTransport(req.header["Transport"], func(transport) bool { return true }, peer); ok && tr.delivery == udp && (tr.ports[0] == 0 || tr.ports[1] == 0) {
 			t.Errorf("chose %+v", tr)
 		}
 	})

@@ -66,7 +66,11 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 		}
 		return p, nil
 	}
-	rd, leave := s.feed.watch(ctx)
+	rd, leave, err := s.watch(ctx)
+	if err != nil {
+		p.depart()
+		return nil, err
+	}
 	p.rd, p.leave = rd, append(p.leave, leave)
 	if s.by == udp {
 		p.leave = append(p.leave, c.udp.join(s.rtcpSources(c.peer), c.reported))
@@ -78,6 +82,15 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 		}
 	}
 	return p, nil
+}
+
+// watch returns a reader of what the session plays.
+func (s *session) watch(ctx context.Context) (rd *stream.Reader[*rtp.Batch], leave func(), err error) {
+	if s.secure {
+		return s.feed.watchSealed(ctx)
+	}
+	rd, leave = s.feed.watch(ctx)
+	return rd, leave, nil
 }
 
 // listen makes p a member of its group's caster.

@@ -16,8 +16,9 @@ import (
 )
 
 // describe returns the session description of tracks (RFC 4566; RFC 2326, C):
-// what DESCRIBE answers. host is our address as the player sees it.
-func describe(name string, tracks []*stream.Track, host netip.Addr, now time.Time) (string, error) {
+// what DESCRIBE answers. host is our address as the player sees it. keys are
+// MIKEY messages by medium; without them media are not secured.
+func describe(name string, tracks []*stream.Track, host netip.Addr, now time.Time, keys [2]string) (string, error) {
 	net := "IP4 0.0.0.0"
 	origin := net
 	switch {
@@ -30,22 +31,28 @@ func describe(name string, tracks []*stream.Track, host netip.Addr, now time.Tim
 	fmt.Fprintf(&b, "v=0\r\no=- %d %[1]d IN %s\r\ns=%s\r\nc=IN %s\r\nt=0 0\r\n", now.Unix(), origin, name, net)
 	b.WriteString("a=tool:encoderd\r\na=range:npt=now-\r\na=control:*\r\n")
 	for _, t := range tracks {
-		if err := describeTrack(&b, t); err != nil {
+		if err := describeTrack(&b, t, keys[rtp.MediumOf(t.Codec)]); err != nil {
 			return "", err
 		}
 	}
 	return b.String(), nil
 }
 
-func describeTrack(b *strings.Builder, t *stream.Track) error {
+func describeTrack(b *strings.Builder, t *stream.Track, key string) error {
 	m := rtp.MediumOf(t.Codec)
-	kind, pt := "video", rtp.VideoType
+	kind, pt, profile := "video", rtp.VideoType, "RTP/AVP"
 	if m == rtp.Sound {
 		kind, pt = "audio", rtp.SoundType
 	}
-	fmt.Fprintf(b, "m=%s 0 RTP/AVP %d\r\n", kind, pt)
+	if key != "" {
+		profile = "RTP/SAVP"
+	}
+	fmt.Fprintf(b, "m=%s 0 %s %d\r\n", kind, profile, pt)
 	if t.Bitrate > 0 {
 		fmt.Fprintf(b, "b=AS:%d\r\n", (t.Bitrate+999)/1000)
+	}
+	if key != "" {
+		fmt.Fprintf(b, "a=key-mgmt:mikey %s\r\n", key)
 	}
 	rtpmap, fmtp, err := encoding(t)
 	if err != nil {

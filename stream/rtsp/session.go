@@ -21,6 +21,7 @@ type session struct {
 	feed    *feed
 	release func() // gives the feed back
 	by      delivery
+	secure  bool // SRTP
 	want    rtp.Set
 	ports   [2][2]uint16 // the player's, by medium, of UDP
 	playing *player
@@ -92,11 +93,16 @@ func (c *conn) describe(ctx context.Context, cl call) *response {
 	if no := c.admit(cl, name); no != nil {
 		return no
 	}
-	_, tracks, no := c.find(ctx, name)
+	src, tracks, no := c.find(ctx, name)
 	if no != nil {
 		return no
 	}
-	sdp, err := describe(name, tracks, c.local, time.Now())
+	keys, err := c.describedKeys(src, tracks)
+	if err != nil {
+		c.log.Warn("rtsp cannot describe", "rendition", name, "err", err)
+		return answer(503)
+	}
+	sdp, err := describe(name, tracks, c.local, time.Now(), keys)
 	if err != nil {
 		c.log.Warn("rtsp cannot describe", "rendition", name, "err", err)
 		return answer(503)
@@ -104,6 +110,23 @@ func (c *conn) describe(ctx context.Context, cl call) *response {
 	res := c.ok("Content-Type: application/sdp", "Content-Base: "+cl.base())
 	res.body = sdp
 	return res
+}
+
+// describedKeys returns the keys of SRTP for a description over TLS. The feed
+// that they belong to stays until the connection ends.
+func (c *conn) describedKeys(src *stream.Rendition, tracks []*stream.Track) (keys [2]string, err error) {
+	if !c.secure {
+		return keys, nil
+	}
+	f, release, err := c.feeds.open(src, tracks, c.service)
+	if err != nil {
+		return keys, err
+	}
+	if c.described != nil {
+		c.described()
+	}
+	c.described = release
+	return f.keys(time.Now())
 }
 
 // find returns a rendition and its tracks once they are known, or else the
@@ -138,15 +161,15 @@ func (c *conn) setup(ctx context.Context, cl call) *response {
 	if no := c.admit(cl, name); no != nil {
 		return no
 	}
-	may := func(d delivery) bool { return c.may(d, name) }
+	may := func(t transport) bool { return c.may(t, name) }
 	t, ok := chooseTransport(cl.header["Transport"], may, c.peer.WithZone(""))
-	if !ok || c.session != nil && c.session.by != t.delivery {
+	if !ok || c.session != nil && (c.session.by != t.delivery || c.session.secure != t.secure) {
 		return answer(461)
 	}
 	s := c.session
 	if s == nil {
 		var no *response
-		if s, no = c.openSession(ctx, name, t.delivery); no != nil {
+		if s, no = c.openSession(ctx, name, t); no != nil {
 			return no
 		}
 	}
@@ -159,16 +182,30 @@ func (c *conn) setup(ctx context.Context, cl call) *response {
 	c.session = s
 	s.want = s.want.With(m)
 	s.ports[m] = t.ports
-	return c.ok(c.transportLine(m, t))
+	lines := []string{c.transportLine(m, t)}
+	if t.secure {
+		keys, err := s.feed.keys(time.Now())
+		if err != nil {
+			c.log.Warn("rtsp cannot serve", "rendition", name, "err", err)
+			return answer(503)
+		}
+		lines = append(lines, fmt.Sprintf(`KeyMgmt: prot=mikey;uri=%q;data=%q`, cl.url.Redacted(), keys[m]))
+	}
+	return c.ok(lines...)
 }
 
 // may reports whether packets of a rendition may reach this player that way.
 // What is not open to everybody is not multicast: whoever joins a group gets it.
-func (c *conn) may(d delivery, name string) bool {
-	switch d {
-	case udp:
-		return c.udp != nil
-	case multicast:
+// Nothing that TLS would hide is sent in the clear, and keys go out by TLS only.
+func (c *conn) may(t transport, name string) bool {
+	switch {
+	case t.secure && !c.secure:
+		return false
+	case t.delivery == udp:
+		return c.udp != nil && t.secure == c.secure
+	case t.delivery == multicast && c.secure:
+		return false
+	case t.delivery == multicast:
 		open := c.Audience == nil || c.Audience.Allow(c.nc.RemoteAddr().String(), name, stream.Credentials{}) == nil
 		return open && c.udp != nil && c.Multicast && c.local.Is4()
 	default:
@@ -180,7 +217,7 @@ func (c *conn) may(d delivery, name string) bool {
 func (c *conn) group(name string) group { return c.groups.find(c.MulticastSeed, name) }
 
 // openSession makes a session, or else the answer that says why not.
-func (c *conn) openSession(ctx context.Context, name string, by delivery) (*session, *response) {
+func (c *conn) openSession(ctx context.Context, name string, t transport) (*session, *response) {
 	src, tracks, no := c.find(ctx, name)
 	if no != nil {
 		return nil, no
@@ -190,7 +227,7 @@ func (c *conn) openSession(ctx context.Context, name string, by delivery) (*sess
 		c.log.Warn("rtsp cannot serve", "rendition", name, "err", err)
 		return nil, answer(503)
 	}
-	return &session{id: rand.Text(), name: name, feed: f, release: release, by: by}, nil
+	return &session{id: rand.Text(), name: name, feed: f, release: release, by: t.delivery, secure: t.secure}, nil
 }
 
 // medium returns the medium that a control attribute names.
@@ -207,16 +244,21 @@ func medium(control string) (rtp.Medium, bool) {
 // whatever the player proposed: all readers get the same bytes.
 func (c *conn) transportLine(m rtp.Medium, t transport) string {
 	ssrc := c.session.feed.packer.SSRC(m)
+	profile := "RTP/AVP"
+	if t.secure {
+		profile = "RTP/SAVP"
+	}
 	switch t.delivery {
 	case interleaved:
-		return fmt.Sprintf("Transport: RTP/AVP/TCP;unicast;interleaved=%d-%d;ssrc=%08X", 2*m, 2*m+1, ssrc)
+		return fmt.Sprintf("Transport: %s/TCP;unicast;interleaved=%d-%d;ssrc=%08X", profile, 2*m, 2*m+1, ssrc)
 	case multicast:
 		g := c.group(c.session.name)
-		return fmt.Sprintf("Transport: RTP/AVP;multicast;destination=%v;port=%d-%d;ttl=%d;ssrc=%08X",
-			g.addr, g.ports[m][0], g.ports[m][1], multicastTTL, ssrc)
+		return fmt.Sprintf("Transport: %s;multicast;destination=%v;port=%d-%d;ttl=%d;ssrc=%08X",
+			profile, g.addr, g.ports[m][0], g.ports[m][1], multicastTTL, ssrc)
+	default:
+		return fmt.Sprintf("Transport: %s;unicast;client_port=%d-%d;server_port=%d-%d;ssrc=%08X",
+			profile, t.ports[0], t.ports[1], c.udp.port(), c.udp.port()+1, ssrc)
 	}
-	return fmt.Sprintf("Transport: RTP/AVP;unicast;client_port=%d-%d;server_port=%d-%d;ssrc=%08X",
-		t.ports[0], t.ports[1], c.udp.port(), c.udp.port()+1, ssrc)
 }
 
 func (c *conn) play(ctx context.Context, cl call) *response {

@@ -10,6 +10,7 @@ import (
 // 12.39), as far as it is served here.
 type transport struct {
 	delivery delivery
+	secure   bool      // SRTP
 	ports    [2]uint16 // the player's for RTP and RTCP, of udp
 }
 
@@ -30,15 +31,15 @@ func (d delivery) protocol() string {
 const maxTransports = 8 // choices looked at in one header
 
 // chooseTransport returns the first choice in a Transport header that can be
-// served by one of the ways that may be used. Secured profiles, recording and
+// served by one of the ways that may be used. Recording and
 // other destinations than the peer itself are passed over: packets never go to
 // an address that did not ask for them.
-func chooseTransport(header string, may func(delivery) bool, peer netip.Addr) (transport, bool) {
+func chooseTransport(header string, may func(transport) bool, peer netip.Addr) (transport, bool) {
 	for i, choice := range strings.Split(header, ",") {
 		if i == maxTransports {
 			break
 		}
-		if t, ok := parseTransport(choice, peer); ok && may(t.delivery) {
+		if t, ok := parseTransport(choice, peer); ok && may(t) {
 			return t, true
 		}
 	}
@@ -50,8 +51,12 @@ func parseTransport(choice string, peer netip.Addr) (transport, bool) {
 	var t transport
 	switch strings.ToUpper(profile) {
 	case "RTP/AVP/TCP":
+	case "RTP/SAVP/TCP":
+		t.secure = true
 	case "RTP/AVP", "RTP/AVP/UDP":
 		t.delivery = udp
+	case "RTP/SAVP", "RTP/SAVP/UDP":
+		t.delivery, t.secure = udp, true
 	default:
 		return transport{}, false
 	}
@@ -84,7 +89,7 @@ func parseTransport(choice string, peer netip.Addr) (transport, bool) {
 	case t.delivery == interleaved:
 		return t, !group && t.ports[0] == 0
 	case group || !unicast: // the default of RFC 2326, 12.39
-		return transport{delivery: multicast}, true
+		return transport{delivery: multicast, secure: t.secure}, true
 	default:
 		return t, t.ports[0] != 0
 	}
