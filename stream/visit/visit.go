@@ -1,0 +1,343 @@
+// Package visit knows which requests belong to one player. Players of HLS and
+// DASH come by many small requests; to the audience they are one viewer, from
+// the first request to some time after the last.
+//
+//	        Watch                  no request for a while
+//	begun ────────► a viewer ─────────────────────────────► resting
+//	  │               ▲                  Watch                │
+//	  │               └───────────────────────────────────────┘
+//	  └──► forgotten after half a minute      forgotten after five ◄─┘
+//
+// A visit's ID goes into the addresses that the first answer hands down, as a
+// folder, so that relative addresses keep it whatever the player does with
+// cookies and queries. It stands for the credentials that the first request
+// showed: it is as secret as they are.
+package visit
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"encoderd.example/stream"
+)
+
+// Limits of what is remembered.
+const (
+	maxVisits  = 8192
+	maxPerPeer = 1024 // an IPv4 address or IPv6 /64: a venue's whole network may hide behind one
+	unwatched  = 30 * time.Second
+	resting    = 5 * time.Minute
+	sweepEvery = time.Second
+)
+
+// ErrOver says that a visit was forgotten: the player has to begin anew.
+var ErrOver = errors.New("this visit is over")
+
+// Visits are the players that are here. Set the exported fields before use. All
+// methods may be called from any goroutine.
+type Visits struct {
+	// Protocol of the viewers, for example "hls".
+	Protocol string
+	// Audience lists the viewers and says who may watch; nil lets everybody.
+	Audience *stream.Audience
+
+	once    sync.Once
+	gate    stream.Gate
+	changed chan struct{} // there are visits to look after
+
+	mu     sync.Mutex
+	byID   map[string]*Visit
+	byLook map[look]*Visit
+	ended  bool
+}
+
+// look is what a player without an ID is known by: address, program and
+// credentials.
+type look [sha256.Size]byte
+
+// A Visit is one player. All methods may be called from any goroutine.
+type Visit struct {
+	ID string // fit for addresses; secret
+
+	visits      *Visits
+	peer        string
+	look        look
+	credentials stream.Credentials
+	forget      func() // of the gate
+
+	mu      sync.Mutex
+	gone    bool           // forgotten
+	viewer  *stream.Viewer // nil: nobody's
+	leave   func()
+	busy    int // requests under way
+	last    time.Time
+	silence time.Duration // after which the viewer has left
+	number  uint64        // segment of the picture fetched last
+}
+
+func (v *Visits) init() {
+	v.once.Do(func() {
+		v.changed = make(chan struct{}, 1)
+		v.gate.Limits = stream.Limits{Total: maxVisits, Each: maxPerPeer}
+		v.byID = make(map[string]*Visit)
+		v.byLook = make(map[look]*Visit)
+	})
+}
+
+// Run ends visits that have fallen silent, until ctx ends: then all leave the
+// audience, and it returns nil.
+func (v *Visits) Run(ctx context.Context) error {
+	v.init()
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		if !v.sweep() {
+			tick.Stop() // no visit, no cost
+		}
+		select {
+		case <-tick.C:
+		case <-v.changed:
+			tick.Reset(sweepEvery)
+		case <-ctx.Done():
+			v.end()
+			return nil
+		}
+	}
+}
+
+// sweep reports whether any visit is left.
+func (v *Visits) sweep() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, t := range v.byID {
+		if t.over() {
+			v.remove(t)
+		}
+	}
+	return len(v.byID) > 0
+}
+
+func (v *Visits) end() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.ended = true
+	for _, t := range v.byID {
+		t.part()
+		v.remove(t)
+	}
+}
+
+// remove forgets t. The caller holds v.mu.
+func (v *Visits) remove(t *Visit) {
+	delete(v.byID, t.ID)
+	if v.byLook[t.look] == t {
+		delete(v.byLook, t.look)
+	}
+	t.forget()
+}
+
+// Begin returns a new visit of the player that sent r. It joins no audience
+// yet. The error is [stream.ErrFull] or [ErrOver].
+func (v *Visits) Begin(r *http.Request) (*Visit, error) {
+	v.init()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.begin(r, lookOf(r))
+}
+
+// Guess returns the visit of a player that shows no ID: the one that looks the
+// same, or a new one. The error is [stream.ErrFull] or [ErrOver].
+func (v *Visits) Guess(r *http.Request) (*Visit, error) {
+	v.init()
+	l := lookOf(r)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if t := v.byLook[l]; t != nil {
+		return t, nil
+	}
+	t, err := v.begin(r, l)
+	if err == nil {
+		v.byLook[l] = t
+	}
+	return t, err
+}
+
+// begin is Begin for callers that hold v.mu.
+func (v *Visits) begin(r *http.Request, l look) (*Visit, error) {
+	if v.ended {
+		return nil, ErrOver
+	}
+	forget, ok := v.gate.Enter(r.RemoteAddr)
+	if !ok {
+		return nil, stream.ErrFull
+	}
+	t := &Visit{ID: rand.Text(), visits: v, peer: r.RemoteAddr, look: l, credentials: Credentials(r), forget: forget, last: time.Now()}
+	v.byID[t.ID] = t
+	select {
+	case v.changed <- struct{}{}:
+	default:
+	}
+	return t, nil
+}
+
+// Find returns the visit with an ID, nil if there is none.
+func (v *Visits) Find(id string) *Visit {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.byID[id]
+}
+
+// lookOf hashes, so that no password stays in a map's keys.
+func lookOf(r *http.Request) look {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	c := Credentials(r)
+	h := sha256.New()
+	for _, part := range []string{host, r.UserAgent(), c.User, c.Password, c.Token} {
+		sum := sha256.Sum256([]byte(part))
+		_, _ = h.Write(sum[:]) // never fails
+	}
+	return look(h.Sum(nil))
+}
+
+// Watch makes the visit's player a viewer of a rendition, if it is not yet,
+// for as long as requests come at most silence apart. done must be called when
+// the request is over. A player that goes over to another rendition is another
+// viewer, if lead says that this request decides; requests for its sound do
+// not. The error is that of [stream.Audience.Admit] or [ErrOver].
+func (t *Visit) Watch(rendition string, lead bool, silence time.Duration) (viewer *stream.Viewer, done func(), err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.gone {
+		return nil, nil, ErrOver
+	}
+	if err := t.admit(rendition, lead); err != nil {
+		return nil, nil, err
+	}
+	t.busy++
+	t.last, t.silence = time.Now(), silence
+	return t.viewer, sync.OnceFunc(t.done), nil
+}
+
+// admit sees to it that there is a viewer. The caller holds t.mu.
+func (t *Visit) admit(rendition string, lead bool) error {
+	audience := t.visits.Audience
+	if t.viewer != nil && (t.viewer.Rendition == rendition || !lead) {
+		if audience == nil || t.viewer.Rendition == rendition {
+			return nil
+		}
+		return audience.Allow(t.peer, rendition, t.credentials)
+	}
+	viewer := &stream.Viewer{Protocol: t.visits.Protocol, Rendition: rendition, Peer: t.peer, Since: time.Now()}
+	if audience == nil {
+		t.viewer, t.leave = viewer, func() {}
+		return nil
+	}
+	if t.viewer != nil {
+		if err := audience.Allow(t.peer, rendition, t.credentials); err != nil {
+			return err // and it stays where it is
+		}
+		t.out()
+	}
+	leave, err := audience.Admit(viewer, t.credentials)
+	if err != nil {
+		return err
+	}
+	t.viewer, t.leave, t.number = viewer, leave, 0
+	return nil
+}
+
+func (t *Visit) done() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.busy--
+	t.last = time.Now()
+}
+
+// Follow notes that the player fetches this segment of its picture, and returns
+// how many segments it has skipped since the one before.
+func (t *Visit) Follow(number uint64) (skipped uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.number > 0 && number > t.number+1 {
+		skipped = number - t.number - 1
+	}
+	t.number = max(t.number, number)
+	return skipped
+}
+
+// over reports whether the visit may be forgotten, and lets its viewer leave
+// once it has fallen silent.
+func (t *Visit) over() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	quiet := time.Since(t.last)
+	switch {
+	case t.busy > 0:
+		return false
+	case t.viewer != nil && quiet < t.silence:
+		return false
+	case t.silence == 0:
+		t.gone = quiet >= unwatched
+	default:
+		t.out()
+		t.gone = quiet >= t.silence+resting
+	}
+	return t.gone
+}
+
+// part ends the visit, whatever is under way.
+func (t *Visit) part() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.gone = true
+	t.out()
+}
+
+// out leaves the audience. The caller holds t.mu.
+func (t *Visit) out() {
+	if t.viewer != nil {
+		t.leave()
+		t.viewer, t.leave = nil, nil
+	}
+}
+
+// Credentials returns what a request shows: ?token= of a signed link, and name
+// and password by HTTP Basic.
+func Credentials(r *http.Request) stream.Credentials {
+	c := stream.Credentials{Token: r.URL.Query().Get("token")}
+	c.User, c.Password, _ = r.BasicAuth()
+	return c
+}
+
+// Refuse answers why somebody may not watch: 401, 403 or 503, with a short
+// text.
+func Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	status := http.StatusServiceUnavailable
+	_, _, basic := r.BasicAuth()
+	switch {
+	case errors.Is(err, stream.ErrLocked), basic && errors.Is(err, stream.ErrDenied):
+		status = http.StatusUnauthorized
+		w.Header().Set("WWW-Authenticate", `Basic realm="live picture", charset="UTF-8"`)
+	case errors.Is(err, stream.ErrDenied):
+		status = http.StatusForbidden
+	default:
+		w.Header().Set("Retry-After", "5")
+	}
+	Fail(w, status, err.Error())
+}
+
+// Fail answers with a status and one line of text, which nobody may keep.
+func Fail(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Access-Control-Allow-Origin", "*")
+	http.Error(w, text, status)
+}

@@ -1,0 +1,223 @@
+package visit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"encoderd.example/stream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// door lets in who shows the password or token "open".
+type door struct{}
+
+func (door) Allow(_ string, c stream.Credentials) error {
+	switch {
+	case c.Empty():
+		return stream.ErrLocked
+	case c.Password == "open", c.Token == "open":
+		return nil
+	default:
+		return stream.ErrDenied
+	}
+}
+
+func request(peer, agent, query string) *http.Request {
+	r := httptest.NewRequest(http.MethodGet, "/live/index.m3u8"+query, nil)
+	r.RemoteAddr = peer
+	r.Header.Set("User-Agent", agent)
+	return r
+}
+
+// begin runs visits in a bubble of synctest until the test ends.
+func begin(t *testing.T, limits stream.Limits) (*Visits, *stream.Audience) {
+	t.Helper()
+	a := &stream.Audience{}
+	a.SetDoor(nil, limits)
+	v := &Visits{Protocol: "hls", Audience: a}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error)
+	go func() { ended <- v.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil || len(a.Viewers()) > 0 {
+			t.Errorf("Run ends with %v and %d viewers", err, len(a.Viewers()))
+		}
+	})
+	return v, a
+}
+
+func watch(t *testing.T, v *Visit, rendition string, lead bool) (done func()) {
+	t.Helper()
+	_, done, err := v.Watch(rendition, lead, 6*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+func TestAPlayerIsOneViewerUntilItFallsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, a := begin(t, stream.Limits{})
+		visit, err := v.Begin(request("10.0.0.1:5", "p", ""))
+		if err != nil || len(a.Viewers()) != 0 {
+			t.Fatalf("begun: %v, %d viewers", err, len(a.Viewers()))
+		}
+		for range 10 {
+			watch(t, visit, "main", true)()
+			time.Sleep(5 * time.Second)
+		}
+		if got := a.Viewers(); len(got) != 1 || got[0].Protocol != "hls" || got[0].Peer != "10.0.0.1:5" {
+			t.Errorf("viewers %+v", got)
+		}
+		done := watch(t, visit, "main", true)
+		time.Sleep(time.Minute)
+		if len(a.Viewers()) != 1 {
+			t.Error("left during a request")
+		}
+		done()
+		time.Sleep(8 * time.Second)
+		if len(a.Viewers()) != 0 {
+			t.Error("still there 8 s after its last request")
+		}
+		watch(t, visit, "main", true)()
+		if len(a.Viewers()) != 1 || v.Find(visit.ID) != visit {
+			t.Error("it cannot come back")
+		}
+	})
+}
+
+func TestVisitsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, _ := begin(t, stream.Limits{})
+		never, _ := v.Begin(request("10.0.0.1:5", "p", ""))
+		watched, _ := v.Guess(request("10.0.0.1:5", "p", ""))
+		watch(t, watched, "main", true)()
+		time.Sleep(unwatched + 2*sweepEvery)
+		if v.Find(never.ID) != nil || v.Find(watched.ID) != watched {
+			t.Error("the one that never watched stays, or the other does not")
+		}
+		time.Sleep(resting)
+		v.mu.Lock()
+		stay := len(v.byID) + len(v.byLook)
+		v.mu.Unlock()
+		if stay > 0 {
+			t.Errorf("%d visits stay", stay)
+		}
+		if _, _, err := watched.Watch("main", true, time.Second); !errors.Is(err, ErrOver) {
+			t.Errorf("a forgotten visit watches: %v", err)
+		}
+		if again, _ := v.Guess(request("10.0.0.1:5", "p", "")); again == watched {
+			t.Error("a forgotten visit goes on")
+		}
+	})
+}
+
+func TestPlayersWithoutIDAreKnownByTheirLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, _ := begin(t, stream.Limits{})
+		seen := map[*Visit]string{}
+		for _, r := range []*http.Request{
+			request("10.0.0.1:5", "p", ""), request("10.0.0.2:5", "p", ""), request("10.0.0.1:5", "q", ""),
+			request("10.0.0.1:5", "p", "?token=a"), request("10.0.0.1:5", "p", "?token=b"),
+		} {
+			visit, err := v.Guess(r)
+			if err != nil || seen[visit] != "" {
+				t.Errorf("%s %s is taken for %s, %v", r.RemoteAddr, r.URL, seen[visit], err)
+			}
+			seen[visit] = r.RemoteAddr + r.URL.String()
+			r.RemoteAddr = r.RemoteAddr[:len(r.RemoteAddr)-1] + "6" // another connection
+			if again, _ := v.Guess(r); again != visit {
+				t.Errorf("%s %s is not known again", r.RemoteAddr, r.URL)
+			}
+		}
+	})
+}
+
+func TestGoingOverToAnotherRendition(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, a := begin(t, stream.Limits{Total: 1})
+		visit, _ := v.Begin(request("10.0.0.1:5", "p", ""))
+		watch(t, visit, "main", true)()
+		first := a.Viewers()[0]
+		watch(t, visit, "sub", false)()
+		if a.Viewers()[0] != first {
+			t.Error("sound decides what it watches")
+		}
+		watch(t, visit, "sub", true)()
+		if got := a.Viewers(); len(got) != 1 || got[0].Rendition != "sub" {
+			t.Errorf("viewers %+v", got)
+		}
+		other, _ := v.Begin(request("10.0.0.2:5", "p", ""))
+		if _, _, err := other.Watch("sub", true, time.Second); err == nil {
+			t.Error("one more than allowed")
+		}
+	})
+}
+
+func TestSkippedSegmentsAreCounted(t *testing.T) {
+	var v Visit
+	for i, test := range []struct{ number, skipped uint64 }{{7, 0}, {7, 0}, {8, 0}, {11, 2}, {9, 0}, {12, 0}} {
+		if got := v.Follow(test.number); got != test.skipped {
+			t.Errorf("request %d: %d skipped, want %d", i, got, test.skipped)
+		}
+	}
+}
+
+func TestAFloodOfBeginningsIsBounded(t *testing.T) {
+	v := &Visits{}
+	for i := range maxPerPeer {
+		if _, err := v.Begin(request("10.0.0.1:5", "p", "")); err != nil {
+			t.Fatalf("visit %d: %v", i, err)
+		}
+	}
+	if _, err := v.Begin(request("10.0.0.1:5", "p", "")); err == nil {
+		t.Error("no bound")
+	}
+	if _, err := v.Begin(request("10.0.0.2:5", "p", "")); err != nil {
+		t.Errorf("others suffer: %v", err)
+	}
+}
+
+func TestRefusalsSpeakHTTP(t *testing.T) {
+	a := &stream.Audience{}
+	a.SetDoor(door{}, stream.Limits{Total: 1})
+	v := &Visits{Protocol: "hls", Audience: a}
+	basic := request("10.0.0.1:5", "p", "")
+	basic.SetBasicAuth("", "wrong")
+	right := request("10.0.0.1:5", "p", "")
+	right.SetBasicAuth("anybody", "open")
+	for i, test := range []struct {
+		r      *http.Request
+		status int
+	}{
+		{request("10.0.0.1:5", "p", ""), http.StatusUnauthorized},
+		{basic, http.StatusUnauthorized},
+		{request("10.0.0.1:5", "p", "?token=wrong"), http.StatusForbidden},
+		{right, http.StatusOK},
+		{request("10.0.0.1:5", "p", "?token=open"), http.StatusServiceUnavailable},
+	} {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			visit, err := v.Begin(test.r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := httptest.NewRecorder()
+			if _, _, err := visit.Watch("main", true, time.Second); err != nil {
+				Refuse(w, test.r, err)
+			}
+			if w.Code != test.status || w.Code == 401 != (w.Header().Get("WWW-Authenticate") != "") {
+				t.Errorf("status %d, want %d; header %v", w.Code, test.status, w.Header())
+			}
+		})
+	}
+}
