@@ -23,6 +23,7 @@ var floors = map[string][]string{
 	"stream/access":     {"stream"},
 	"stream/usage":      {"stream"},
 	"stream/rtp":        {"stream", "stream/h264", "stream/h265"},
+	"stream/ts":         {"stream", "stream/nal", "stream/h264", "stream/h265"},
 	"stream/rtmp":       {"stream", "stream/flv/...", "stream/h264"},
 	"stream/rtsp":       {"stream", "stream/rtp", "stream/h264", "stream/h265"},
 	"stream/fmp4":       {"stream"},
