@@ -21,6 +21,7 @@ import (
 	"encoderd.example/hw/uevent"
 	"encoderd.example/hw/v4l2"
 	"encoderd.example/hw/v4l2/uapi"
+	"encoderd.example/hw/yuv"
 	"encoderd.example/stream"
 )
 
@@ -103,6 +104,12 @@ func control(t *testing.T, path, name string, value int32) {
 
 // small is what an emulated guest can draw in time.
 var small = hw.Mode{Pixel: hw.YUYV, Width: 320, Height: 180, FPS: hw.Rate{Num: 15, Den: 1}}
+
+// granted is a mode as vivid's webcam grants it: of sRGB, which means BT.601.
+func granted(m hw.Mode) hw.Mode {
+	m.Matrix = hw.BT601
+	return m
+}
 
 func start(t *testing.T, c hw.Camera, want hw.Mode) hw.CameraStream {
 	t.Helper()
@@ -210,15 +217,18 @@ func TestBoardCapturesEveryFormat(t *testing.T) {
 		name, options string
 		formats       []hw.PixelFormat
 	}{
-		{"single-planar API", "", []hw.PixelFormat{hw.YUYV, hw.NV12, hw.I420, hw.I422}},
+		{"single-planar API", "", []hw.PixelFormat{hw.YUYV, hw.NV12, hw.I420, hw.I422, hw.NV24, hw.RGB24, hw.BGR24, hw.RGB565}},
 		{"multi-planar API", "multiplanar=2,2", []hw.PixelFormat{hw.YUYV, hw.NV12, hw.I420}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c := load(t, tt.options)
 			for _, pixel := range tt.formats {
-				want := small
+				want := granted(small)
 				want.Pixel = pixel
+				if pixel.RGB() {
+					want.FullRange, want.Matrix = true, hw.MatrixUnsaid
+				}
 				s := start(t, c, want)
 				if s.Mode() != want {
 					t.Errorf("granted %s, want %s", s.Mode(), want)
@@ -236,6 +246,55 @@ func TestBoardCapturesEveryFormat(t *testing.T) {
 	}
 }
 
+// The first pattern of vivid is colour bars of 75 %: white, yellow, cyan, green,
+// magenta, red, blue and black. They come out of our conversion with the colours
+// that BT.601 gives them.
+func TestBoardColoursOfRGBAndOf444(t *testing.T) {
+	bars := [][3]int{{180, 128, 128}, {162, 44, 142}, {131, 156, 44}, {112, 72, 58}, {84, 184, 198}, {65, 100, 212}, {35, 212, 114}, {16, 128, 128}}
+	c := load(t, "")
+	control(t, c.Path(), "OSD Text Mode", 2) // none
+	for _, pixel := range []hw.PixelFormat{hw.YUYV, hw.NV24, hw.RGB24, hw.BGR24, hw.RGB565} {
+		want := small
+		want.Pixel = pixel
+		s := start(t, c, want)
+		f := next(t, s)
+		conv, err := yuv.New(f.Mode, hw.Mode{Pixel: hw.I420, Width: f.Width, Height: f.Height})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := conv.Convert(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p.Mode.Matrix != hw.BT601 {
+			t.Errorf("%s comes out as %s", f.Mode, p.Mode.Matrix)
+		}
+		for i, bar := range bars {
+			x, y := (2*i+1)*f.Width/16, f.Height/2
+			got := [3]int{int(p.Planes[0].Data[y*p.Planes[0].Stride+x])}
+			for k := 1; k < 3; k++ {
+				got[k] = int(p.Planes[k].Data[y/2*p.Planes[k].Stride+x/2])
+			}
+			if !close3(got, bar, 6) { // five bits of RGB565 are 8 of 255
+				t.Errorf("%s: bar %d is %v, want %v", pixel, i, got, bar)
+			}
+		}
+		f.Release()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func close3(a, b [3]int, by int) bool {
+	for i := range a {
+		if a[i]-b[i] > by || b[i]-a[i] > by {
+			return false
+		}
+	}
+	return true
+}
+
 func TestBoardChangesSizeAndRate(t *testing.T) {
 	c := load(t, "")
 	for _, want := range []hw.Mode{
@@ -244,7 +303,7 @@ func TestBoardChangesSizeAndRate(t *testing.T) {
 		{Pixel: hw.I420, Width: 640, Height: 480, FPS: hw.Rate{Num: 10, Den: 1}},
 	} {
 		s := start(t, c, want)
-		if s.Mode() != want {
+		if s.Mode() != granted(want) {
 			t.Errorf("granted %s, want %s", s.Mode(), want)
 		}
 		capture(t, s, 10)
