@@ -192,7 +192,7 @@ func TestOneHundredReadersOfWhichTwentyStopReading(t *testing.T) {
 		_ = pl.conn.SetReadBuffer(1 << 20)
 		pl.wake()
 	}
-	wait(t, "the woken to go on or to be gone", func() bool {
+	peer.Await(t, "the woken to go on or to be gone", func() bool {
 		return !slices.ContainsFunc(bad[:10], func(pl *player) bool { return !pl.ended.Load() && pl.gaps.Load() == 0 })
 	})
 	t.Logf("%d readers when half of the sleepers wake", len(sleep.Readers))

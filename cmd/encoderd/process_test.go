@@ -214,7 +214,7 @@ func (p *process) clean(what, text string) {
 // logged waits for a word on stderr.
 func (p *process) logged(word string) {
 	p.tb.Helper()
-	wait(p.tb, "encoderd to say "+word, func() bool { return strings.Contains(p.stderr.String(), word) })
+	peer.Await(p.tb, "encoderd to say "+word, func() bool { return strings.Contains(p.stderr.String(), word) })
 }
 
 // get asks over the control socket.
@@ -263,15 +263,17 @@ func (p *process) until(what string, ok func(status.Box) bool) status.Box {
 	p.tb.Helper()
 	var b status.Box
 	var err error
-	tick := time.NewTicker(40 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); time.Now().Before(end); <-tick.C {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	asked := peer.Until(ctx, 40*time.Millisecond, func() bool {
 		if p.ended() {
 			p.tb.Fatalf("encoderd ended while we waited for %s: %v", what, *p.err)
 		}
-		if b, err = p.status(); err == nil && ok(b) {
-			return b
-		}
+		b, err = p.status()
+		return err == nil && ok(b)
+	})
+	if asked {
+		return b
 	}
 	doc, _ := json.MarshalIndent(b, "", "  ")
 	p.tb.Fatalf("waited %v in vain for %s: %v\n%s", patience, what, err, doc)
@@ -327,18 +329,6 @@ func outputIs(state string) func(status.Box) bool {
 // watched asks for a number of readers.
 func watched(n int) func(status.Box) bool {
 	return func(b status.Box) bool { return len(b.Readers) == n }
-}
-
-// wait waits for a condition.
-func wait(tb testing.TB, what string, ok func() bool) {
-	tb.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(patience); !ok(); <-tick.C {
-		if time.Now().After(end) {
-			tb.Fatalf("waited %v in vain for %s", patience, what)
-		}
-	}
 }
 
 type lockedBuffer struct {

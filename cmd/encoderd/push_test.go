@@ -96,7 +96,7 @@ func TestAPushSurvivesItsServerAndLosesNothingOnTheWay(t *testing.T) {
 	before := p.now()
 	p.do("stream.start")
 	p.until("confirmation", outputIs(status.Live))
-	wait(t, "the events", func() bool { return h.has(status.Live) })
+	peer.Await(t, "the events", func() bool { return h.has(status.Live) })
 	if !h.has(status.Unconfirmed, status.Live) {
 		t.Errorf("live without being unconfirmed before: %v", h)
 	}
@@ -119,7 +119,7 @@ func TestAPushSurvivesItsServerAndLosesNothingOnTheWay(t *testing.T) {
 	if !h.has(status.Unconfirmed, status.Live, status.Backoff, status.Unconfirmed, status.Live) {
 		t.Errorf("the output went through %v", h)
 	}
-	wait(t, "the goodbye", func() bool { return strings.Contains(n.Log(), "deleteStream") })
+	peer.Await(t, "the goodbye", func() bool { return strings.Contains(n.Log(), "deleteStream") })
 	n.Kill()
 	records := n.Recordings(t)
 	if len(records) != 2 {
@@ -209,7 +209,7 @@ func TestARefusalIsAFaultThatTellsNobodyTheSecrets(t *testing.T) {
 		t.Error("the box tries a refused password again")
 	}
 	p.do("stream.start") // people can
-	wait(t, "the next attempt", func() bool { return strings.Count(p.stderr.String(), "failed for good") == 2 })
+	peer.Await(t, "the next attempt", func() bool { return strings.Count(p.stderr.String(), "failed for good") == 2 })
 }
 
 // nginx hangs up on a wrong key without a word: the box goes on trying, and

@@ -59,7 +59,7 @@ func TestTheEndIsInOrderAndWithAGoodbyeToEverybody(t *testing.T) {
 	if err := v.Wait(t); err != nil {
 		t.Errorf("the player ended with %v: %s", err, v.Log())
 	}
-	wait(t, "the server to see the end", func() bool { return strings.Contains(n.Log(), "disconnect") })
+	peer.Await(t, "the server to see the end", func() bool { return strings.Contains(n.Log(), "disconnect") })
 	// A connection that merely breaks is logged as "disconnect" first.
 	log := n.Log()
 	if bye := strings.Index(log, "deleteStream"); bye < 0 || bye > strings.Index(log, "disconnect") {

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"encoderd.example/daemon/status"
+	"encoderd.example/stream/streamtest/peer"
 )
 
 // What all programs encode.
@@ -69,11 +70,11 @@ start = "boot"
 func (b *bench) startBox(ctx context.Context, push string, serve bool) (*box, error) {
 	x := &box{}
 	var err error
-	if x.web, err = freeAddress(ctx); err != nil {
+	if x.web, err = peer.FindAddress(ctx); err != nil {
 		return nil, err
 	}
 	if serve {
-		if x.rtsp, err = freeAddress(ctx); err != nil {
+		if x.rtsp, err = peer.FindAddress(ctx); err != nil {
 			return nil, err
 		}
 	}

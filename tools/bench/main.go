@@ -30,6 +30,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"encoderd.example/stream/streamtest/peer"
 )
 
 func main() {
@@ -167,13 +169,10 @@ func wait(ctx context.Context, d time.Duration) error {
 
 // await asks until done says yes, for at most 20 s.
 func await(ctx context.Context, what string, done func() bool) error {
-	for range 200 {
-		if done() {
-			return nil
-		}
-		if err := wait(ctx, 100*time.Millisecond); err != nil {
-			return err
-		}
+	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, fmt.Errorf("waited 20 s in vain for %s", what))
+	defer cancel()
+	if !peer.Until(ctx, 100*time.Millisecond, done) {
+		return context.Cause(ctx)
 	}
-	return fmt.Errorf("waited 20 s in vain for %s", what)
+	return nil
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"encoderd.example/stream/streamtest/peer"
 )
 
 // A process is a running program. Its methods may be called from any goroutine.
@@ -30,7 +32,7 @@ type process struct {
 // start starts a program; stop must be called. Its output goes to the log, or
 // its standard output to stdout if that is not nil.
 func start(stdout io.Writer, name string, args ...string) (*process, error) {
-	path, err := find(name)
+	path, err := peer.Find(name)
 	if err != nil {
 		return nil, err
 	}
@@ -54,21 +56,9 @@ func start(stdout io.Writer, name string, args ...string) (*process, error) {
 	return p, nil
 }
 
-// find looks a program up. Debian keeps daemons out of an ordinary path.
-func find(name string) (string, error) {
-	if path, err := exec.LookPath(name); err == nil {
-		return path, nil
-	}
-	path, err := exec.LookPath("/usr/sbin/" + name)
-	if err != nil {
-		return "", fmt.Errorf("%s is missing: install it, or run make bench, which does", name)
-	}
-	return path, nil
-}
-
 // output runs a program to its end and returns what it printed.
 func output(ctx context.Context, name string, args ...string) ([]byte, *os.ProcessState, error) {
-	path, err := find(name)
+	path, err := peer.Find(name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -188,16 +178,6 @@ func (p *process) measure(ctx context.Context, settle, window time.Duration) (u 
 	u.share = (after - before).Seconds() / time.Since(began).Seconds()
 	u.rss, u.peak, err = p.memory()
 	return u, errors.Join(err, p.alive())
-}
-
-// freeAddress returns a TCP address of this machine that nobody listens on.
-func freeAddress(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String(), nil
 }
 
 // listening reports whether somebody takes connections at address.

@@ -17,37 +17,74 @@ type Nginx struct {
 	Address string // of RTMP
 	Records string // folder of recordings
 
-	config string
+	args []string
+}
+
+// A NginxConfig says how nginx with the RTMP module runs: in the foreground, as
+// one process, with an application "live" that takes every key and records it.
+type NginxConfig struct {
+	Dir     string // for config, process number and recordings
+	Address string // of RTMP
+	Unique  bool   // each recording has a file of its own, with its time in the name; else KEY.flv
+	Quiet   bool   // only warnings are logged
+	Live    string // more lines for "live"
+	Deny    string // web server that application "deny" asks for leave; "" is no such application
 }
 
 const nginxConfig = `
 %s
 daemon off;
 master_process off;
-pid %[2]s/nginx.pid;
-error_log stderr info;
+pid %s/nginx.pid;
+error_log stderr %s;
 worker_processes 1;
 events { worker_connections 64; }
 rtmp {
   access_log off;
   server {
-    listen %[3]s;
+    listen %s;
     chunk_size 4096;
     application live {
       live on;
       record all;
-      record_path %[2]s/records;
-      record_suffix -%%s.flv;
-      record_unique on;
-      %[5]s
+      record_path %s;
+      %s
+      %s
     }
-    application deny {
-      live on;
-      on_publish %[4]s/deny;
-    }
+    %s
   }
 }
 `
+
+func (c NginxConfig) text() string {
+	level, names, deny := "info", "record_suffix .flv;", ""
+	if c.Quiet {
+		level = "warn"
+	}
+	if c.Unique {
+		names = "record_suffix -%s.flv; record_unique on;"
+	}
+	if c.Deny != "" {
+		deny = "application deny { live on; on_publish " + c.Deny + "/deny; }"
+	}
+	return fmt.Sprintf(nginxConfig, loadModule(), c.Dir, level, c.Address, c.Records(), names, c.Live, deny)
+}
+
+// Records is the folder of recordings.
+func (c NginxConfig) Records() string { return filepath.Join(c.Dir, "records") }
+
+// Prepare makes the folder of recordings and the config, and returns the
+// arguments that nginx is to be started with.
+func (c NginxConfig) Prepare() (args []string, err error) {
+	if err := os.MkdirAll(c.Records(), 0o755); err != nil { //nolint:gosec // nginx may run as another user
+		return nil, fmt.Errorf("make a folder for recordings: %w", err)
+	}
+	file := filepath.Join(c.Dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(c.text()), 0o600); err != nil {
+		return nil, fmt.Errorf("write nginx's config: %w", err)
+	}
+	return []string{"-c", file, "-p", c.Dir, "-e", "stderr"}, nil
+}
 
 // StartNginx returns once nginx listens.
 func StartNginx(tb testing.TB) *Nginx {
@@ -64,19 +101,16 @@ func StartNginxPull(tb testing.TB, url string) *Nginx {
 
 func startNginx(tb testing.TB, live string) *Nginx {
 	tb.Helper()
-	dir := tb.TempDir()
-	n := &Nginx{Address: FreeAddress(tb), Records: filepath.Join(dir, "records"), config: filepath.Join(dir, "nginx.conf")}
-	if err := os.Mkdir(n.Records, 0o755); err != nil { //nolint:gosec // nginx may run as another user
-		tb.Fatal(err)
-	}
 	no := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "no", http.StatusForbidden)
 	}))
 	tb.Cleanup(no.Close)
-	config := fmt.Sprintf(nginxConfig, loadModule(), dir, n.Address, no.URL, live)
-	if err := os.WriteFile(n.config, []byte(config), 0o600); err != nil {
+	config := NginxConfig{Dir: tb.TempDir(), Address: FreeAddress(tb), Unique: true, Live: live, Deny: no.URL}
+	args, err := config.Prepare()
+	if err != nil {
 		tb.Fatal(err)
 	}
+	n := &Nginx{Address: config.Address, Records: config.Records(), args: args}
 	n.Restart(tb)
 	return n
 }
@@ -93,7 +127,7 @@ func loadModule() string {
 // Restart starts nginx again on the same address after a Kill.
 func (n *Nginx) Restart(tb testing.TB) {
 	tb.Helper()
-	n.Process = Start(tb, "nginx", "-c", n.config, "-p", filepath.Dir(n.config), "-e", "stderr")
+	n.Process = Start(tb, "nginx", n.args...)
 	n.awaitListening(tb, n.Address)
 }
 

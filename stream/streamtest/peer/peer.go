@@ -2,14 +2,14 @@
 // nginx with its RTMP module. They run in the test's temporary folder on free
 // ports and end with the test. A program that is missing fails the test.
 //
-// This is test infrastructure: nothing of the daemon imports it.
+// [Find], [FindAddress], [Until] and [NginxConfig] serve programs that measure,
+// too. This is test infrastructure: nothing of the daemon imports it.
 package peer
 
 import (
 	"bytes"
 	"context"
 	"errors"
-	"net"
 	"os/exec" //nolint:depguard // test infrastructure: real peers are programs
 	"strings"
 	"sync"
@@ -19,7 +19,7 @@ import (
 )
 
 // Patience is how long a peer may take for a single thing.
-const Patience = 30 * time.Second
+const Patience = 45 * time.Second
 
 // Output runs a program to its end and returns what it wrote to stdout. The
 // test fails unless the program ends well.
@@ -40,12 +40,9 @@ func Output(tb testing.TB, name string, args ...string) []byte {
 
 func program(tb testing.TB, name string) string {
 	tb.Helper()
-	path, err := exec.LookPath(name)
+	path, err := Find(name)
 	if err != nil {
-		// Debian keeps daemons out of an ordinary user's path.
-		if path, err = exec.LookPath("/usr/sbin/" + name); err != nil {
-			tb.Fatalf("%s is missing: install it, make test does", name)
-		}
+		tb.Fatal(err)
 	}
 	return path
 }
@@ -124,26 +121,20 @@ func (b *lockedBuffer) String() string {
 // FreeAddress returns a TCP address of this machine that nobody listens on.
 func FreeAddress(tb testing.TB) string {
 	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
+	address, err := FindAddress(tb.Context())
 	if err != nil {
 		tb.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return address
 }
 
 // Await asks until done says yes, and fails the test after [Patience].
 func Await(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	late := time.After(Patience)
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-late:
-			tb.Fatalf("waited %v in vain for %s", Patience, what)
-		}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), Patience)
+	defer cancel()
+	if !Until(ctx, 20*time.Millisecond, done) {
+		tb.Fatalf("waited %v in vain for %s", Patience, what)
 	}
 }
 
