@@ -502,3 +502,87 @@ func TestNothingOfAMediaControllerLeaks(t *testing.T) {
 	}
 	t.Logf("%d calls, each failed in seven ways", len(calls))
 }
+
+// virtual is the kernel's vimc: two sources that share a scaler, one of them by
+// way of a debayer, with a node for raw pictures that cannot be cut off.
+func virtual() rig {
+	colours := []uint32{uapi.BusBGR888, uapi.BusRGB888}
+	all := append(slices.Clone(colours), uapi.BusSBGGR8)
+	node := func(number int) *fakevb2.Node {
+		n := dma(number)
+		n.Driver, n.Card, n.BusInfo = "vimc", "vimc", "platform:vimc"
+		n.Writes = []fakevb2.BusPixel{{Code: uapi.BusBGR888, Pixel: code("BGR3")}, {Code: uapi.BusRGB888, Pixel: code("RGB3")}, {Code: uapi.BusSBGGR8, Pixel: code("BA81")}}
+		for _, w := range n.Writes {
+			n.Formats = append(n.Formats, fakevb2.Format{Code: w.Pixel, BytesPerPixel: 3, Range: true, Sizes: []fakevb2.Size{{Width: 4096, Height: 4096}}})
+		}
+		return n
+	}
+	sizes := []fakevb2.Size{{Width: 640, Height: 480}, {Width: 320, Height: 240}}
+	m := &fakevb2.Media{
+		Entities: []fakevb2.Entity{
+			{Name: "Sensor A", Function: uapi.EntityCameraSensor, Node: subdev(0, "vimc", fakevb2.Pad{Codes: all, Sizes: sizes, Colorspace: srgb})},
+			{Name: "Debayer A", Function: uapi.EntityColourConverter, Node: subdev(1, "vimc",
+				fakevb2.Pad{Sink: true, Codes: all[2:]}, fakevb2.Pad{Codes: all[1:2], Own: true})},
+			{Name: "Raw Capture 0", Function: uapi.EntityIOV4L, Node: node(0)},
+			{Name: "RGB/YUV Input", Function: uapi.EntityCameraSensor, Node: subdev(2, "vimc", fakevb2.Pad{Codes: all, Sizes: sizes, Colorspace: srgb})},
+			{Name: "Scaler", Function: uapi.EntityScaler, Node: subdev(3, "vimc", fakevb2.Pad{Sink: true, Codes: colours, Strict: true}, fakevb2.Pad{})},
+			{Name: "RGB/YUV Capture", Function: uapi.EntityIOV4L, Node: node(1)},
+		},
+		Links: []fakevb2.Link{
+			{From: 0, To: 1, Flags: fixed},
+			{From: 0, To: 2, Flags: fixed},
+			{From: 1, FromPad: 1, To: 4, Flags: onOff},
+			{From: 3, To: 4},
+			{From: 4, FromPad: 1, To: 5, Flags: fixed},
+		},
+	}
+	return newRig(m)
+}
+
+func TestSourcesThatShareANode(t *testing.T) {
+	b := virtual()
+	cameras := b.cameras(t)
+	var ids []string
+	for _, c := range cameras {
+		ids = append(ids, c.ID())
+	}
+	if want := []string{"v4l2:platform:vimc:1#Sensor-A", "v4l2:platform:vimc:1#RGB-YUV-Input"}; !slices.Equal(ids, want) {
+		t.Fatalf("found %v", ids)
+	}
+	for _, step := range []struct {
+		camera  int
+		granted string
+		raw     string // what the node on the side is set to
+		linked  string
+	}{
+		{0, "320x240 0 fps RGB3", "BA81 320x240", "Debayer A:1 Scaler:0"},
+		{1, "320x240 0 fps RGB3", "BA81 320x240", "RGB/YUV Input:0 Scaler:0"},
+		{0, "320x240 0 fps RGB3", "BA81 320x240", "Debayer A:1 Scaler:0"},
+	} {
+		s, err := cameras[step.camera].Open(t.Context(), hw.Mode{Width: 320, Height: 240})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := s.Mode().String(); got != step.granted {
+			t.Errorf("granted %s", got)
+		}
+		if !slices.Contains(b.enabled(), step.linked) {
+			t.Errorf("linked are %v", b.enabled())
+		}
+		b.k.Do(func() {
+			p := b.node("Raw Capture 0").Format().Pix()
+			if got := fmt.Sprintf("%s %dx%d", hw.PixelFormat(p.PixelFormat), p.Width, p.Height); got != step.raw {
+				t.Errorf("the node on the side is at %s", got)
+			}
+		})
+		read(t, s).Release()
+		if _, err := cameras[1-step.camera].Open(t.Context(), hw.Mode{}); !errors.Is(err, hw.ErrBusy) {
+			t.Errorf("the other source gets %v", err)
+		}
+		read(t, s).Release()
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	nothingLeft(t, b.k)
+}

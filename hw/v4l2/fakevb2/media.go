@@ -194,6 +194,9 @@ func (k *Kernel) setupLink(f *file, arg *uapi.MediaLinkDesc) error {
 // Enabled says, inside [Kernel.Do], whether a link is.
 func (m *Media) Enabled(i int) bool { return m.flags[i]&uapi.LinkEnabled != 0 }
 
+// Format returns what a camera's node is set to, inside [Kernel.Do].
+func (n *Node) Format() *uapi.Format { return &n.shared.out.format }
+
 // running says whether an entity belongs to a pipeline that runs.
 func (k *Kernel) running(m *Media, entity int) bool {
 	return slices.ContainsFunc(m.Entities, func(e Entity) bool {
