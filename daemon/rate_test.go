@@ -1,0 +1,131 @@
+package daemon
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"encoderd.example/hw"
+	"encoderd.example/stream"
+)
+
+const thirty = "[video]\nwidth = 128\nheight = 72\nfps = 30\n[serve]\nweb = \"\"\nrtsp = \"\"\n[audio]\nsource = \"none\"\n[[rendition]]\nname = \"main\"\ngop = \"2s\"\n"
+
+func TestTheEncoderIsOpenedAtTheRateOfTheCamera(t *testing.T) {
+	const sub = "[[rendition]]\nname = \"sub\"\nwidth = 64\nheight = 64\nfps = 10\n"
+	inTheatre(t, thirty+sub, newActor(fps(25, 1)), plain, func(th *theatre) { th.hard.fixed.Store(true) }, func(th *theatre) {
+		time.Sleep(5 * time.Second)
+		for _, e := range th.hard.all() {
+			if e.closed.Load() {
+				continue
+			}
+			rate, gop := fps(25, 1), 50
+			if e.Width == 64 {
+				rate, gop = fps(10, 1), 20
+			}
+			if e.FPS != rate || e.GOP != gop {
+				t.Errorf("width %d: the encoder believes in %v, a key frame each %d; want %v, %d", e.Width, e.FPS, e.GOP, rate, gop)
+			}
+		}
+		b, _ := th.Status()
+		if b.Input.FPS != 25 || b.Renditions[0].FPS < 24.5 || b.Renditions[0].FPS > 25.5 || b.Renditions[1].FPS < 9.5 || b.Renditions[1].FPS > 10.5 {
+			t.Errorf("status says %v, %v and %v fps", b.Input.FPS, b.Renditions[0].FPS, b.Renditions[1].FPS)
+		}
+	})
+}
+
+func TestAnEncoderIsToldTheRateOrOpenedAnew(t *testing.T) {
+	tests := []struct {
+		name   string
+		fixed  bool // it has no such knob
+		opened int  // encoders in all
+		told   []hw.Rate
+	}{
+		{"an encoder with a knob", false, 1, []hw.Rate{fps(15, 1), fps(30, 1)}},
+		{"an encoder that refuses", true, 3, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inTheatre(t, thirty, newActor(fps(30, 1)), plain, func(th *theatre) { th.hard.fixed.Store(tt.fixed) }, func(th *theatre) {
+				time.Sleep(10 * time.Second)
+				v := th.view("main")
+				if n := len(th.hard.all()); n != 1 {
+					t.Errorf("%d encoders for a camera that gives what it was asked for", n)
+				}
+				th.actor.seldom.Store(2) // night
+				time.Sleep(10 * time.Second)
+				if got := th.hub.rate(); got != fps(15, 1) {
+					t.Errorf("at night the rate is %v", got)
+				}
+				th.actor.seldom.Store(1)
+				time.Sleep(10 * time.Second)
+				if got, n := th.hard.told(), len(th.hard.all()); !slices.Equal(got, tt.told) || n != tt.opened {
+					t.Errorf("%d encoders, told %v; want %d, %v", n, got, tt.opened, tt.told)
+				}
+				if last := th.hard.latest(); last.FPS != fps(30, 1) || last.GOP != 60 {
+					t.Errorf("the last one was opened for %v, a key frame each %d", last.FPS, last.GOP)
+				}
+				v.on(t)
+			})
+		})
+	}
+}
+
+// An encoder's level is that of the rate at which it was opened.
+func TestAnEncoderThatWasOpenedInTheDarkIsOpenedAnewByDay(t *testing.T) {
+	inTheatre(t, thirty, newActor(fps(15, 1)), plain, nil, func(th *theatre) {
+		time.Sleep(5 * time.Second)
+		th.apply(strings.Replace(thirty, `gop = "2s"`, `gop = "1s"`, 1)) // opens it anew, at 15
+		time.Sleep(5 * time.Second)
+		day := fps(30, 1)
+		th.actor.rate.Store(&day)
+		before := th.hard.latest()
+		th.actor.fails <- hw.ErrGone
+		time.Sleep(10 * time.Second)
+		if e := th.hard.latest(); before.FPS != fps(15, 1) || before.GOP != 15 || e.FPS != fps(30, 1) || e.GOP != 30 || len(th.hard.all()) != 3 {
+			t.Errorf("%d encoders, the last for %v, a key frame each %d", len(th.hard.all()), e.FPS, e.GOP)
+		}
+	})
+}
+
+func TestAJitteringCameraCostsNoEncoder(t *testing.T) {
+	for _, fault := range []string{"camera-noise-stamps", "camera-empty"} {
+		inBox(t, small, nil, func(r *rig) {
+			time.Sleep(5 * time.Second)
+			r.fault(fault, true)
+			time.Sleep(20 * time.Second)
+			if n := len(r.video.all()); n != 1 {
+				t.Errorf("%s: %d encoders", fault, n)
+			}
+		})
+	}
+}
+
+func TestKeyFramesAreAskedForByTimeWhereTheEncoderCountsFrames(t *testing.T) {
+	conf := hw.EncoderConfig{FPS: fps(30, 1), GOP: 60}
+	tests := []struct {
+		name         string
+		source, then hw.Rate
+		want         int // of ten seconds
+	}{
+		{"the rate of the beginning", fps(30, 1), fps(30, 1), 0},
+		{"half of it", fps(30, 1), fps(15, 1), 5},
+		{"opened at that", fps(15, 1), fps(15, 1), 0},
+		{"more than that", fps(15, 1), fps(30, 1), 0},
+	}
+	for _, tt := range tests {
+		p := newPace(conf, tt.source)
+		p.now.Store(&tt.then)
+		asked, count := 0, 0
+		for at := time.Hour; at < time.Hour+10*time.Second; at += tt.then.Period() {
+			if p.keyDue(&stream.Unit{DTS: at, Key: count%p.opened.GOP == 0}) {
+				asked, count = asked+1, -1 // the next one is a key unit
+			}
+			count++
+		}
+		if asked != tt.want && asked != tt.want-1 {
+			t.Errorf("%s: asked for %d key frames in ten seconds, want %d", tt.name, asked, tt.want)
+		}
+	}
+}
