@@ -1,12 +1,9 @@
 package rtsp
 
 import (
-	"context"
-	"errors"
 	"log/slog"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"encoderd.example/stream"
 	"encoderd.example/stream/rtp"
@@ -27,22 +24,18 @@ func playable(tracks []*stream.Track) []*stream.Track {
 
 // A feed packetises one rendition for all its sessions. It lives from the
 // first session to the last, so that a session that pauses finds the same
-// sources again; its goroutine runs from the first watcher to the last.
+// sources again.
 type feed struct {
-	src    *stream.Rendition
+	stream.Feed[*rtp.Batch]
+
 	packer *rtp.Packetizer
 	tracks [2]*stream.Track // by medium; nil: not offered
-	depth  int
 	log    *slog.Logger
-	ended  atomic.Bool // cannot go on: sessions have to begin anew
 
 	sessions int // guarded by feeds.mu
 
-	mu       sync.Mutex
-	watchers int
-	ring     *stream.Ring[*rtp.Batch]
-	stop     func() // ends the goroutine and waits for it
-	seal     *seal  // nil until somebody wants it
+	sealing sync.Mutex
+	seal    *seal // nil until somebody wants it
 }
 
 // feeds holds the feeds that sessions use.
@@ -56,12 +49,12 @@ func (fs *feeds) open(src *stream.Rendition, tracks []*stream.Track, sv *service
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	f = fs.of[src]
-	if f == nil || f.ended.Load() {
+	if f == nil || f.Ended() {
 		packer, err := rtp.NewPacketizer(sv.PacketSize, tracks...)
 		if err != nil {
 			return nil, nil, err
 		}
-		f = &feed{src: src, packer: packer, depth: orElse(sv.Depth, DefaultDepth), log: sv.log}
+		f = newFeed(src, packer, sv)
 		for _, t := range tracks {
 			f.tracks[rtp.MediumOf(t.Codec)] = t
 		}
@@ -77,74 +70,22 @@ func (fs *feeds) open(src *stream.Rendition, tracks []*stream.Track, sv *service
 func (fs *feeds) release(f *feed) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	if f.sessions--; f.sessions == 0 && fs.of[f.src] == f {
-		delete(fs.of, f.src)
+	if f.sessions--; f.sessions == 0 && fs.of[f.Source] == f {
+		delete(fs.of, f.Source)
 	}
 }
 
-// watch returns a reader placed at the latest key batch, if need be of a
-// goroutine that it starts; leave must be called once. The goroutine ends with
-// the last leave, whenever ctx, the first watcher's, does.
-func (f *feed) watch(ctx context.Context) (rd *stream.Reader[*rtp.Batch], leave func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.watchers == 0 {
-		f.start(ctx)
+func newFeed(src *stream.Rendition, packer *rtp.Packetizer, sv *service) *feed {
+	f := &feed{packer: packer, log: sv.log}
+	f.Source, f.Depth = src, orElse(sv.Depth, DefaultDepth)
+	f.Turn = func(u *stream.Unit) (b *rtp.Batch, key, ok bool, err error) {
+		b, err = packer.Batch(u)
+		return b, u.Key, b != nil, err
 	}
-	f.watchers++
-	return f.ring.Reader(), sync.OnceFunc(f.leave)
-}
-
-func (f *feed) leave() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.watchers--; f.watchers == 0 {
-		f.stop()
-		f.ring = nil // the memory of some seconds of media
+	f.Failed = func(err error) {
+		f.log.Warn("rtsp readers have to connect again", "rendition", src.Name, "err", err)
 	}
-}
-
-// start runs the packetizer into a new ring. The caller holds f.mu.
-func (f *feed) start(ctx context.Context) {
-	ring := stream.NewRing[*rtp.Batch](f.depth)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		defer ring.Close()
-		if err := f.run(ctx, ring); err != nil {
-			f.ended.Store(true)
-			f.log.Warn("rtsp readers have to connect again", "rendition", f.src.Name, "err", err)
-		}
-	})
-	f.ring = ring
-	f.stop = func() {
-		cancel()
-		wg.Wait()
-	}
-}
-
-// run packetises until ctx ends. It never waits for readers.
-func (f *feed) run(ctx context.Context, ring *stream.Ring[*rtp.Batch]) error {
-	units := f.src.Reader()
-	for {
-		u, err := units.Next(ctx)
-		switch {
-		case over(ctx):
-			return nil
-		case errors.Is(err, stream.ErrClosed):
-			f.ended.Store(true)
-			return nil
-		case err != nil:
-			return err
-		}
-		b, err := f.packer.Batch(u)
-		if err != nil {
-			return err
-		}
-		if b != nil {
-			ring.Publish(b, b.Key)
-		}
-	}
+	return f
 }
 
 // bitrate returns the feed's nominal bit rate.

@@ -137,21 +137,21 @@ func TestPacketiserRunsOnlyWhileWatched(t *testing.T) {
 	if err != nil || again != f {
 		t.Fatalf("second session got another feed, %v", err)
 	}
-	rd, leave := f.watch(t.Context())
+	rd, leave := f.Watch(t.Context())
 	first, err := rd.Next(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, leaveToo := f.watch(t.Context())
+	_, leaveToo := f.Watch(t.Context())
 	leave()
-	if f.ring == nil {
+	if !f.Watched() {
 		t.Error("stopped under its second watcher")
 	}
 	leaveToo()
-	if f.ring != nil {
+	if f.Watched() {
 		t.Error("still running without watchers")
 	}
-	rd, leave = f.watch(t.Context())
+	rd, leave = f.Watch(t.Context())
 	second, err := rd.Next(t.Context())
 	if err != nil {
 		t.Fatal(err)

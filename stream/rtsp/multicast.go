@@ -108,7 +108,7 @@ func (cs *casters) leave(key casterKey, c *caster, v *stream.Viewer) {
 
 func startCaster(ctx context.Context, f *feed, to groupSender) *caster {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	rd, leave := f.watch(ctx)
+	rd, leave := f.Watch(ctx)
 	c := &caster{ended: make(chan struct{})}
 	c.stop = func() {
 		cancel()
@@ -119,7 +119,7 @@ func startCaster(ctx context.Context, f *feed, to groupSender) *caster {
 		defer close(c.ended)
 		defer to.close()
 		if err := c.run(ctx, rd, to); err != nil {
-			f.log.Info("rtsp multicast ends", "rendition", f.src.Name, "err", err)
+			f.log.Info("rtsp multicast ends", "rendition", f.Source.Name, "err", err)
 		}
 		if _, err := to.send(context.WithoutCancel(ctx), f.packer.Goodbye()); err != nil {
 			f.log.Debug("rtsp goodbye not sent", "err", err)

@@ -51,7 +51,7 @@ type player struct {
 // close once it is no longer wanted. The error is the audience's.
 func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *session) (*player, error) {
 	p := &player{stop: stop, done: make(chan struct{})}
-	p.viewer = &stream.Viewer{Protocol: s.by.protocol(), Rendition: s.feed.src.Name, Peer: c.nc.RemoteAddr().String(), Since: time.Now()}
+	p.viewer = &stream.Viewer{Protocol: s.by.protocol(), Rendition: s.feed.Source.Name, Peer: c.nc.RemoteAddr().String(), Since: time.Now()}
 	if c.Audience != nil {
 		leave, err := c.Audience.Admit(p.viewer, c.shown)
 		if err != nil {
@@ -89,7 +89,7 @@ func (s *session) watch(ctx context.Context) (rd *stream.Reader[*rtp.Batch], lea
 	if s.secure {
 		return s.feed.watchSealed(ctx)
 	}
-	rd, leave = s.feed.watch(ctx)
+	rd, leave = s.feed.Watch(ctx)
 	return rd, leave, nil
 }
 

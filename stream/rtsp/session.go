@@ -268,7 +268,7 @@ func (c *conn) play(ctx context.Context, cl call) *response {
 		return answer(454)
 	case s.playing != nil:
 		return c.ok("Range: npt=now-") // plays already
-	case s.feed.ended.Load():
+	case s.feed.Ended():
 		return answer(503)
 	}
 	if no := c.admit(cl, s.name); no != nil {
@@ -278,7 +278,7 @@ func (c *conn) play(ctx context.Context, cl call) *response {
 	p, err := c.newPlayer(playing, stop, s)
 	if err != nil {
 		stop()
-		c.log.Info("rtsp player refused", "rendition", s.feed.src.Name, "err", err)
+		c.log.Info("rtsp player refused", "rendition", s.feed.Source.Name, "err", err)
 		if errors.Is(err, stream.ErrFull) {
 			return answer(453)
 		}

@@ -54,8 +54,8 @@ func newSeal() (*seal, error) {
 
 // sealed returns the feed's seal, which it makes when it is needed first.
 func (f *feed) sealed() (*seal, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.sealing.Lock()
+	defer f.sealing.Unlock()
 	if f.seal == nil {
 		s, err := newSeal()
 		if err != nil {
@@ -66,7 +66,7 @@ func (f *feed) sealed() (*seal, error) {
 	return f.seal, nil
 }
 
-// watchSealed is watch for sealed batches.
+// watchSealed is Watch for sealed batches.
 func (f *feed) watchSealed(ctx context.Context) (rd *stream.Reader[*rtp.Batch], leave func(), err error) {
 	s, err := f.sealed()
 	if err != nil {
@@ -94,13 +94,13 @@ func (s *seal) leave() {
 // s.mu.
 func (s *seal) start(ctx context.Context, f *feed) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	plain, leave := f.watch(ctx)
-	ring := stream.NewRing[*rtp.Batch](f.depth)
+	plain, leave := f.Watch(ctx)
+	ring := stream.NewRing[*rtp.Batch](f.Depth)
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer ring.Close()
 		if err := s.run(ctx, plain, ring); err != nil {
-			f.log.Warn("rtsp cannot seal", "rendition", f.src.Name, "err", err)
+			f.log.Warn("rtsp cannot seal", "rendition", f.Source.Name, "err", err)
 		}
 	})
 	s.ring = ring
