@@ -59,7 +59,7 @@ func (d *JPEGDecoder) Fast() bool {
 }
 
 // Decode returns the picture in f, an MJPEG frame, as a frame of I420 or I422
-// in full range with the stamp of f. The caller owns one reference; the last
+// in full range by BT.601 with the stamp of f. The caller owns one reference; the last
 // Release gives the memory back to the decoder. Anything but a whole 4:2:0,
 // 4:2:2 or grey baseline or progressive JPEG of at most 4096×2304 pixels is an
 // error, which wraps [ErrDamaged] or [hw.ErrUnsupported].
@@ -74,7 +74,7 @@ func (d *JPEGDecoder) Decode(f *hw.Frame) (*hw.Frame, error) {
 		return nil, fmt.Errorf("decode jpeg: %d bytes without a start or too many: %w", len(data), ErrDamaged)
 	}
 	out, err := d.codec.decode(data, func(m hw.Mode) (*hw.Frame, error) {
-		m.FPS, m.FullRange = f.FPS, true
+		m.FPS, m.FullRange, m.Matrix = f.FPS, true, hw.BT601
 		return d.pool.take(m)
 	})
 	if err != nil {

@@ -86,7 +86,7 @@ func TestJPEGsDecodeAsFFmpegDecodesThem(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer f.Release()
-				if f.Pixel != c.pixel || f.Width != c.w || f.Height != c.h || !f.FullRange || f.Stamp != 7*time.Second || f.Seq != 42 || f.FPS.Num != 25 {
+				if f.Pixel != c.pixel || f.Width != c.w || f.Height != c.h || !f.FullRange || f.Matrix != hw.BT601 || f.Stamp != 7*time.Second || f.Seq != 42 || f.FPS.Num != 25 {
 					t.Errorf("frame of %+v stamped %s", f.Mode, f.Stamp)
 				}
 				got := visible(f)

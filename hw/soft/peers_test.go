@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var pixNames = map[hw.PixelFormat]string{hw.NV12: "nv12", hw.I420: "yuv420p", hw.YUYV: "yuyv422", hw.I422: "yuv422p"}
+var pixNames = map[hw.PixelFormat]string{hw.NV12: "nv12", hw.I420: "yuv420p", hw.YUYV: "yuyv422", hw.I422: "yuv422p", hw.NV24: "nv24", hw.BGR24: "bgr24"}
 
 // peer runs ffmpeg or ffprobe.
 func peer(tb testing.TB, in []byte, program string, args ...string) []byte {

@@ -29,7 +29,7 @@ func EncodeJPEG(f *hw.Frame, width, quality int) ([]byte, error) {
 	if width == 0 {
 		width = f.Width
 	}
-	dst := hw.Mode{Pixel: hw.I420, Width: (width + 1) &^ 1, FullRange: true}
+	dst := hw.Mode{Pixel: hw.I420, Width: (width + 1) &^ 1, FullRange: true, Matrix: hw.BT601}
 	dst.Height = max((f.Height*dst.Width/f.Width+1)&^1, 2)
 	c, err := yuv.New(f.Mode, dst)
 	if err != nil {

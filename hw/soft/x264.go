@@ -1,6 +1,7 @@
 package soft
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,9 +23,9 @@ const queueDepth = 3
 
 // X264 returns the driver of the system's libx264: H.264, preset veryfast and
 // tune zerolatency unless asked otherwise, one unit out for each frame in, no
-// B frames, BT.709 limited range. Key frames come at the GOP and on demand
-// only, with their parameter sets in front. The rate is held over any second
-// (VBV).
+// B frames, limited range. Key frames come at the GOP and on demand, with their
+// parameter sets in front, and with pictures of another matrix, which the
+// parameter sets then say. The rate is held over any second (VBV).
 //
 // Open fails with an error that wraps [hw.ErrMissing] if the library is not
 // installed, and [hw.ErrUnsupported] if its build or the config does not fit.
@@ -80,7 +81,8 @@ func openX264(lib *x264Lib, cfg hw.EncoderConfig) (*x264Encoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	session, err := lib.session(cfg)
+	matrix := hw.Mode{Height: cfg.Height}.Colors() // a guess: no picture has been seen
+	session, err := lib.session(cfg, matrix)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +96,7 @@ func openX264(lib *x264Lib, cfg hw.EncoderConfig) (*x264Encoder, error) {
 	e.bitrate.Store(int64(cfg.Bitrate))
 	go func() {
 		defer close(e.stopped)
-		w := x264Worker{x264Encoder: e, session: session, bitrate: cfg.Bitrate}
+		w := x264Worker{x264Encoder: e, session: session, signalled: matrix, bitrate: cfg.Bitrate}
 		e.err = w.run()
 	}()
 	return e, nil
@@ -191,17 +193,19 @@ func (e *x264Encoder) Close() error {
 type x264Worker struct {
 	*x264Encoder
 
-	session *x264Session
-	convert *yuv.Converter
-	bitrate int // that the session works at
-	track   *stream.Track
-	sps     []byte
-	pps     []byte
+	session   *x264Session
+	signalled hw.Matrix // by the session
+	convert   *yuv.Converter
+	matrix    hw.Matrix // of the pictures so far, at first unsaid
+	bitrate   int       // that the session works at
+	track     *stream.Track
+	sps       []byte
+	pps       []byte
 }
 
 // run codes until Close or an error, and gives back what is left.
 func (w *x264Worker) run() error {
-	defer w.session.close()
+	defer func() { w.session.close() }()
 	defer w.drain()
 	for {
 		select {
@@ -280,11 +284,30 @@ func (w *x264Worker) adapt(m hw.Mode) error {
 	if w.convert != nil && w.convert.Fits(m) {
 		return nil
 	}
-	c, err := yuv.New(m, hw.Mode{Width: w.cfg.Width, Height: w.cfg.Height})
+	// A picture that does not say, such as a slate, goes with those before it.
+	w.matrix = cmp.Or(m.Matrix, w.matrix, m.Colors())
+	c, err := yuv.New(m, hw.Mode{Width: w.cfg.Width, Height: w.cfg.Height, Matrix: w.matrix})
 	if err != nil {
 		return fmt.Errorf("libx264: %w", err)
 	}
 	w.convert = c
+	return w.signal()
+}
+
+// signal makes the parameter sets say the matrix of the pictures. libx264 takes
+// it at the beginning only.
+func (w *x264Worker) signal() error {
+	if w.matrix == w.signalled {
+		return nil
+	}
+	cfg := w.cfg
+	cfg.Bitrate = w.bitrate
+	next, err := w.session.lib.session(cfg, w.matrix)
+	if err != nil {
+		return err
+	}
+	w.session.close()
+	w.session, w.signalled = next, w.matrix
 	return nil
 }
 

@@ -90,6 +90,8 @@ func planar(tb testing.TB, frames []*hw.Frame, width, height int) [][]byte {
 func TestEveryInputComesOutOfFFmpegAsItWentIn(t *testing.T) {
 	full := mode(hw.I422, 640, 360)
 	full.FullRange = true
+	rgb := mode(hw.BGR24, 640, 360)
+	rgb.FullRange = true
 	for _, c := range []struct {
 		name   string
 		in     hw.Mode
@@ -99,6 +101,8 @@ func TestEveryInputComesOutOfFFmpegAsItWentIn(t *testing.T) {
 		{"NV12 as it is", mode(hw.NV12, 640, 360), 640, 360, 0},
 		{"I420 as it is", mode(hw.I420, 640, 360), 640, 360, 0},
 		{"YUYV", mode(hw.YUYV, 640, 360), 640, 360, 640 * 360 * 3 / 2},
+		{"RGB", rgb, 640, 360, 640 * 360 * 3 / 2},
+		{"4:4:4", mode(hw.NV24, 640, 360), 640, 360, 640 * 360 / 2},
 		{"I422 copies chroma only", mode(hw.I422, 640, 360), 640, 360, 640 * 360 / 2},
 		{"full range", full, 640, 360, 640 * 360 * 3 / 2},
 		{"1080p down to 360p", mode(hw.YUYV, 1920, 1080), 640, 360, 640 * 360 * 3 / 2},
@@ -141,7 +145,7 @@ func TestTrackSaysWhatFFprobeReads(t *testing.T) {
 			_, info := probe(t, units)
 			for key, want := range map[string]any{
 				"width": 854.0, "height": 480.0, "profile": c.want, "pix_fmt": "yuv420p", "has_b_frames": 0.0, "r_frame_rate": "30000/1001",
-				"color_range": "tv", "color_space": "bt709", "color_primaries": "bt709", "color_transfer": "bt709",
+				"color_range": "tv", "color_space": "smpte170m", "color_primaries": "bt709", "color_transfer": "bt709",
 			} {
 				if info[key] != want {
 					t.Errorf("%s is %v, want %v", key, info[key], want)
@@ -156,6 +160,57 @@ func TestTrackSaysWhatFFprobeReads(t *testing.T) {
 				t.Errorf("setup %x: %v", track.Setup, err)
 			}
 		})
+	}
+}
+
+func TestParameterSetsSayTheMatrixOfThePictures(t *testing.T) {
+	const bt709, smpte170m = 1, 6 // H.264 table E-5
+	said := func(pixel hw.PixelFormat, height int, m hw.Matrix) hw.Mode {
+		s := mode(pixel, height*16/9, height)
+		s.Matrix = m
+		return s
+	}
+	e := open(t, config(320, 180, 1_000_000))
+	var track *stream.Track
+	for i, step := range []struct {
+		name string
+		in   hw.Mode
+		want byte
+	}{
+		{"a test picture of high definition, scaled down", said(hw.NV12, 720, hw.MatrixUnsaid), bt709},
+		{"a USB camera at any size", said(hw.YUYV, 720, hw.BT601), smpte170m},
+		{"a slate goes with the camera", said(hw.I420, 180, hw.MatrixUnsaid), smpte170m},
+		{"so does a slate of another size", said(hw.I420, 720, hw.MatrixUnsaid), smpte170m},
+		{"RGB is mixed to go with it", said(hw.RGB24, 720, hw.MatrixUnsaid), smpte170m},
+		{"HDMI after it", said(hw.UYVY, 720, hw.BT709), bt709},
+		{"RGB after that", said(hw.BGR24, 360, hw.MatrixUnsaid), bt709},
+	} {
+		for n := range 2 {
+			f, err := hw.NewMemoryFrame(step.in, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Stamp = time.Duration(2*i+n+1) * time.Second
+			u := codeOne(t, e, f)
+			sps, _, err := h264.ParameterSets(u.Track.Setup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			info, err := h264.ParseSPS(sps)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Matrix != step.want || info.FullRange {
+				t.Errorf("%s: matrix %d, want %d", step.name, info.Matrix, step.want)
+			}
+			if changed := u.Track != track; changed != u.Key {
+				t.Errorf("%s: a new track: %v, a key picture: %v", step.name, changed, u.Key)
+			}
+			track = u.Track
+		}
+	}
+	if s := e.Stats(); s.Submitted != 14 || s.Coded != 14 || s.Dropped+s.Swallowed != 0 {
+		t.Errorf("%+v", s)
 	}
 }
 

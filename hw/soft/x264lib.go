@@ -44,6 +44,9 @@ var (
 	x264Profiles = []string{"baseline", "main", "high"}
 )
 
+// x264Matrices are libx264's names.
+var x264Matrices = map[hw.Matrix]string{hw.BT601: "smpte170m", hw.BT709: "bt709"}
+
 // x264Params is the start of x264_param_t, of which C knows the rest; it is
 // 1024 bytes in build 164. Before these fields stand 4-byte fields only, so
 // that the layout is the same on all machines; probe checks it at run time.
@@ -129,8 +132,8 @@ func (l *x264Lib) probe() error {
 	return nil
 }
 
-// params returns the parameter block for cfg.
-func (l *x264Lib) params(cfg hw.EncoderConfig) (*x264Params, error) {
+// params returns the parameter block for pictures of that matrix.
+func (l *x264Lib) params(cfg hw.EncoderConfig, matrix hw.Matrix) (*x264Params, error) {
 	p := new(x264Params)
 	if l.defaultPreset(p, cfg.Preset, "zerolatency") != 0 {
 		return nil, fmt.Errorf("%s refuses preset %q: %w", l.name, cfg.Preset, hw.ErrUnsupported)
@@ -150,7 +153,7 @@ func (l *x264Lib) params(cfg hw.EncoderConfig) (*x264Params, error) {
 		{"repeat-headers", "1"},
 		{"colorprim", "bt709"},
 		{"transfer", "bt709"},
-		{"colormatrix", "bt709"},
+		{"colormatrix", x264Matrices[matrix]},
 		{"fullrange", "off"},
 		{"log", "-1"},
 	}
@@ -195,8 +198,8 @@ type x264Session struct {
 	count   int32
 }
 
-func (l *x264Lib) session(cfg hw.EncoderConfig) (*x264Session, error) {
-	p, err := l.params(cfg)
+func (l *x264Lib) session(cfg hw.EncoderConfig, matrix hw.Matrix) (*x264Session, error) {
+	p, err := l.params(cfg, matrix)
 	if err != nil {
 		return nil, err
 	}
