@@ -21,7 +21,7 @@ lists_week() { # the week of the newest package list: within a week everything s
 	local newest; newest=$(stat -c %Y /var/lib/apt/lists/*Release 2> /dev/null | sort -n | tail -1); date -u -d "@${newest:-0}" +%G-W%V
 }
 week=$(lists_week)
-declare -A key left=([fetch]="kver src/gpio-sim.c src/irq_sim.c src/vim2m.c" [modules]="vmlinuz modtree/modules.builtin" [rootfs]=rootfs.tar
+declare -A key left=([fetch]="kver src/gpio-sim.c src/irq_sim.c src/vim2m.c src/vimc-core.c src/vimc-streamer.h" [modules]="vmlinuz modtree/modules.builtin" [rootfs]=rootfs.tar
 	[image]="root.ext4 initrd.gz" [snapshot]="vm.qcow2 root.ext4 initrd.gz vmlinuz")
 key[fetch]="$SERIES $week $(dpkg --print-architecture)"
 key[modules]="${key[fetch]} $(hash_of kmod modsubset.sh)"
@@ -55,11 +55,12 @@ download() { # into dl
 
 fetch() {
 	(download) || { "$here/deps.sh" --refresh; (download); }
-	# most of this stage's time: unpacking the kernel's source for three files; tar is cut off once it has them
+	# most of this stage's time: unpacking the kernel's source for a few files; tar is cut off once it has them
+	local media=$SOURCE/drivers/media/test-drivers
 	rm -rf src; mkdir src
 	dpkg-deb --fsys-tarfile dl/${SOURCE}_* 2> /dev/null | tar xO --wildcards "*/$SOURCE.tar.xz" 2> /dev/null |
-		tar xJ -C src --transform='s#.*/##' --occurrence=1 "$SOURCE/drivers/gpio/gpio-sim.c" "$SOURCE/drivers/media/test-drivers/vim2m.c" \
-			"$SOURCE/kernel/irq/irq_sim.c" || true
+		tar xJ -C src --transform='s#.*/##' --occurrence=1 "$SOURCE/drivers/gpio/gpio-sim.c" "$SOURCE/kernel/irq/irq_sim.c" "$media/vim2m.c" \
+			"$media/vimc/vimc-"{capture,common,core,debayer,lens,scaler,sensor,streamer}.c "$media/vimc/vimc-"{common,streamer}.h || true
 	rm dl/${SOURCE}_*
 }
 
@@ -72,10 +73,10 @@ modules() {
 	sed -i "s#^include /usr/src/#include $W/headers/usr/src/#" "$headers/Makefile"	# its one absolute path
 	rm -f "$headers/vmlinux"							# else the build wants pahole
 
-	cp -r --no-preserve=mode "$here/kmod" "$m"; echo 'obj-m := gpio-sim/ vh264enc/ vim2m/' > "$m/Makefile"
+	cp -r --no-preserve=mode "$here/kmod" "$m"; echo 'obj-m := gpio-sim/ vh264enc/ vim2m/ vimc/' > "$m/Makefile"
 	cp src/gpio-sim.c "$m/gpio-sim/gpio-sim-main.c"
 	sed 's/handle_simple_irq(irq_to_desc(irqnum));/generic_handle_irq(irqnum);/; /^EXPORT_SYMBOL/d' src/irq_sim.c > "$m/gpio-sim/irq_sim.c"
-	cp src/vim2m.c "$m/vim2m/"
+	cp src/vim2m.c "$m/vim2m/"; cp src/vimc-*.[ch] "$m/vimc/"
 	make -s -C "$headers" M="$m" ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- -j"$(nproc)" modules
 
 	stock=unpacked/usr/lib/modules/$v; [ -d "$stock" ] || stock=unpacked/lib/modules/$v	# as of deb13, before

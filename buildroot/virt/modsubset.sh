@@ -7,7 +7,7 @@ cp -a "$SRC" "$M"; mkdir -p "$M/updates"
 for k in "$@"; do aarch64-linux-gnu-strip --strip-debug -o "$M/updates/$(basename "$k")" "$k"; done
 depmod -b "$T" "$KVER"
 WANTED="virtio_pci virtio_blk virtio_net virtio_console virtio_rng ext4 crc32c_generic overlay configfs autofs4
- vivid vim2m vh264enc v4l2_mem2mem uvcvideo snd_aloop snd_virtio snd_usb_audio
+ vivid vim2m vimc vh264enc v4l2_mem2mem uvcvideo snd_aloop snd_virtio snd_usb_audio
  gpio_sim gpio_keys leds_gpio uinput
  dummy_hcd libcomposite usb_f_uvc usb_f_uac2 usb_f_acm cdc_acm ftdi_sio usbserial xhci_pci
  softdog i6300esb sch_netem sch_tbf sch_ingress sch_fq veth dummy tun nf_tables"
