@@ -69,7 +69,7 @@ box: ## build the virtual board (cached), boot it, test on it
 	@tools/install box
 	buildroot/virt/test
 
-bench: ## speed beside other programs, as ratios
+bench: ## speed beside other programs, as ratios, and bytes copied on every path
 	@tools/install bench
 	@$(MAKE) --no-print-directory build
 	$(GO) run ./tools/bench $(BENCH)

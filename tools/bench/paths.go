@@ -161,6 +161,7 @@ func (b *bench) walkInGuest(ctx context.Context, work string) error {
 		return err
 	}
 	defer p.stop()
+	defer func() { _ = r.Close() }() // who still prints must not wait for us
 	defer context.AfterFunc(ctx, func() { _ = r.CloseWithError(context.Cause(ctx)) })()
 	go func() { // ends with the process
 		<-p.done
@@ -177,7 +178,7 @@ func (b *bench) walkInGuest(ctx context.Context, work string) error {
 // which it returns.
 func (b *bench) hearWalks(from io.Reader) (said string, err error) {
 	var others strings.Builder
-	left := slices.Clone(paths)
+	missing := slices.Clone(paths)
 	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -186,27 +187,32 @@ func (b *bench) hearWalks(from io.Reader) (said string, err error) {
 			others.WriteString(lines.Text() + "\n")
 			continue
 		}
+		fmt.Fprintln(b.out, " ", w)
 		if w.Error != "" {
-			fmt.Fprintf(b.out, "  %-42s %s\n", w.Path, w.Error)
 			continue
 		}
-		fmt.Fprintf(b.out, "  %-42s %4d pictures, %6.0f bytes copied and %6.0f decoded each, %.2f periods, %d dropped\n",
-			w.Path, w.Pictures, w.each(w.Copied), w.each(w.Decoded), median(w.Latency), w.Dropped)
-		i := slices.IndexFunc(left, func(p path) bool { return p.name == w.Path })
+		i := slices.IndexFunc(missing, func(p path) bool { return p.name == w.Path })
 		if i < 0 {
 			return others.String(), fmt.Errorf("the guest tells of a path %q: %w", w.Path, errWalk)
 		}
-		b.tellWalk(left[i], w)
-		left = slices.Delete(left, i, i+1)
+		b.tellWalk(missing[i], w)
+		missing = slices.Delete(missing, i, i+1)
 	}
-	switch {
-	case lines.Err() != nil:
-		return others.String(), fmt.Errorf("hear from the guest: %w", lines.Err())
-	case len(left) > 0:
-		return others.String(), fmt.Errorf("%w: %v", errWalk, left)
-	default:
-		return others.String(), nil
+	if err := lines.Err(); err != nil {
+		return others.String(), fmt.Errorf("hear from the guest: %w", err)
 	}
+	if len(missing) > 0 {
+		return others.String(), fmt.Errorf("%w: %v", errWalk, missing)
+	}
+	return others.String(), nil
+}
+
+func (w walk) String() string {
+	if w.Error != "" {
+		return fmt.Sprintf("%-42s %s", w.Path, w.Error)
+	}
+	return fmt.Sprintf("%-42s %4d pictures, %6.0f bytes copied and %6.0f decoded each, %5.2f periods, %d dropped",
+		w.Path, w.Pictures, w.each(w.Copied), w.each(w.Decoded), median(w.Latency), w.Dropped)
 }
 
 func (w walk) each(bytes uint64) float64 { return float64(bytes) / float64(max(w.Pictures, 1)) }
@@ -221,6 +227,10 @@ func (b *bench) tellWalk(p path, w walk) {
 		b.table.tell(p.String()+", stamp to unit published, 99th percentile", "periods", quantile(w.Latency, 0.99), 0)
 	}
 	b.table.tell(p.String()+", dropped", "pictures", float64(w.Dropped), 0)
+	coder := w.Encoder
+	if p.way == hw.Through {
+		coder = "the camera itself"
+	}
 	b.table.note("%s: %d pictures of %s (%s), coded by %s; %d dropped, %d missed before us, %d slates; %s",
-		p, w.Pictures, w.Camera, p.source(), w.Encoder, w.Dropped, w.Missed, w.Slates, w.Reason)
+		p, w.Pictures, w.Camera, p.source(), coder, w.Dropped, w.Missed, w.Slates, w.Reason)
 }
