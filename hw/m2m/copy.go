@@ -65,6 +65,7 @@ type copier struct {
 	pool    hw.Pool // of an OUTPUT queue that imports; made when it is needed
 	taken   [mostInside]bool
 	convert *yuv.Converter
+	made    colors // of convert
 }
 
 // A copied picture.
@@ -75,9 +76,10 @@ type copied struct {
 	bytes  int // that the CPU wrote
 }
 
-// copy makes a copy of f with luma in the given range. slot is a free one. The
-// error wraps [hw.ErrUnsupported] if it is the picture that does not fit.
-func (c *copier) copy(slot int, f *hw.Frame, fullRange bool) (copied, error) {
+// copy makes a copy of f in the given range, of RGB by the given matrix. slot
+// is a free one. The error wraps [hw.ErrUnsupported] if it is the picture that
+// does not fit.
+func (c *copier) copy(slot int, f *hw.Frame, as colors) (copied, error) {
 	out := copied{slot: slot, own: -1}
 	var to hw.Buffer
 	if c.in.Imports() {
@@ -93,7 +95,7 @@ func (c *copier) copy(slot int, f *hw.Frame, fullRange bool) (copied, error) {
 		}
 	}
 	var err error
-	if out.bytes, err = c.write(to, f, fullRange); err != nil {
+	if out.bytes, err = c.write(to, f, as); err != nil {
 		return copied{}, err
 	}
 	if out.own >= 0 {
@@ -146,7 +148,7 @@ func (c *copier) close() error {
 }
 
 // write copies f into a buffer and returns how many bytes the CPU wrote.
-func (c *copier) write(to hw.Buffer, f *hw.Frame, fullRange bool) (int, error) {
+func (c *copier) write(to hw.Buffer, f *hw.Frame, as colors) (int, error) {
 	l := c.raw.layout
 	dst := make([]hw.Plane, 0, len(l.Planes))
 	for i := range planesOf(l.Pixel) {
@@ -160,10 +162,10 @@ func (c *copier) write(to hw.Buffer, f *hw.Frame, fullRange bool) (int, error) {
 	defer hw.EndAccess(f.Planes, hw.Reading)
 	hw.BeginAccess(dst, hw.Writing)
 	defer hw.EndAccess(dst, hw.Writing)
-	if f.Pixel == l.Pixel && f.Width == l.Width && f.Height == l.Height && f.FullRange == fullRange {
+	if f.Pixel == l.Pixel && f.Width == l.Width && f.Height == l.Height && f.FullRange == as.full {
 		return copyPlanes(dst, f.Planes, l)
 	}
-	p, err := c.converted(f, fullRange)
+	p, err := c.converted(f, as)
 	if err != nil {
 		return 0, err
 	}
@@ -188,17 +190,17 @@ func planesOf(pixel hw.PixelFormat) int {
 
 // converted returns f in the coded size and in the format of OUTPUT, or in NV12
 // if that has more chroma.
-func (c *copier) converted(f *hw.Frame, fullRange bool) (yuv.Picture, error) {
-	want := hw.Mode{Pixel: c.raw.layout.Pixel, Width: c.raw.layout.Width, Height: c.raw.layout.Height, FullRange: fullRange}
+func (c *copier) converted(f *hw.Frame, as colors) (yuv.Picture, error) {
+	want := hw.Mode{Pixel: c.raw.layout.Pixel, Width: c.raw.layout.Width, Height: c.raw.layout.Height, FullRange: as.full, Matrix: as.matrix}
 	if expansions[want.Pixel] != nil {
 		want.Pixel = hw.NV12
 	}
-	if c.convert == nil || !c.convert.Fits(f.Mode) || c.convert.Mode().FullRange != fullRange {
+	if c.convert == nil || !c.convert.Fits(f.Mode) || c.made != as {
 		made, err := yuv.New(f.Mode, want)
 		if err != nil {
 			return yuv.Picture{}, err
 		}
-		c.convert = made
+		c.convert, c.made = made, as
 	}
 	return c.convert.Convert(f)
 }

@@ -479,6 +479,64 @@ func TestTheRangeOfThePicturesIsTold(t *testing.T) {
 	})
 }
 
+// TestTheMatrixOfThePicturesIsTold, of those that are read in place and of
+// copies. A slate goes with the camera, and so does RGB, which is mixed here.
+func TestTheMatrixOfThePicturesIsTold(t *testing.T) {
+	const bt709, smpte170m = 1, 6 // H.264 table E-5
+	synctest.Test(t, func(t *testing.T) {
+		s := newRig(t, codec("vh264enc")).play(t, small())
+		told := func(want byte) {
+			t.Helper()
+			last := s.units[len(s.units)-1]
+			sps, _, err := h264.ParameterSets(last.Track.Setup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info, err := h264.ParseSPS(sps); err != nil || info.Matrix != want {
+				t.Errorf("picture %d: matrix %d, %v; want %d", len(s.units), info.Matrix, err, want)
+			}
+		}
+		say := func(m hw.Matrix) {
+			for range cap(s.reel.frames) {
+				f := <-s.reel.frames
+				f.Matrix = m
+				s.reel.frames <- f
+			}
+		}
+		at := 0
+		pass := func(n int) {
+			at += n
+			s.pass(n)
+		}
+		submit := func(m hw.Mode) {
+			t.Helper()
+			at++
+			f := heap(t, m).next()
+			f.Stamp = stamp(at)
+			if err := s.e.Submit(f); err != nil {
+				t.Error(err)
+			}
+			f.Release()
+			s.settle()
+		}
+		say(hw.BT709)
+		pass(2)
+		told(bt709)
+		submit(hw.Mode{Pixel: hw.I420, Width: 32, Height: 32})
+		told(bt709)
+		submit(hw.Mode{Pixel: hw.BGR24, Width: 64, Height: 48, FullRange: true})
+		told(bt709)
+		submit(hw.Mode{Pixel: hw.YUYV, Width: 64, Height: 48, Matrix: hw.BT601})
+		told(smpte170m)
+		if got := fmt.Sprint(keys(s.units)); got != "[0 4]" || s.e.Stats().Coded != 5 {
+			t.Errorf("keys %s of %d", got, s.e.Stats().Coded)
+		}
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // TestPicturesThatFillTheirBuffersAreJoined: bcm2835 continues a picture that
 // is too large in the next buffer, without a word.
 func TestPicturesThatFillTheirBuffersAreJoined(t *testing.T) {
@@ -709,7 +767,7 @@ func TestFFmpegDecodesWhatComesOut(t *testing.T) {
 height=40
 has_b_frames=0
 color_range=tv
-color_space=bt709
+color_space=smpte170m
 color_transfer=bt709
 color_primaries=bt709
 r_frame_rate=15/1

@@ -1,14 +1,24 @@
 package m2m
 
-import "time"
+import (
+	"time"
+
+	"encoderd.example/hw"
+)
 
 // A picture is one that went into the encoder and may come out of it. Encoders
 // hand back the stamp, cut to microseconds, and nothing else: pictures are told
 // apart by it, never by counting.
 type picture struct {
-	micro     int64 // the stamp that the driver was given
-	pts       time.Duration
-	fullRange bool
+	micro  int64 // the stamp that the driver was given
+	pts    time.Duration
+	colors colors
+}
+
+// colors are what the parameter sets say of the colours of pictures.
+type colors struct {
+	full   bool // luma uses 0–255
+	matrix hw.Matrix
 }
 
 // pictures are those inside, in the order of their stamps.
@@ -16,8 +26,8 @@ type pictures []picture
 
 // add notes that a picture goes in, and returns the stamp for the driver: later
 // than all before, at least in microseconds.
-func (p *pictures) add(pts time.Duration, last int64, fullRange bool) picture {
-	in := picture{max(pts.Microseconds(), last+1), pts, fullRange}
+func (p *pictures) add(pts time.Duration, last int64, c colors) picture {
+	in := picture{max(pts.Microseconds(), last+1), pts, c}
 	*p = append(*p, in)
 	return in
 }

@@ -120,7 +120,7 @@ func checkTrack(t *testing.T, track *stream.Track, cfg hw.EncoderConfig) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Width != cfg.Width || s.Height != cfg.Height || s.FPS != cfg.FPS.Float() || s.Reorder != 0 || s.Matrix != 1 || s.FullRange {
+	if s.Width != cfg.Width || s.Height != cfg.Height || s.FPS != cfg.FPS.Float() || s.Reorder != 0 || s.Matrix != 6 || s.FullRange {
 		t.Errorf("parameter set says %+v, want %dx%d at %v", s, cfg.Width, cfg.Height, cfg.FPS)
 	}
 	if track.Width != cfg.Width || track.Height != cfg.Height || track.Codec != stream.H264 {

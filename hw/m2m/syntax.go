@@ -18,9 +18,10 @@ type syntax struct {
 	slice, first, key func(nal []byte) bool
 	extra             func(nal []byte) bool // that readers want beside slices
 	sane              func(nal []byte) bool // a parameter set, if it is no garbage
-	// limited: parameter sets do not say that luma has the full range.
+	// limited: parameter sets are the driver's, who was told BT.709 and limited
+	// range.
 	limited  bool
-	describe func(sets [][]byte, fullRange bool, rate hw.Rate) (description, error)
+	describe func(sets [][]byte, c colors, rate hw.Rate) (description, error)
 }
 
 // A description is what the parameter sets of a key picture come to.
@@ -116,10 +117,13 @@ func (s *syntax) isKey(units []unit) bool {
 	return false
 }
 
+// matrices are the codes of table E-5; a key picture's is never unsaid.
+var matrices = map[hw.Matrix]byte{hw.BT709: 1, hw.BT601: 6}
+
 // describeH264 rewrites the SPS.
-func describeH264(sets [][]byte, fullRange bool, rate hw.Rate) (description, error) {
+func describeH264(sets [][]byte, c colors, rate hw.Rate) (description, error) {
 	sps, err := h264.RewriteSPS(sets[0], h264.VUI{
-		Primaries: 1, Transfer: 1, Matrix: 1, FullRange: fullRange,
+		Primaries: 1, Transfer: 1, Matrix: matrices[c.matrix], FullRange: c.full,
 		UnitsInTick: uint32(rate.Den), TimeScale: uint32(2 * rate.Num),
 	})
 	if err != nil {
@@ -134,7 +138,7 @@ func describeH264(sets [][]byte, fullRange bool, rate hw.Rate) (description, err
 }
 
 // describeH265 leaves the parameter sets as they are.
-func describeH265(sets [][]byte, _ bool, _ hw.Rate) (description, error) {
+func describeH265(sets [][]byte, _ colors, _ hw.Rate) (description, error) {
 	info, err := h265.ParseSPS(sets[1])
 	if err != nil {
 		return description{}, err

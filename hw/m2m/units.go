@@ -167,7 +167,7 @@ func (w *worker) reckon(in picture, key bool) {
 		w.damage() // nobody could decode it
 	case key:
 		w.waiting, w.asked = false, 0
-		w.broken = w.headers.describe(in.fullRange, w.now)
+		w.broken = w.headers.describe(in.colors, w.now)
 	case w.asked != 0 && in.micro > w.asked: // the one that was ordered did not come
 		w.asked, w.wantKey = 0, true
 	case w.asked == 0 && w.waiting:
@@ -253,9 +253,9 @@ type headers struct {
 
 // A made is everything that goes into a track.
 type made struct {
-	sets      [3]string
-	fullRange bool
-	rate      hw.Rate
+	sets   [3]string
+	colors colors
+	rate   hw.Rate
 }
 
 func newHeaders(s *syntax, cfg hw.EncoderConfig) headers {
@@ -285,15 +285,15 @@ func (h *headers) known() bool {
 
 // describe makes the track of a key picture, a new one only if the parameter
 // sets or the rate differ. bitrate is the nominal one, in bit/s.
-func (h *headers) describe(fullRange bool, bitrate int) error {
-	from := made{fullRange: fullRange, rate: h.cfg.FPS}
+func (h *headers) describe(c colors, bitrate int) error {
+	from := made{colors: c, rate: h.cfg.FPS}
 	for i, set := range h.raw {
 		from.sets[i] = string(set)
 	}
 	if h.track != nil && from == h.from {
 		return nil
 	}
-	d, err := h.syntax.describe(slices.Clone(h.raw), fullRange, h.cfg.FPS)
+	d, err := h.syntax.describe(slices.Clone(h.raw), c, h.cfg.FPS)
 	if err != nil {
 		return err
 	}

@@ -144,7 +144,7 @@ func TestPicturesAreKnownByTheirStamps(t *testing.T) {
 	var p pictures
 	last := int64(-1)
 	for _, pts := range []time.Duration{1500, 1999, 5 * time.Microsecond, 6 * time.Microsecond, 7 * time.Microsecond} {
-		last = p.add(pts, last, false).micro
+		last = p.add(pts, last, colors{}).micro
 	}
 	// The first two fall on one microsecond: stamps of the driver rise all the same.
 	for _, tt := range []struct {

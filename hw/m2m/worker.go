@@ -1,6 +1,7 @@
 package m2m
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -31,8 +32,8 @@ type worker struct {
 	copies   *copier
 	warned   bool // of pictures that cannot be copied
 	pictures pictures
-	micro    int64 // stamp of the picture that went in last, for the driver
-	full     bool  // range of the pictures that are read in place
+	micro    int64  // stamp of the picture that went in last, for the driver
+	colors   colors // of the pictures now: range of those read in place, matrix of all
 	joined   joiner
 	headers  headers
 	broken   error // what is wrong with the bitstream
@@ -70,6 +71,9 @@ func newWorker(e *Encoder, s *session) *worker {
 		headers: newHeaders(s.node.syntax(s.cfg.Codec), s.cfg),
 	}
 	w.copies = &copier{session: s}
+	if w.headers.syntax.limited {
+		w.colors.matrix = hw.BT709
+	}
 	if !s.in.Imports() {
 		why := s.node.name + " reads no memory but its own"
 		e.refused.Store(&why)
@@ -203,17 +207,32 @@ func (w *worker) restart() error {
 }
 
 // inPlace returns the memory of a picture that the driver can read where it
-// is, or nil. The first of another range begins a new GOP, whose parameter sets
-// say so.
+// is, or nil.
 func (w *worker) inPlace(f *hw.Frame) []v4l2.PlaneData {
-	if w.refused.Load() != nil || f.FullRange && w.headers.syntax.limited {
-		return nil
+	var planes []v4l2.PlaneData
+	if w.refused.Load() == nil && !(f.FullRange && w.headers.syntax.limited) {
+		planes = w.shares(f)
 	}
-	planes := w.shares(f)
-	if planes != nil && f.FullRange != w.full {
-		w.full, w.wantKey = f.FullRange, w.wantKey || !w.fresh
-	}
+	w.follow(f, planes != nil)
 	return planes
+}
+
+// follow begins a new GOP, whose parameter sets say so, with the first picture
+// of other colours. A picture that is copied is brought to the range of those
+// before it, and one that does not say its matrix, such as a slate, goes with
+// them.
+func (w *worker) follow(f *hw.Frame, inPlace bool) {
+	if w.headers.syntax.limited {
+		return
+	}
+	now := w.colors
+	if inPlace {
+		now.full = f.FullRange
+	}
+	now.matrix = cmp.Or(f.Matrix, now.matrix, f.Colors())
+	if now != w.colors {
+		w.colors, w.wantKey = now, w.wantKey || !w.fresh
+	}
 }
 
 // put gives a picture to the driver: the memory that it is in, or if planes is
@@ -240,7 +259,7 @@ func (w *worker) put(f *hw.Frame, planes []v4l2.PlaneData) error {
 
 // putCopy copies a picture and gives the copy to the driver.
 func (w *worker) putCopy(f *hw.Frame) error {
-	c, err := w.copies.copy(w.place(nil), f, w.full)
+	c, err := w.copies.copy(w.place(nil), f, w.colors)
 	if errors.Is(err, hw.ErrUnsupported) {
 		w.dropped.Add(1)
 		if !w.warned {
@@ -270,7 +289,7 @@ func (w *worker) putCopy(f *hw.Frame) error {
 
 // enqueue gives memory with the picture f in it to the driver.
 func (w *worker) enqueue(index int, f *hw.Frame, planes []v4l2.PlaneData) error {
-	in := w.pictures.add(f.Stamp, w.micro, w.full)
+	in := w.pictures.add(f.Stamp, w.micro, w.colors)
 	if err := w.in.EnqueueData(index, time.Duration(in.micro)*time.Microsecond, planes); err != nil {
 		w.pictures.undo()
 		return err
