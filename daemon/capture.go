@@ -35,7 +35,7 @@ func (d *Daemon) capture(c cameraConfig) run {
 				return fmt.Errorf("camera %s: %w", cam.ID(), err)
 			case errors.Is(err, errReplan), errors.Is(err, errBehind), errors.Is(err, errSilent):
 				d.Log.Warn("camera opens anew", "service", "camera", "camera", cam.ID(), "why", err)
-			case errors.Is(err, hw.ErrNoSignal):
+			case errors.Is(err, hw.ErrNoSignal), notTaken(cam, err):
 				d.awaitSignal(ctx, cam)
 			case errors.Is(err, hw.ErrGone) && time.Since(began) >= steady:
 				d.Log.Warn("camera is gone", "service", "camera", "camera", cam.ID())
@@ -45,6 +45,14 @@ func (d *Daemon) capture(c cameraConfig) run {
 			}
 		}
 	}
+}
+
+// notTaken reports whether an input has a signal that the box cannot take, such
+// as half pictures. That ends when somebody sets the player to another format,
+// and the input tells of it as it tells of a cable.
+func notTaken(cam hw.Camera, err error) bool {
+	_, tells := cam.(hw.SignalCamera)
+	return tells && errors.Is(err, hw.ErrUnsupported) && !errors.Is(err, errUndecodable)
 }
 
 // signalEvery is how often an input without a signal is tried. That is no
@@ -111,6 +119,10 @@ func orCause(ctx context.Context, err error) error {
 	return err
 }
 
+// errUndecodable says that a camera's JPEG is of a kind that nothing here
+// decodes.
+var errUndecodable = errors.New("the camera's JPEG cannot be decoded")
+
 // captureJPEG decodes once, before the renditions part.
 func (d *Daemon) captureJPEG(ctx context.Context, s hw.CameraStream, live func()) (err error) {
 	dec := soft.NewJPEGDecoder()
@@ -126,7 +138,7 @@ func (d *Daemon) captureJPEG(ctx context.Context, s hw.CameraStream, live func()
 		f.Release()
 		switch {
 		case errors.Is(err, hw.ErrUnsupported) && !decoded:
-			return err // it is no damage: the next one will be no better
+			return fmt.Errorf("%w: %w", errUndecodable, err) // the next one will be no better
 		case err != nil:
 			d.noteBadPicture()
 			continue

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	"image/jpeg"
 	"strings"
@@ -325,4 +326,60 @@ func TestAnInputThatTellsOfItsSignalIsNotAskedAgainAndAgain(t *testing.T) {
 			t.Errorf("an input that lies was opened %d times in ten seconds", n)
 		}
 	})
+}
+
+// An hdmiActor is an actor behind an input that tells of its signal.
+type hdmiActor struct {
+	*actor
+	news chan struct{}
+}
+
+func (a hdmiActor) AwaitSignal(ctx context.Context) error {
+	select {
+	case <-a.news:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func TestASignalThatTheBoxCannotTakeIsWaitedForAndNamed(t *testing.T) {
+	tests := []struct {
+		name string
+		says error
+		want string
+	}{
+		{"half pictures", fmt.Errorf("1080i50 is interlaced, set the player to progressive: %w", hw.ErrUnsupported), "camera actor: 1080i50 is interlaced, set the player to progressive"},
+		{"too fast", fmt.Errorf("outside of what the receiver takes: %w", hw.ErrUnsupported), "camera actor: outside of what"},
+		{"nothing", fmt.Errorf("%w: nothing comes in", hw.ErrNoSignal), "camera actor: no signal: nothing comes in"},
+		{"not locked", fmt.Errorf("%w: it is not locked", hw.ErrNoSignal), "camera actor: no signal: it is not locked"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var news chan struct{}
+			hdmi := func(a *actor) hw.Camera { return hdmiActor{a, news} }
+			inTheatre(t, small, newActor(fps(10, 1)), hdmi, func(*theatre) { news = make(chan struct{}) }, func(th *theatre) {
+				time.Sleep(3 * time.Second)
+				before := th.actor.opened.Load()
+				th.actor.opens <- tt.says
+				th.actor.fails <- fmt.Errorf("%w: the source has changed", hw.ErrNoSignal)
+				news <- struct{}{} // something comes in
+				b := th.until("words", func(b status.Box) bool { return strings.Contains(faultText(b, status.NoPicture), tt.want) })
+				if !serviceIs(b, "camera", supervise.Live) {
+					t.Errorf("services %+v", b.Services)
+				}
+				time.Sleep(2 * time.Minute)
+				b, _ = th.Status()
+				if got := faultText(b, status.NoPicture); !strings.Contains(got, tt.want) || th.actor.opened.Load() != before+1 {
+					t.Errorf("after two minutes: %q, opened %d times", got, th.actor.opened.Load()-before)
+				}
+				began := time.Now()
+				news <- struct{}{} // the player was set to another format
+				th.until("picture", onDuty)
+				if d := time.Since(began); d > time.Second {
+					t.Errorf("the picture came back after %v", d)
+				}
+			})
+		})
+	}
 }

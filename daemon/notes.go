@@ -102,16 +102,19 @@ func (d *Daemon) noteCamera(c hw.Camera, s hw.CameraStream) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.notes.camera, d.notes.cameraStream, d.notes.frameRate = c, s, rate{}
+	if c != nil {
+		d.notes.noSignal = "" // that was before
+	}
 	d.notes.kick()
 }
 
-// noteSignal keeps what a camera says of an input without a signal: it may be
-// one that the box cannot take, which no look at the cable shows.
+// noteSignal keeps what a camera says of an input without a signal: nothing may
+// come in, or what the box cannot take, which no look at the cable shows.
 func (d *Daemon) noteSignal(c hw.Camera, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.notes.noSignal = ""
-	if errors.Is(err, hw.ErrNoSignal) {
+	if errors.Is(err, hw.ErrNoSignal) || notTaken(c, err) {
 		d.notes.noSignal = "camera " + c.ID() + ": " + err.Error()
 	}
 	d.notes.kick()

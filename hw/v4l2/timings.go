@@ -27,7 +27,7 @@ func (d *Device) QueryTimings() (Timings, error) {
 	case errors.Is(err, unix.ENOLCK):
 		return Timings{}, fmt.Errorf("%w: it is not locked: %w", hw.ErrNoSignal, err)
 	case errors.Is(err, unix.ERANGE):
-		return Timings{}, fmt.Errorf("the signal is outside what the receiver takes: %w: %w", hw.ErrUnsupported, err)
+		return Timings{}, fmt.Errorf("the signal is outside what the receiver takes, set the source to 1080p or 720p: %w: %w", hw.ErrUnsupported, err)
 	case errors.Is(err, unix.ENOTTY), errors.Is(err, unix.ENODATA):
 		return Timings{}, fmt.Errorf("the input has no timings: %w: %w", hw.ErrUnsupported, err)
 	}
