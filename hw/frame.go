@@ -74,40 +74,15 @@ func (f *Frame) Release() {
 
 // Layout says how many bytes each plane of m has at the tightest stride.
 func (m Mode) Layout() ([]Plane, int, error) {
-	w, h := m.Width, m.Height
-	cw, ch := (w+1)/2, (h+1)/2
-	var planes []Plane
-	total := 0
-	add := func(stride, lines int) {
-		planes = append(planes, Plane{Stride: stride, FD: -1, Offset: total})
-		total += stride * lines
-	}
-	switch m.Pixel {
-	case NV12:
-		add(w, h)
-		add(2*cw, ch)
-	case I420:
-		add(w, h)
-		add(cw, ch)
-		add(cw, ch)
-	case I422:
-		add(w, h)
-		add(cw, h)
-		add(cw, h)
-	case NV16:
-		add(w, h)
-		add(2*cw, h)
-	case NV24:
-		add(w, h)
-		add(2*w, h)
-	case YUYV, UYVY:
-		add(4*cw, h)
-	case RGB24, BGR24:
-		add(3*w, h)
-	case RGB565:
-		add(2*w, h)
-	default:
+	shapes := m.Pixel.Planes()
+	if len(shapes) == 0 {
 		return nil, 0, fmt.Errorf("layout of %s: %w", m, ErrUnsupported)
+	}
+	planes := make([]Plane, len(shapes))
+	total := 0
+	for i, s := range shapes {
+		planes[i] = Plane{Stride: s.Line(m.Width), FD: -1, Offset: total}
+		total += planes[i].Stride * s.Lines(m.Height)
 	}
 	return planes, total, nil
 }
