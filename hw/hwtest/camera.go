@@ -131,7 +131,7 @@ func checkPlanes(t *testing.T, f *hw.Frame) {
 		t.Fatalf("%d planes, %s has %d", len(f.Planes), f.Mode, len(tight))
 	}
 	lines := []int{f.Height, (f.Height + 1) / 2, (f.Height + 1) / 2}
-	if f.Pixel == hw.I422 || f.Pixel == hw.NV16 {
+	if f.Pixel == hw.I422 || f.Pixel == hw.NV16 || f.Pixel == hw.NV24 {
 		lines[1], lines[2] = f.Height, f.Height
 	}
 	for i, p := range f.Planes {

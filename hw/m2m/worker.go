@@ -210,7 +210,7 @@ func (w *worker) restart() error {
 // is, or nil.
 func (w *worker) inPlace(f *hw.Frame) []v4l2.PlaneData {
 	var planes []v4l2.PlaneData
-	if w.refused.Load() == nil && !(f.FullRange && w.headers.syntax.limited) {
+	if w.refused.Load() == nil && (!f.FullRange || !w.headers.syntax.limited) {
 		planes = w.shares(f)
 	}
 	w.follow(f, planes != nil)
