@@ -1,10 +1,10 @@
 // Package cmaf cuts renditions into the segments and parts that HLS and DASH
 // players fetch, and recorders keep (ISO/IEC 23000-19).
 //
-//	Rendition ─► cutter ─┬─► video: │ part, part, … │ part, part, … │ part, …
-//	             (runs   │            segment 7       segment 8       9, open
-//	              while  └─► sound: │ part, part, … │ part, part, … │ part, …
-//	              asked)              the same numbers, cut at the same times
+//	Rendition ─► cutter ─┬─► video: │ 7.0 7.1 … │ 8.0 8.1 … │ 9.0 9.1
+//	             (runs   │            segment 7   segment 8   open
+//	              while  └─► sound: │ 7.0 7.1 … │ 8.0 8.1 … │ 9.0 9.1
+//	              asked)              cut at the same times
 //
 // Picture and sound are cut apart, since CMAF tracks are files of one track.
 // A segment begins with a key picture; a part ends where a unit does. Both are
@@ -25,6 +25,7 @@ import (
 	"time"
 
 	"encoderd.example/stream"
+	"encoderd.example/stream/fmp4"
 )
 
 // Defaults of a [Segmenter]'s fields.
@@ -205,6 +206,39 @@ func (st *Stream) Tracks(ctx context.Context) (video, sound *stream.Track, err e
 		return nil, nil, ErrNoVideo
 	}
 	return video, sound, nil
+}
+
+// Target returns how long segments are, in whole seconds: the longest so far,
+// or two before there was one.
+func (st *Stream) Target() time.Duration {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.longest == 0 {
+		return 2 * time.Second
+	}
+	return max(st.longest.Round(time.Second), time.Second)
+}
+
+// Pictures returns about how many pictures a segment has.
+func (st *Stream) Pictures() uint64 {
+	seq := st.Latest(Video)
+	if seq == nil {
+		return 0
+	}
+	return uint64(math.Round(frameRate(seq.Track) * st.Target().Seconds()))
+}
+
+// Rate returns what playlists say about a track of [Stream.Tracks]: its codec
+// (RFC 6381) and bit rates, measured while the rendition is cut and nominal
+// otherwise. The error wraps [fmp4.ErrTrack].
+func (st *Stream) Rate(m Medium, t *stream.Track) (codec string, average, peak int, err error) {
+	if codec, err = fmp4.Codec(t); err != nil {
+		return "", 0, 0, err
+	}
+	if seq := st.Latest(m); seq != nil {
+		return codec, seq.Average, seq.Peak, nil
+	}
+	return codec, t.Bitrate, t.Bitrate, nil
 }
 
 // Running reports whether the rendition is being cut.

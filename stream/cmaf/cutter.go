@@ -71,8 +71,11 @@ func (c *cutter) run(ctx context.Context) error {
 		return err
 	}
 	units := c.st.src.History()
-	lost := uint64(0)
-	for {
+	past, lost := units.Behind(), uint64(0)
+	for n := 0; ; n++ {
+		if n == past {
+			c.publish()
+		}
 		u, err := units.Next(ctx)
 		if err != nil {
 			return err
@@ -83,6 +86,17 @@ func (c *cutter) run(ctx context.Context) error {
 		}
 		if err := c.take(u); err != nil {
 			return err
+		}
+	}
+}
+
+// publish shows what was cut of the past, all at once, and everything from then
+// on: who asks first is not to begin far behind.
+func (c *cutter) publish() {
+	for _, q := range []*sequencer{c.sound, c.video} { // the picture's playlist tells of both
+		if q != nil {
+			q.public = true
+			q.publish()
 		}
 	}
 }

@@ -13,8 +13,10 @@ import (
 // A Sequence is what players can fetch of one medium at one moment. It is
 // immutable, and so is all that it points to.
 type Sequence struct {
-	Medium Medium
-	Track  *stream.Track // the newest
+	// Version is unlike that of every other snapshot.
+	Version uint64
+	Medium  Medium
+	Track   *stream.Track // the newest
 	// Segments are the ones to list, oldest first, with consecutive numbers.
 	// Only the last may be incomplete. There is at least one.
 	Segments []*Segment

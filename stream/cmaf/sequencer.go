@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"encoderd.example/stream"
@@ -39,6 +40,7 @@ type sequencer struct {
 	init    *Init // of the newest track
 	track   *stream.Track
 	longest time.Duration // part
+	public  bool          // readers may see it
 
 	held  []*Segment // complete ones
 	open  *Segment   // nil before the first opening
@@ -159,9 +161,12 @@ func (q *sequencer) complete(at time.Duration) {
 	q.held = held
 }
 
+// versions counts snapshots.
+var versions atomic.Uint64
+
 // publish makes a snapshot for readers.
 func (q *sequencer) publish() {
-	s := &Sequence{Medium: q.medium, Track: q.track, PartTarget: q.longest, held: q.held}
+	s := &Sequence{Version: versions.Add(1), Medium: q.medium, Track: q.track, PartTarget: q.longest, held: q.held}
 	longest := time.Duration(0)
 	if q.open != nil && len(q.open.Parts) > 0 {
 		open := *q.open
@@ -169,7 +174,7 @@ func (q *sequencer) publish() {
 		s.held = append(slices.Clip(s.held), &open)
 		longest = open.Duration
 	}
-	if len(s.held) == 0 {
+	if len(s.held) == 0 || !q.public {
 		return
 	}
 	for _, g := range q.held {

@@ -1,0 +1,274 @@
+// Package hls serves renditions to HLS players, with the parts of Low-Latency
+// HLS (RFC 8216bis). A player that knows nothing of parts sees plain HLS.
+//
+//	/live/index.m3u8          all renditions
+//	/live/NAME/index.m3u8     one
+//	   └─► NAME/hls/VISIT/video.m3u8, audio.m3u8
+//	          └─► video-N.m4s, video-N.PART.m4s, video-init-ID.mp4
+//
+// The first answer hands down a visit (package visit) in the addresses, so
+// everything below them is the same for all players: playlists are made once
+// for each part, compressed once, and segments are written from shared memory.
+package hls
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"encoderd.example/stream"
+	"encoderd.example/stream/cmaf"
+	"encoderd.example/stream/visit"
+)
+
+const (
+	// waitTime is how long a playlist request may wait for what is to come.
+	waitTime = 10 * time.Second
+	// trackTime is how long an encoder may take to begin.
+	trackTime = 5 * time.Second
+	// writeTime is how long a player may take for a playlist.
+	writeTime = 10 * time.Second
+	// silence is how many target durations without a request end a viewer.
+	silence = 3
+)
+
+// A Server serves HLS. Set its fields before use and leave them alone from then
+// on. All methods may be called from any goroutine.
+type Server struct {
+	// Find returns the rendition of a name, nil if there is none. It must not
+	// block.
+	Find func(name string) *stream.Rendition
+	// Names returns the renditions for the playlist of all, best first. It must
+	// not block.
+	Names func() []string
+	// Segments cuts the renditions; its Run must be running.
+	Segments *cmaf.Segmenter
+	// Audience, if set, lists who watches and says who may.
+	Audience *stream.Audience
+	// Log takes who was refused; nil means nobody cares.
+	Log *slog.Logger
+
+	once   sync.Once
+	visits visit.Visits
+	pages  pages
+}
+
+func (s *Server) init() {
+	s.once.Do(func() {
+		s.visits.Protocol, s.visits.Audience = "hls", s.Audience
+		if s.Log == nil {
+			s.Log = slog.New(slog.DiscardHandler)
+		}
+	})
+}
+
+// Run looks after the viewers until ctx ends, then lets them leave and returns
+// nil.
+func (s *Server) Run(ctx context.Context) error {
+	s.init()
+	return s.visits.Run(ctx)
+}
+
+// Handler returns the handler of the addresses above. It answers other paths
+// by 404 and other methods by 405.
+func (s *Server) Handler() http.Handler {
+	s.init()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /live/index.m3u8", s.all)
+	mux.HandleFunc("GET /live/{name}/index.m3u8", s.one)
+	mux.HandleFunc("GET /live/{name}/{file}", s.direct)
+	mux.HandleFunc("GET /live/{name}/hls/{visit}/{file}", s.file)
+	return mux
+}
+
+// all answers with every rendition that the player may watch and that has
+// begun.
+func (s *Server) all(w http.ResponseWriter, r *http.Request) {
+	var offers []*cmaf.Stream
+	refused := error(nil)
+	for _, name := range s.Names() {
+		src := s.Find(name)
+		if src == nil {
+			continue
+		}
+		if err := s.allow(r, name); err != nil {
+			refused = err
+			continue
+		}
+		if _, begun := src.Tracks(); begun {
+			offers = append(offers, s.Segments.Of(src))
+		}
+	}
+	switch {
+	case len(offers) == 0 && refused != nil:
+		s.refuse(w, r, refused)
+	case len(offers) == 0:
+		visit.Fail(w, http.StatusServiceUnavailable, "no picture yet")
+	default:
+		s.index(w, r, offers, func(st *cmaf.Stream) string { return url.PathEscape(st.Name()) + "/" })
+	}
+}
+
+// one answers with one rendition, once its encoder has begun.
+func (s *Server) one(w http.ResponseWriter, r *http.Request) {
+	st := s.stream(w, r)
+	if st == nil {
+		return
+	}
+	if err := s.allow(r, st.Name()); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.index(w, r, []*cmaf.Stream{st}, func(*cmaf.Stream) string { return "" })
+}
+
+func (s *Server) allow(r *http.Request, name string) error {
+	if s.Audience == nil {
+		return nil
+	}
+	return s.Audience.Allow(r.RemoteAddr, name, visit.Credentials(r))
+}
+
+// index writes a multivariant playlist. folder returns where a rendition's
+// addresses begin.
+func (s *Server) index(w http.ResponseWriter, r *http.Request, offers []*cmaf.Stream, folder func(*cmaf.Stream) string) {
+	ctx, cancel := context.WithTimeout(r.Context(), trackTime)
+	defer cancel()
+	var variants []variant
+	for _, st := range offers {
+		v, err := newVariant(ctx, st, folder(st))
+		if err != nil {
+			s.unavailable(w, err)
+			return
+		}
+		variants = append(variants, v)
+	}
+	id := "none"
+	if r.Method == http.MethodGet {
+		t, err := s.visits.Begin(r)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		id = t.ID
+	}
+	(&page{text: multivariant(variants, "hls/"+id+"/")}).write(w, r, "no-store")
+}
+
+// direct answers players that come without a visit: playlists by sending them
+// to their visit's, media at once.
+func (s *Server) direct(w http.ResponseWriter, r *http.Request) {
+	name, file := r.PathValue("name"), r.PathValue("file")
+	_, isMedia := cmaf.ParseFile(file)
+	_, isList := listOf(file)
+	if s.Find(name) == nil || !isMedia && !isList {
+		visit.Fail(w, http.StatusNotFound, "no such address")
+		return
+	}
+	if err := s.allow(r, name); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	t, err := s.visits.Guess(r)
+	switch {
+	case err != nil:
+		s.refuse(w, r, err)
+	case isMedia:
+		s.serve(w, r, t)
+	default:
+		query := r.URL.Query()
+		query.Del("token") // the visit stands for it
+		to := url.URL{Path: "hls/" + t.ID + "/" + file, RawQuery: query.Encode()}
+		w.Header().Set("Cache-Control", "no-store")
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Location", to.String()) // relative, whatever proxies call us
+		w.WriteHeader(http.StatusFound)
+	}
+}
+
+// file answers with what belongs to a visit.
+func (s *Server) file(w http.ResponseWriter, r *http.Request) {
+	t := s.visits.Find(r.PathValue("visit"))
+	if t == nil {
+		visit.Fail(w, http.StatusNotFound, "this visit is over: open index.m3u8 again")
+		return
+	}
+	s.serve(w, r, t)
+}
+
+// serve answers with a playlist or with media, and has the player counted.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, t *visit.Visit) {
+	file := r.PathValue("file")
+	media, isMedia := cmaf.ParseFile(file)
+	list, isList := listOf(file)
+	if !isMedia && !isList {
+		visit.Fail(w, http.StatusNotFound, "no such address")
+		return
+	}
+	st := s.stream(w, r)
+	if st == nil {
+		return
+	}
+	medium := media.Medium
+	if isList {
+		medium = list
+	}
+	viewer, done, err := t.Watch(st.Name(), medium == cmaf.Video, silence*st.Target())
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	defer done()
+	if isList {
+		s.playlist(w, r, st, medium, viewer)
+		return
+	}
+	if medium == cmaf.Video && media.Number > 0 {
+		viewer.Lost.Add(t.Follow(media.Number) * st.Pictures())
+	}
+	st.Serve(w, r, media, viewer)
+}
+
+// stream returns what a request names, or answers that there is none.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request) *cmaf.Stream {
+	src := s.Find(r.PathValue("name"))
+	if src == nil {
+		visit.Fail(w, http.StatusNotFound, "no such rendition")
+		return nil
+	}
+	return s.Segments.Of(src)
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	s.Log.Debug("hls viewer refused", "peer", r.RemoteAddr, "err", err)
+	visit.Refuse(w, r, err)
+}
+
+func (s *Server) unavailable(w http.ResponseWriter, err error) {
+	switch {
+	case errors.Is(err, cmaf.ErrNoSound), errors.Is(err, cmaf.ErrNoVideo):
+		visit.Fail(w, http.StatusNotFound, err.Error())
+	default:
+		w.Header().Set("Retry-After", "1")
+		visit.Fail(w, http.StatusServiceUnavailable, "nothing came in time: is the picture on?")
+	}
+}
+
+// listOf reads the name of a media playlist.
+func listOf(file string) (m cmaf.Medium, ok bool) {
+	switch medium, _ := strings.CutSuffix(file, ".m3u8"); medium {
+	case file:
+		return 0, false
+	case cmaf.Video.String():
+		return cmaf.Video, true
+	case cmaf.Sound.String():
+		return cmaf.Sound, true
+	default:
+		return 0, false
+	}
+}

@@ -1,0 +1,99 @@
+package hls
+
+import (
+	"bytes"
+	"compress/gzip"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"encoderd.example/stream/cmaf"
+)
+
+// pages are the newest playlists of all renditions. Each is made by the first
+// player that asks for it, and is the same bytes for all.
+type pages struct {
+	mu     sync.Mutex
+	newest map[pageName]*page
+}
+
+type pageName struct {
+	rendition string
+	medium    cmaf.Medium
+	skip      bool
+}
+
+// A page is a playlist as it is sent.
+type page struct {
+	version uint64 // of the sequence that it shows
+	text    string
+
+	once   sync.Once
+	zipped []byte
+}
+
+// of returns the page that shows s. It keeps no media.
+func (ps *pages) of(st *cmaf.Stream, s *cmaf.Sequence, skip bool) *page {
+	name := pageName{st.Name(), s.Medium, skip}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if p := ps.newest[name]; p != nil && p.version == s.Version {
+		return p
+	}
+	if ps.newest == nil {
+		ps.newest = make(map[pageName]*page)
+	}
+	p := &page{version: s.Version, text: media(s, st.Latest(cmaf.Sound-s.Medium), skip)}
+	ps.newest[name] = p
+	return p
+}
+
+// gzipped returns the text compressed, once for all.
+func (p *page) gzipped() []byte {
+	p.once.Do(func() {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, _ = z.Write([]byte(p.text)) // into memory: never fails
+		_ = z.Close()
+		p.zipped = b.Bytes()
+	})
+	return p.zipped
+}
+
+// write sends the page and returns how many bytes of it went out.
+func (p *page) write(w http.ResponseWriter, r *http.Request, cache string) int {
+	h := w.Header()
+	h.Set("Content-Type", "application/vnd.apple.mpegurl")
+	h.Set("Cache-Control", cache)
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Vary", "Accept-Encoding")
+	body := []byte(p.text)
+	if acceptsGzip(r) {
+		h.Set("Content-Encoding", "gzip")
+		body = p.gzipped()
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if r.Method == http.MethodHead {
+		return 0
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(writeTime)) // where there is one
+	n, err := w.Write(body)                                 //nolint:gosec // a playlist, with no word of the request in it
+	if err == nil {
+		_ = control.Flush()
+		_ = control.SetWriteDeadline(time.Time{})
+	}
+	return n
+}
+
+func acceptsGzip(r *http.Request) bool {
+	for coding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		name, weight, _ := strings.Cut(strings.TrimSpace(coding), ";")
+		if name == "gzip" && strings.ReplaceAll(weight, " ", "") != "q=0" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,87 @@
+package hls
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"encoderd.example/stream"
+	"encoderd.example/stream/cmaf"
+	"encoderd.example/stream/visit"
+)
+
+// A reload is what a player asks of a media playlist by its delivery directives
+// (RFC 8216bis, 6.2.5).
+type reload struct {
+	blocking bool
+	number   uint64
+	part     int // -1: the whole segment
+	skip     bool
+}
+
+// readReload reads the directives of a query.
+func readReload(query url.Values) (d reload, ok bool) {
+	d.part = -1
+	number, part := query.Get("_HLS_msn"), query.Get("_HLS_part")
+	switch query.Get("_HLS_skip") {
+	case "":
+	case "YES", "v2":
+		d.skip = true
+	default:
+		return d, false
+	}
+	if number == "" {
+		return d, part == ""
+	}
+	var err error
+	if d.number, err = strconv.ParseUint(number, 10, 63); err != nil {
+		return d, false
+	}
+	d.blocking = true
+	if part == "" {
+		return d, true
+	}
+	p, err := strconv.ParseUint(part, 10, 16)
+	d.part = int(p)
+	return d, err == nil
+}
+
+// tooFar reports whether d asks for what is not to come soon: more than two
+// segments ahead, or parts for more than three seconds (RFC 8216bis, 6.2.5.2).
+func (d reload) tooFar(s *cmaf.Sequence) bool {
+	last := s.Last()
+	if d.number != last.Number {
+		return d.number > last.Number+2
+	}
+	ahead := int(3*time.Second/max(s.PartTarget, time.Millisecond)) + 1
+	return d.part > len(last.Parts)+ahead
+}
+
+// playlist answers with a media playlist, as soon as it has what is asked for.
+func (s *Server) playlist(w http.ResponseWriter, r *http.Request, st *cmaf.Stream, m cmaf.Medium, viewer *stream.Viewer) {
+	d, ok := readReload(r.URL.Query())
+	if !ok {
+		visit.Fail(w, http.StatusBadRequest, "bad _HLS_msn, _HLS_part or _HLS_skip")
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), waitTime)
+	defer cancel()
+	// Without a whole segment players take a playlist for empty.
+	seq, err := st.Wait(ctx, m, func(s *cmaf.Sequence) bool { return len(s.Complete()) > 0 })
+	if err == nil && d.blocking {
+		if d.tooFar(seq) {
+			visit.Fail(w, http.StatusBadRequest, "_HLS_msn or _HLS_part is too far ahead")
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, holdBack*seq.Target)
+		defer cancel()
+		seq, err = st.Wait(ctx, m, func(s *cmaf.Sequence) bool { return s.Has(d.number, d.part) })
+	}
+	if err != nil {
+		s.unavailable(w, err)
+		return
+	}
+	viewer.Bytes.Add(uint64(s.pages.of(st, seq, d.skip).write(w, r, "no-cache")))
+}
