@@ -246,12 +246,12 @@ func (c *Camera) decide(d *Device, o offer, set setting, ask func(hw.BufferSourc
 		return set, hw.BufferPlan{}, err
 	}
 	private := c.traits.private
-	if coded(o.pixel) {
+	if o.pixel.Coded() {
 		private = "coded pictures are not shared"
 	}
 	plan := ask(hw.BufferSource{
 		Driver: c.driver, Layout: set.layout, Mode: set.mode,
-		Exports: private == "", Private: private, Imports: imports && !coded(o.pixel),
+		Exports: private == "", Private: private, Imports: imports && !o.pixel.Coded(),
 	})
 	if plan.Way != hw.Import || fits(set.layout, plan.Pool) == nil {
 		return set, plan, nil
@@ -337,7 +337,7 @@ func (c *Camera) visitInput(d *Device) (restore func() error, err error) {
 // A setting is what a driver granted.
 type setting struct {
 	mode   hw.Mode
-	mems   []memPlane
+	mems   []MemoryPlane
 	planes []plane
 	layout hw.Layout
 }
@@ -384,7 +384,7 @@ func (c *Camera) setMode(d *Device, o offer, lines []int) (setting, error) {
 			return fail(fmt.Errorf("the driver gives %dx%d instead: %w", m.Width, m.Height, hw.ErrUnsupported))
 		}
 	}
-	planes, err := layout(o.format, m, g.mems)
+	planes, err := layout(o.Format, m, g.mems)
 	if err != nil {
 		return fail(err)
 	}

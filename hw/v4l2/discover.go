@@ -297,12 +297,12 @@ func (f Finder) camera(n node, d *Device, info Info, typ uint32) *Camera {
 
 // edid returns what an input whose pictures come in one of these formats tells
 // sources.
-func (f Finder) edid(formats []format) []byte {
+func (f Finder) edid(formats []Format) []byte {
 	if f.EDID != nil {
 		return f.EDID
 	}
 	o := f.Takes
-	o.RGBOnly = len(formats) > 0 && !slices.ContainsFunc(formats, func(f format) bool { return f.colour() != rgb })
+	o.RGBOnly = len(formats) > 0 && !slices.ContainsFunc(formats, func(f Format) bool { return f.colour() != rgb })
 	return NewEDID(o)
 }
 

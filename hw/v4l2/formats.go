@@ -8,17 +8,32 @@ import (
 	"encoderd.example/hw/v4l2/uapi"
 )
 
-// A format is one of the four-character codes that this box can use.
-type format struct {
-	code  hw.PixelFormat // what the driver calls it
-	pixel hw.PixelFormat // what we call it: the codes for split memory mean the same picture
-	split int            // memory planes, if more than one
+// A Format is one of the four-character codes that this box can use. Formats
+// compare with ==.
+type Format struct {
+	code  hw.PixelFormat
+	pixel hw.PixelFormat // the codes for split memory mean the same picture
+	split int            // memory planes
 }
+
+// Code returns what drivers call it.
+func (f Format) Code() hw.PixelFormat { return f.code }
+
+// Pixel returns what we call it.
+func (f Format) Pixel() hw.PixelFormat { return f.pixel }
+
+// Memories returns how many memory planes a picture has: one, or one for each
+// of its planes.
+func (f Format) Memories() int { return f.split }
+
+// Formats lists them, what this box likes best first, and those in one piece of
+// memory before others of the same picture.
+func Formats() []Format { return slices.Clone(formats) }
 
 // formats in order of preference: what encoders take first, then what must be
 // converted, RGB last of that, then what must be decoded, then what has lost
 // colours, and at last what must not be touched.
-var formats = []format{
+var formats = []Format{
 	{hw.NV12, hw.NV12, 1},
 	{hw.FourCC("NM12"), hw.NV12, 2},
 	{hw.I420, hw.I420, 1},
@@ -28,6 +43,7 @@ var formats = []format{
 	{hw.NV16, hw.NV16, 1},
 	{hw.FourCC("NM16"), hw.NV16, 2},
 	{hw.I422, hw.I422, 1},
+	{hw.FourCC("422M"), hw.I422, 3},
 	{hw.NV24, hw.NV24, 1},
 	{hw.RGB24, hw.RGB24, 1},
 	{hw.BGR24, hw.BGR24, 1},
@@ -37,25 +53,23 @@ var formats = []format{
 	{hw.H264, hw.H264, 1},
 }
 
-// coded says that pictures of that format have no lines.
-func coded(pixel hw.PixelFormat) bool { return pixel == hw.MJPEG || pixel == hw.H264 }
-
-func formatOf(code hw.PixelFormat) (format, bool) {
-	i := slices.IndexFunc(formats, func(f format) bool { return f.code == code })
+// FormatOf returns the format of a code.
+func FormatOf(code hw.PixelFormat) (Format, bool) {
+	i := slices.IndexFunc(formats, func(f Format) bool { return f.code == code })
 	if i < 0 {
-		return format{}, false
+		return Format{}, false
 	}
 	return formats[i], true
 }
 
 // rank orders picture formats by preference, best first.
 func rank(pixel hw.PixelFormat) int {
-	return slices.IndexFunc(formats, func(f format) bool { return f.pixel == pixel })
+	return slices.IndexFunc(formats, func(f Format) bool { return f.pixel == pixel })
 }
 
-// A memPlane is what the driver grants for one memory plane.
-type memPlane struct {
-	stride, size int
+// A MemoryPlane is what a driver grants for one.
+type MemoryPlane struct {
+	Stride, Size int // bytes
 }
 
 // A plane says where one plane of the picture lies.
@@ -67,48 +81,59 @@ type plane struct {
 	size   int // the same with the last line's padding, as far as there is room
 }
 
-// layout places the planes of m in the memory that was granted for f (Linux
-// user-space API, part I, "Planar YUV formats": in contiguous memory plane
-// follows plane, and the stride of a chroma plane follows from that of luma).
-func layout(f format, m hw.Mode, mems []memPlane) ([]plane, error) {
-	if coded(m.Pixel) {
-		return []plane{{need: 1, size: mems[0].size}}, nil
+// Place says where the planes of a raw picture lie in the memory that was
+// granted for pictures of width × height (Linux user-space API, part I, "Planar
+// YUV formats": in contiguous memory plane follows plane, and the stride of a
+// chroma plane follows from that of luma). It fails if a plane reaches over the
+// end of its memory; its last line needs no padding. mems are as many as
+// Memories says.
+func (f Format) Place(width, height int, mems []MemoryPlane) (hw.Layout, error) {
+	l := hw.Layout{Pixel: f.pixel, Width: width, Height: height}
+	for i, m := range mems {
+		l.Sizes[i] = m.Size
 	}
-	tight, _, err := m.Layout()
+	end := 0
+	for i, shape := range f.pixel.Planes() {
+		line, lines := shape.Line(width), shape.Lines(height)
+		p := hw.PlaneLayout{Offset: end, Stride: max(mems[0].Stride, f.pixel.Planes()[0].Line(width))}
+		p.Stride = f.pixel.Stride(i, p.Stride)
+		if f.split > 1 {
+			p = hw.PlaneLayout{Buffer: i, Stride: max(mems[i].Stride, line)}
+		}
+		end = p.Offset + p.Stride*lines
+		if end-p.Stride+line > l.Sizes[p.Buffer] {
+			return hw.Layout{}, fmt.Errorf("the driver grants buffers of %d bytes, too small for plane %d", l.Sizes[p.Buffer], i)
+		}
+		l.Planes[i] = p
+	}
+	return l, nil
+}
+
+// layout places the planes of m in the memory that was granted for f.
+func layout(f Format, m hw.Mode, mems []MemoryPlane) ([]plane, error) {
+	if m.Pixel.Coded() {
+		return []plane{{need: 1, size: mems[0].Size}}, nil
+	}
+	l, err := f.Place(m.Width, m.Height, mems)
 	if err != nil {
 		return nil, err
 	}
-	stride := max(mems[0].stride, tight[0].Stride)
-	planes := make([]plane, len(tight))
-	end := 0
-	for i, t := range tight {
-		p := plane{offset: end, stride: stride}
-		switch {
-		case i > 0 && len(tight) == 3:
-			p.stride = (stride + 1) / 2
-		case i > 0 && m.Pixel == hw.NV24:
-			p.stride = 2 * stride
-		}
-		if f.split > 1 {
-			p.mem, p.offset = i, 0
-			p.stride = max(mems[i].stride, t.Stride)
-		}
-		n := lines(m, i)
-		end = p.offset + p.stride*n
-		p.need = p.stride*(n-1) + t.Stride
-		p.size = min(p.stride*n, mems[p.mem].size-p.offset)
-		if p.size < p.need {
-			return nil, fmt.Errorf("%s: the driver grants buffers of %d bytes, too small for plane %d", m, mems[p.mem].size, i)
-		}
-		planes[i] = p
+	var planes []plane
+	for i, shape := range m.Pixel.Planes() {
+		p, lines := l.Planes[i], shape.Lines(m.Height)
+		planes = append(planes, plane{
+			mem: p.Buffer, offset: p.Offset, stride: p.Stride,
+			need: p.Stride*(lines-1) + shape.Line(m.Width),
+			size: min(p.Stride*lines, mems[p.Buffer].Size-p.Offset),
+		})
 	}
 	return planes, nil
 }
 
 // shared describes the same places for devices that share the memory; the zero
 // Layout for coded pictures.
-func shared(m hw.Mode, planes []plane, mems []memPlane) hw.Layout {
-	if coded(m.Pixel) {
+func shared(m hw.Mode, planes []plane, mems []MemoryPlane) hw.Layout {
+	if m.Pixel.Coded() {
 		return hw.Layout{}
 	}
 	l := hw.Layout{Pixel: m.Pixel, Width: m.Width, Height: m.Height}
@@ -116,17 +141,9 @@ func shared(m hw.Mode, planes []plane, mems []memPlane) hw.Layout {
 		l.Planes[i] = hw.PlaneLayout{Buffer: p.mem, Offset: p.offset, Stride: p.stride}
 	}
 	for i, mem := range mems {
-		l.Sizes[i] = mem.size
+		l.Sizes[i] = mem.Size
 	}
 	return l
-}
-
-// lines returns the height of a plane.
-func lines(m hw.Mode, plane int) int {
-	if plane > 0 && (m.Pixel == hw.NV12 || m.Pixel == hw.I420) {
-		return (m.Height + 1) / 2
-	}
-	return m.Height
 }
 
 // A grant is what the driver made of a wish.
@@ -138,7 +155,7 @@ type grant struct {
 	colorspace   uint32
 	encoding     uint32
 	quantization uint32
-	mems         []memPlane
+	mems         []MemoryPlane
 }
 
 // wish writes the format that is wanted into f. strides, one for each memory
@@ -167,7 +184,7 @@ func granted(f *uapi.Format) (grant, error) {
 		p := f.Pix()
 		return grant{
 			hw.PixelFormat(p.PixelFormat), int(p.Width), int(p.Height), p.Field, p.Colorspace, p.YCbCrEnc, p.Quantization,
-			[]memPlane{{int(p.BytesPerLine), int(p.SizeImage)}},
+			[]MemoryPlane{{int(p.BytesPerLine), int(p.SizeImage)}},
 		}, nil
 	}
 	p := f.PixMP()
@@ -177,7 +194,7 @@ func granted(f *uapi.Format) (grant, error) {
 	}
 	g := grant{hw.PixelFormat(p.PixelFormat), int(p.Width), int(p.Height), p.Field, p.Colorspace, uint32(p.YCbCrEnc), uint32(p.Quantization), nil}
 	for _, m := range p.Planes[:n] {
-		g.mems = append(g.mems, memPlane{int(m.BytesPerLine), int(m.SizeImage)})
+		g.mems = append(g.mems, MemoryPlane{int(m.BytesPerLine), int(m.SizeImage)})
 	}
 	return g, nil
 }
@@ -191,7 +208,7 @@ func (g grant) fullRange() bool {
 	case uapi.QuantizationLimit:
 		return false
 	default:
-		f, _ := formatOf(g.code)
+		f, _ := FormatOf(g.code)
 		return g.colorspace == uapi.ColorspaceJPEG || f.pixel == hw.MJPEG || f.pixel.RGB()
 	}
 }
@@ -207,7 +224,7 @@ var (
 
 // matrix says how luma and chroma were made; that of RGB is for us to choose.
 func (g grant) matrix() hw.Matrix {
-	f, _ := formatOf(g.code)
+	f, _ := FormatOf(g.code)
 	switch {
 	case f.pixel.RGB():
 		return hw.MatrixUnsaid

@@ -327,7 +327,7 @@ func TestAFormatKeepsTheColoursOfTheBus(t *testing.T) {
 		switch {
 		case f.pixel.RGB():
 			want = rgb
-		case coded(f.pixel):
+		case f.pixel.Coded():
 			want = coder
 		}
 		if !slices.Equal(with, []colour{want}) {

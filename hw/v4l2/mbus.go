@@ -76,9 +76,9 @@ func preferred(codes []uint32, raw bool) (list []uint32) {
 }
 
 // colour returns how samples of f describe a picture.
-func (f format) colour() colour {
+func (f Format) colour() colour {
 	switch {
-	case coded(f.pixel):
+	case f.pixel.Coded():
 		return coder
 	case f.pixel.RGB():
 		return rgb
@@ -89,4 +89,4 @@ func (f format) colour() colour {
 
 // goesWith says whether a video node that gets code can mean f with it: nodes
 // order samples anew, and leave some out, but few change the colour.
-func (f format) goesWith(code uint32) bool { return f.colour() == colourOf(code) }
+func (f Format) goesWith(code uint32) bool { return f.colour() == colourOf(code) }

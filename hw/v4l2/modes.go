@@ -16,7 +16,7 @@ import (
 
 // An offer is one mode that a driver lists.
 type offer struct {
-	format
+	Format
 	hw.Mode
 	way *way // how the picture comes to the node; nil if the node sees to it
 }
@@ -74,15 +74,15 @@ func listOffers(d *Device, typ uint32, want hw.Mode) ([]offer, error) {
 // listFormats returns the formats of the device that this box can use. If code
 // is not zero, they are those that a node behind a media controller writes of
 // it.
-func listFormats(d *Device, typ, code uint32) ([]format, error) {
-	var found []format
+func listFormats(d *Device, typ, code uint32) ([]Format, error) {
+	var found []Format
 	for i := range uint32(maxFormats) {
 		desc := uapi.FmtDesc{Index: i, Type: typ, MbusCode: code}
 		more, err := entry(Ioctl(d, "list the formats of", uapi.EnumFmt, &desc))
 		if err != nil || !more {
 			return found, err
 		}
-		f, ok := formatOf(hw.PixelFormat(desc.PixelFormat))
+		f, ok := FormatOf(hw.PixelFormat(desc.PixelFormat))
 		if ok && !slices.Contains(found, f) {
 			found = append(found, f)
 		}
@@ -100,7 +100,7 @@ func entry(err error) (more bool, _ error) {
 }
 
 // formatOffers lists the sizes and rates of one format.
-func formatOffers(d *Device, typ uint32, f format, want hw.Mode) ([]offer, error) {
+func formatOffers(d *Device, typ uint32, f Format, want hw.Mode) ([]offer, error) {
 	sizes, err := listSizes(d, f.code, want)
 	if err != nil {
 		return nil, err

@@ -270,10 +270,10 @@ func (w *way) modes(known *receiver, want hw.Mode) (modes []hw.Mode, _ error) {
 }
 
 // formats lists the formats that the video node writes of what comes to it.
-func (w *way) formats() ([]format, error) {
+func (w *way) formats() ([]Format, error) {
 	code := w.codes[len(w.codes)-1]
 	found, err := listFormats(w.pipeline.node, w.pipeline.typ, code)
-	return slices.DeleteFunc(found, func(f format) bool { return !f.goesWith(code) }), err
+	return slices.DeleteFunc(found, func(f Format) bool { return !f.goesWith(code) }), err
 }
 
 // set prepares the hardware for m: links first, then the pads from the source to
@@ -370,7 +370,7 @@ func (d *Device) matchNode(f uapi.BusFormat) error {
 		return err
 	}
 	var want uapi.Format
-	wish(&want, typ, offer{format: format{code: hw.PixelFormat(desc.PixelFormat)}, Mode: hw.Mode{Width: int(f.Width), Height: int(f.Height)}}, nil)
+	wish(&want, typ, offer{Format: Format{code: hw.PixelFormat(desc.PixelFormat)}, Mode: hw.Mode{Width: int(f.Width), Height: int(f.Height)}}, nil)
 	paint(&want, f)
 	return Ioctl(d, "set the format of", uapi.SetFmt, &want)
 }

@@ -22,7 +22,7 @@ func parseMode(t *testing.T, s string) hw.Mode {
 	var m hw.Mode
 	for word := range strings.FieldsSeq(s) {
 		if len(word) == 4 {
-			if _, ok := formatOf(hw.FourCC(word)); ok {
+			if _, ok := FormatOf(hw.FourCC(word)); ok {
 				m.Pixel = hw.FourCC(word)
 				continue
 			}
@@ -57,7 +57,7 @@ func parseOffers(t *testing.T, s string) []offer {
 	var offers []offer
 	for item := range strings.SplitSeq(s, ",") {
 		m := parseMode(t, item)
-		f, ok := formatOf(m.Pixel)
+		f, ok := FormatOf(m.Pixel)
 		if !ok {
 			t.Fatalf("no format in %q", item)
 		}
@@ -182,30 +182,30 @@ func TestWhatIsImpossibleNamesWhatThereIs(t *testing.T) {
 func TestLayout(t *testing.T) {
 	tests := []struct {
 		name, mode string
-		mems       []memPlane
+		mems       []MemoryPlane
 		want       []plane
 		bad        bool
 	}{
-		{"packed", "YUYV 640x480", []memPlane{{1280, 614400}}, []plane{{0, 0, 1280, 614400, 614400}}, false},
-		{"packed with padding", "YUYV 848x480", []memPlane{{1728, 829440}}, []plane{{0, 0, 1728, 829408, 829440}}, false},
-		{"last line without padding", "YUYV 848x480", []memPlane{{1728, 829408}}, []plane{{0, 0, 1728, 829408, 829408}}, false},
-		{"no stride told", "YUYV 640x480", []memPlane{{0, 614400}}, []plane{{0, 0, 1280, 614400, 614400}}, false},
-		{"NV12", "NV12 320x180", []memPlane{{320, 86400}}, []plane{{0, 0, 320, 57600, 57600}, {0, 57600, 320, 28800, 28800}}, false},
-		{"NV12 with padding", "NV12 300x180", []memPlane{{320, 86400}}, []plane{{0, 0, 320, 57580, 57600}, {0, 57600, 320, 28780, 28800}}, false},
-		{"I420", "YU12 320x180", []memPlane{{320, 86400}}, []plane{{0, 0, 320, 57600, 57600}, {0, 57600, 160, 14400, 14400}, {0, 72000, 160, 14400, 14400}}, false},
-		{"4:4:4", "NV24 320x180", []memPlane{{352, 190080}}, []plane{{0, 0, 352, 63328, 63360}, {0, 63360, 704, 126656, 126720}}, false},
-		{"RGB with padding", "BGR3 300x180", []memPlane{{960, 172800}}, []plane{{0, 0, 960, 172740, 172800}}, false},
-		{"words of RGB", "RGBP 320x180", []memPlane{{640, 115200}}, []plane{{0, 0, 640, 115200, 115200}}, false},
-		{"4:2:2 planar", "422P 320x180", []memPlane{{320, 115200}}, []plane{{0, 0, 320, 57600, 57600}, {0, 57600, 160, 28800, 28800}, {0, 86400, 160, 28800, 28800}}, false},
-		{"NV12 in two memories", "NM12 320x180", []memPlane{{384, 69120}, {384, 34560}}, []plane{{0, 0, 384, 69056, 69120}, {1, 0, 384, 34496, 34560}}, false},
-		{"I420 in three memories", "YM12 320x180", []memPlane{{320, 57600}, {192, 17280}, {192, 17280}}, []plane{{0, 0, 320, 57600, 57600}, {1, 0, 192, 17248, 17280}, {2, 0, 192, 17248, 17280}}, false},
-		{"JPEG has no lines", "MJPG 320x180", []memPlane{{0, 100000}}, []plane{{0, 0, 0, 1, 100000}}, false},
-		{"buffers that are too small", "NV12 320x180", []memPlane{{320, 86399}}, nil, true},
+		{"packed", "YUYV 640x480", []MemoryPlane{{1280, 614400}}, []plane{{0, 0, 1280, 614400, 614400}}, false},
+		{"packed with padding", "YUYV 848x480", []MemoryPlane{{1728, 829440}}, []plane{{0, 0, 1728, 829408, 829440}}, false},
+		{"last line without padding", "YUYV 848x480", []MemoryPlane{{1728, 829408}}, []plane{{0, 0, 1728, 829408, 829408}}, false},
+		{"no stride told", "YUYV 640x480", []MemoryPlane{{0, 614400}}, []plane{{0, 0, 1280, 614400, 614400}}, false},
+		{"NV12", "NV12 320x180", []MemoryPlane{{320, 86400}}, []plane{{0, 0, 320, 57600, 57600}, {0, 57600, 320, 28800, 28800}}, false},
+		{"NV12 with padding", "NV12 300x180", []MemoryPlane{{320, 86400}}, []plane{{0, 0, 320, 57580, 57600}, {0, 57600, 320, 28780, 28800}}, false},
+		{"I420", "YU12 320x180", []MemoryPlane{{320, 86400}}, []plane{{0, 0, 320, 57600, 57600}, {0, 57600, 160, 14400, 14400}, {0, 72000, 160, 14400, 14400}}, false},
+		{"4:4:4", "NV24 320x180", []MemoryPlane{{352, 190080}}, []plane{{0, 0, 352, 63328, 63360}, {0, 63360, 704, 126656, 126720}}, false},
+		{"RGB with padding", "BGR3 300x180", []MemoryPlane{{960, 172800}}, []plane{{0, 0, 960, 172740, 172800}}, false},
+		{"words of RGB", "RGBP 320x180", []MemoryPlane{{640, 115200}}, []plane{{0, 0, 640, 115200, 115200}}, false},
+		{"4:2:2 planar", "422P 320x180", []MemoryPlane{{320, 115200}}, []plane{{0, 0, 320, 57600, 57600}, {0, 57600, 160, 28800, 28800}, {0, 86400, 160, 28800, 28800}}, false},
+		{"NV12 in two memories", "NM12 320x180", []MemoryPlane{{384, 69120}, {384, 34560}}, []plane{{0, 0, 384, 69056, 69120}, {1, 0, 384, 34496, 34560}}, false},
+		{"I420 in three memories", "YM12 320x180", []MemoryPlane{{320, 57600}, {192, 17280}, {192, 17280}}, []plane{{0, 0, 320, 57600, 57600}, {1, 0, 192, 17248, 17280}, {2, 0, 192, 17248, 17280}}, false},
+		{"JPEG has no lines", "MJPG 320x180", []MemoryPlane{{0, 100000}}, []plane{{0, 0, 0, 1, 100000}}, false},
+		{"buffers that are too small", "NV12 320x180", []MemoryPlane{{320, 86399}}, nil, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			o := parseOffers(t, tt.mode)[0]
-			got, err := layout(o.format, o.Mode, tt.mems)
+			got, err := layout(o.Format, o.Mode, tt.mems)
 			if (err != nil) != tt.bad {
 				t.Fatal(err)
 			}
@@ -223,20 +223,20 @@ func TestLayoutsThatAreShared(t *testing.T) {
 	}
 	tests := []struct {
 		name, mode string
-		mems       []memPlane
+		mems       []MemoryPlane
 		want       hw.Layout
 	}{
-		{"packed", "YUYV 848x480", []memPlane{{1728, 829440}}, hw.Layout{Planes: places{{Stride: 1728}}, Sizes: [3]int{829440}}},
-		{"NV12", "NV12 320x180", []memPlane{{320, 90112}}, hw.Layout{Planes: places{at(0, 0, 320), at(0, 57600, 320)}, Sizes: [3]int{90112}}},
-		{"I420", "YU12 320x180", []memPlane{{320, 86400}}, hw.Layout{Planes: places{at(0, 0, 320), at(0, 57600, 160), at(0, 72000, 160)}, Sizes: [3]int{86400}}},
-		{"NV12 in two memories", "NM12 320x180", []memPlane{{384, 69120}, {384, 34560}}, hw.Layout{Planes: places{at(0, 0, 384), at(1, 0, 384)}, Sizes: [3]int{69120, 34560}}},
-		{"JPEG has none", "MJPG 320x180", []memPlane{{0, 100000}}, hw.Layout{}},
-		{"nor has H.264", "H264 320x180", []memPlane{{0, 100000}}, hw.Layout{}},
+		{"packed", "YUYV 848x480", []MemoryPlane{{1728, 829440}}, hw.Layout{Planes: places{{Stride: 1728}}, Sizes: [3]int{829440}}},
+		{"NV12", "NV12 320x180", []MemoryPlane{{320, 90112}}, hw.Layout{Planes: places{at(0, 0, 320), at(0, 57600, 320)}, Sizes: [3]int{90112}}},
+		{"I420", "YU12 320x180", []MemoryPlane{{320, 86400}}, hw.Layout{Planes: places{at(0, 0, 320), at(0, 57600, 160), at(0, 72000, 160)}, Sizes: [3]int{86400}}},
+		{"NV12 in two memories", "NM12 320x180", []MemoryPlane{{384, 69120}, {384, 34560}}, hw.Layout{Planes: places{at(0, 0, 384), at(1, 0, 384)}, Sizes: [3]int{69120, 34560}}},
+		{"JPEG has none", "MJPG 320x180", []MemoryPlane{{0, 100000}}, hw.Layout{}},
+		{"nor has H.264", "H264 320x180", []MemoryPlane{{0, 100000}}, hw.Layout{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			o := parseOffers(t, tt.mode)[0]
-			planes, err := layout(o.format, o.Mode, tt.mems)
+			planes, err := layout(o.Format, o.Mode, tt.mems)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -76,26 +76,35 @@ func (f Finder) look(c *Camera) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	ways, err := p.ways()
-	if err != nil {
+	usable, err := p.formats()
+	if err != nil && !errors.Is(err, hw.ErrBusy) { // whoever has it, perhaps we, has found a way
 		return err
-	}
-	var usable []format
-	for _, w := range ways {
-		formats, err := w.formats()
-		if err != nil {
-			return err
-		}
-		usable = append(usable, formats...)
-	}
-	if len(usable) == 0 {
-		return fmt.Errorf("use %q by way of %v: %w", p.route.source().of.name, p.route, errNoWay)
 	}
 	timed, err := p.source().hasTimings()
 	if timed {
 		c.subdev, c.port, c.edid = p.source().Path(), plug(p.route.source()), f.edid(usable)
 	}
 	return err
+}
+
+// formats lists the formats that the video node writes of what the source can
+// send; the error wraps [hw.ErrUnsupported] if there is none.
+func (p *pipeline) formats() (usable []Format, _ error) {
+	ways, err := p.ways()
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range ways {
+		formats, err := w.formats()
+		if err != nil {
+			return nil, err
+		}
+		usable = append(usable, formats...)
+	}
+	if len(usable) == 0 {
+		return nil, fmt.Errorf("use %q by way of %v: %w", p.route.source().of.name, p.route, errNoWay)
+	}
+	return usable, nil
 }
 
 // hasTimings says whether a subdevice is a receiver of a digital signal.

@@ -240,13 +240,13 @@ func (s *cameraStream) fill(f *hw.Frame, d Done) bool {
 			return false
 		}
 		end := min(begin+p.size, size)
-		if coded(s.mode.Pixel) {
+		if s.mode.Pixel.Coded() {
 			end = used
 		}
 		f.Planes[i] = s.memory.plane(d.Index, p.mem, begin, end)
 		f.Planes[i].Stride = p.stride
 	}
-	if coded(s.mode.Pixel) {
+	if s.mode.Pixel.Coded() {
 		return s.trim(&f.Planes[0])
 	}
 	return true
