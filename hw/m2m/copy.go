@@ -151,7 +151,7 @@ func (c *copier) close() error {
 func (c *copier) write(to hw.Buffer, f *hw.Frame, as colors) (int, error) {
 	l := c.raw.layout
 	dst := make([]hw.Plane, 0, len(l.Planes))
-	for i := range planesOf(l.Pixel) {
+	for i := range l.Pixel.Planes() {
 		p := l.Planes[i]
 		dst = append(dst, hw.Plane{Data: to.Mem[p.Buffer][p.Offset:], Stride: p.Stride, Shared: to.Shared[p.Buffer]})
 	}
@@ -163,7 +163,7 @@ func (c *copier) write(to hw.Buffer, f *hw.Frame, as colors) (int, error) {
 	hw.BeginAccess(dst, hw.Writing)
 	defer hw.EndAccess(dst, hw.Writing)
 	if f.Pixel == l.Pixel && f.Width == l.Width && f.Height == l.Height && f.FullRange == as.full {
-		return copyPlanes(dst, f.Planes, l)
+		return copyPlanes(dst, f.Planes, l), nil
 	}
 	p, err := c.converted(f, as)
 	if err != nil {
@@ -173,19 +173,7 @@ func (c *copier) write(to hw.Buffer, f *hw.Frame, as colors) (int, error) {
 		expand(dst, p.Planes, l.Width, l.Height)
 		return p.Copied + 2*l.Width*l.Height, nil
 	}
-	n, err := copyPlanes(dst, p.Planes, l)
-	return p.Copied + n, err
-}
-
-func planesOf(pixel hw.PixelFormat) int {
-	switch pixel {
-	case hw.NV12, hw.NV16:
-		return 2
-	case hw.I420:
-		return 3
-	default:
-		return 1
-	}
+	return p.Copied + copyPlanes(dst, p.Planes, l), nil
 }
 
 // converted returns f in the coded size and in the format of OUTPUT, or in NV12
@@ -207,22 +195,22 @@ func (c *copier) converted(f *hw.Frame, as colors) (yuv.Picture, error) {
 
 // copyPlanes copies a picture of layout l line by line, or whole planes where
 // both have the same stride.
-func copyPlanes(dst, src []hw.Plane, l hw.Layout) (int, error) {
-	tight, _, err := hw.Mode{Pixel: l.Pixel, Width: l.Width, Height: l.Height}.Layout()
-	if err != nil {
-		return 0, err
-	}
-	total := 0
-	for i, t := range tight {
-		n, rows := t.Stride, lines(l.Pixel, i, l.Height)
+func copyPlanes(dst, src []hw.Plane, l hw.Layout) (bytes int) {
+	for i, shape := range l.Pixel.Planes() {
+		n, rows := shape.Line(l.Width), shape.Lines(l.Height)
 		if dst[i].Stride == src[i].Stride {
 			n, rows = (rows-1)*dst[i].Stride+n, 1
 		}
 		for y := range rows {
-			total += copy(dst[i].Data[y*dst[i].Stride:][:n], src[i].Data[y*src[i].Stride:])
+			bytes += copy(dst[i].Data[y*dst[i].Stride:][:n], src[i].Data[y*src[i].Stride:])
 		}
 	}
-	return total, nil
+	return bytes
+}
+
+// fills reports whether pictures of a format can be made of others.
+func fills(pixel hw.PixelFormat) bool {
+	return pixel == hw.NV12 || pixel == hw.I420 || expansions[pixel] != nil
 }
 
 // expansions make pictures with chroma in each line of NV12 ones of even size.

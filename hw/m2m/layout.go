@@ -12,26 +12,6 @@ import (
 	"encoderd.example/hw/v4l2/uapi"
 )
 
-// A format is a four-character code of a raw picture.
-type format struct {
-	code  hw.PixelFormat // what the driver calls it
-	pixel hw.PixelFormat // what we call it
-	mems  int            // memory planes: one, or one for each plane of the picture
-}
-
-// formats in order of preference: what needs least memory first, and what lies
-// in one piece, since pictures mostly do. HDMI receivers give the last ones.
-var formats = []format{
-	{hw.NV12, hw.NV12, 1},
-	{hw.FourCC("NM12"), hw.NV12, 2},
-	{hw.I420, hw.I420, 1},
-	{hw.FourCC("YM12"), hw.I420, 3},
-	{hw.YUYV, hw.YUYV, 1},
-	{hw.UYVY, hw.UYVY, 1},
-	{hw.NV16, hw.NV16, 1},
-	{hw.FourCC("NM16"), hw.NV16, 2},
-}
-
 // The colours that we tell the driver (enum v4l2_colorspace, v4l2_xfer_func,
 // v4l2_ycbcr_encoding): BT.709.
 const (
@@ -44,8 +24,8 @@ const (
 func (n *node) Takes() []hw.PixelFormat {
 	var list []hw.PixelFormat
 	for _, f := range n.takes {
-		if !slices.Contains(list, f.pixel) {
-			list = append(list, f.pixel)
+		if !slices.Contains(list, f.Pixel()) {
+			list = append(list, f.Pixel())
 		}
 	}
 	return list
@@ -53,15 +33,15 @@ func (n *node) Takes() []hw.PixelFormat {
 
 // candidates returns the codes for pictures of src, the likeliest to be read in
 // place first.
-func (n *node) candidates(src hw.Layout) []format {
-	var list []format
+func (n *node) candidates(src hw.Layout) []v4l2.Format {
+	var list []v4l2.Format
 	for _, f := range n.takes {
-		if f.pixel == src.Pixel {
+		if f.Pixel() == src.Pixel {
 			list = append(list, f)
 		}
 	}
 	if src.Buffers() > 1 {
-		slices.SortStableFunc(list, func(a, b format) int { return b.mems - a.mems })
+		slices.SortStableFunc(list, func(a, b v4l2.Format) int { return b.Memories() - a.Memories() })
 	}
 	return list
 }
@@ -94,13 +74,14 @@ func (n *node) nearest(d *v4l2.Device, src hw.Layout) (granted, error) {
 
 // A granted is the raw format that a driver has set.
 type granted struct {
-	format
+	format        v4l2.Format
+	mems          int // memory planes
 	layout        hw.Layout
 	width, height int // of the buffer: the picture may be smaller
 }
 
 // set asks for pictures of src in the form f.
-func (n *node) set(d *v4l2.Device, f format, src hw.Layout) (granted, error) {
+func (n *node) set(d *v4l2.Device, f v4l2.Format, src hw.Layout) (granted, error) {
 	var wish uapi.Format
 	n.wishRaw(&wish, f, src)
 	if err := v4l2.Ioctl(d, "set the raw format of", uapi.SetFmt, &wish); err != nil {
@@ -115,76 +96,48 @@ func (n *node) set(d *v4l2.Device, f format, src hw.Layout) (granted, error) {
 
 // wishRaw asks for as many lines as src has in memory: decoders of JPEG pad
 // 1080 to 1088.
-func (n *node) wishRaw(wish *uapi.Format, f format, src hw.Layout) {
+func (n *node) wishRaw(wish *uapi.Format, f v4l2.Format, src hw.Layout) {
 	*wish = uapi.Format{Type: n.raw}
 	if !n.split {
 		p := wish.Pix()
-		p.PixelFormat, p.Width, p.Height, p.Field = uint32(f.code), uint32(src.Width), uint32(src.Lines()), uapi.FieldNone
+		p.PixelFormat, p.Width, p.Height, p.Field = uint32(f.Code()), uint32(src.Width), uint32(src.Lines()), uapi.FieldNone
 		p.BytesPerLine = uint32(src.Planes[0].Stride)
 		p.Colorspace, p.XferFunc, p.YCbCrEnc, p.Quantization = colorspace709, transfer709, encoding709, uapi.QuantizationLimit
 		return
 	}
 	p := wish.PixMP()
-	p.PixelFormat, p.Width, p.Height, p.Field = uint32(f.code), uint32(src.Width), uint32(src.Lines()), uapi.FieldNone
-	p.NumPlanes = uint8(f.mems)
-	for i := range f.mems {
+	p.PixelFormat, p.Width, p.Height, p.Field = uint32(f.Code()), uint32(src.Width), uint32(src.Lines()), uapi.FieldNone
+	p.NumPlanes = uint8(f.Memories())
+	for i := range f.Memories() {
 		p.Planes[i].BytesPerLine = uint32(src.Planes[i].Stride)
 	}
 	p.Colorspace, p.XferFunc, p.YCbCrEnc, p.Quantization = colorspace709, transfer709, encoding709, uapi.QuantizationLimit
 }
 
 // readRaw reads what the driver granted for pictures of src in the form f.
-func (n *node) readRaw(got *uapi.Format, f format, src hw.Layout) (granted, error) {
+func (n *node) readRaw(got *uapi.Format, f v4l2.Format, src hw.Layout) (granted, error) {
 	code, width, height := got.Pix().PixelFormat, int(got.Pix().Width), int(got.Pix().Height) // at the same places in both views
-	mems, strides, sizes := 1, [3]int{int(got.Pix().BytesPerLine)}, [3]int{int(got.Pix().SizeImage)}
+	mems := []v4l2.MemoryPlane{{Stride: int(got.Pix().BytesPerLine), Size: int(got.Pix().SizeImage)}}
 	if n.split {
-		p := got.PixMP()
-		mems = int(p.NumPlanes)
-		for i := range min(mems, f.mems) {
-			strides[i], sizes[i] = int(p.Planes[i].BytesPerLine), int(p.Planes[i].SizeImage)
+		mems = nil
+		for _, p := range got.PixMP().Planes[:min(int(got.PixMP().NumPlanes), uapi.MaxPlanes)] {
+			mems = append(mems, v4l2.MemoryPlane{Stride: int(p.BytesPerLine), Size: int(p.SizeImage)})
 		}
 	}
 	switch {
-	case hw.PixelFormat(code) != f.code:
-		return granted{}, fmt.Errorf("the driver gives %s instead of %s: %w", hw.PixelFormat(code), f.code, hw.ErrUnsupported)
-	case mems != f.mems:
-		return granted{}, fmt.Errorf("the driver gives %d memory planes instead of %d: %w", mems, f.mems, hw.ErrUnsupported)
+	case hw.PixelFormat(code) != f.Code():
+		return granted{}, fmt.Errorf("the driver gives %s instead of %s: %w", hw.PixelFormat(code), f.Code(), hw.ErrUnsupported)
+	case len(mems) != f.Memories():
+		return granted{}, fmt.Errorf("the driver gives %d memory planes instead of %d: %w", len(mems), f.Memories(), hw.ErrUnsupported)
 	case width < src.Width || height < src.Height:
 		return granted{}, fmt.Errorf("the driver codes at most %dx%d: %w", width, height, hw.ErrUnsupported)
 	}
-	return place(f, src, width, height, strides, sizes)
-}
-
-// place says where the planes of a picture lie in buffers of width × height
-// (Linux user-space API, part I, "Planar YUV formats").
-func place(f format, src hw.Layout, width, height int, strides, sizes [3]int) (granted, error) {
-	l := hw.Layout{Pixel: f.pixel, Width: src.Width, Height: src.Height, Sizes: sizes}
-	tight, _, err := hw.Mode{Pixel: f.pixel, Width: width, Height: height}.Layout()
+	l, err := f.Place(width, height, mems)
 	if err != nil {
-		return granted{}, err
+		return granted{}, fmt.Errorf("%w: %w", err, hw.ErrUnsupported)
 	}
-	end := [3]int{}
-	for i, t := range tight {
-		b := min(i, f.mems-1)
-		p := hw.PlaneLayout{Buffer: b, Offset: end[b], Stride: max(strides[b], tight[b].Stride)}
-		if i > b && len(tight) == 3 {
-			p.Stride = p.Stride / 2
-		}
-		end[b] += p.Stride * lines(f.pixel, i, height)
-		if end[b] > sizes[b] {
-			return granted{}, fmt.Errorf("the driver grants %d bytes, plane %d ends at %d, its lines have %d: %w", sizes[b], i, end[b], t.Stride, hw.ErrUnsupported)
-		}
-		l.Planes[i] = p
-	}
-	return granted{f, l, width, height}, nil
-}
-
-// lines returns the height of a plane.
-func lines(pixel hw.PixelFormat, plane, height int) int {
-	if plane > 0 && (pixel == hw.NV12 || pixel == hw.I420) {
-		return (height + 1) / 2
-	}
-	return height
+	l.Width, l.Height = src.Width, src.Height
+	return granted{f, len(mems), l, width, height}, nil
 }
 
 // setCoded asks for a codec and a picture size, before the raw format: drivers

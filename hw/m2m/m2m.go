@@ -104,12 +104,12 @@ func (f Finder) node(path string) (_ *node, err error) {
 }
 
 // listRaw returns the raw formats that we can fill, in our order.
-func listRaw(d *v4l2.Device, typ uint32) ([]format, error) {
+func listRaw(d *v4l2.Device, typ uint32) ([]v4l2.Format, error) {
 	offered := map[hw.PixelFormat]bool{}
 	err := eachFormat(d, typ, func(f *uapi.FmtDesc) { offered[hw.PixelFormat(f.PixelFormat)] = true })
-	var usable []format
-	for _, f := range formats {
-		if offered[f.code] {
+	var usable []v4l2.Format
+	for _, f := range v4l2.Formats() {
+		if fills(f.Pixel()) && offered[f.Code()] {
 			usable = append(usable, f)
 		}
 	}
@@ -155,9 +155,9 @@ type node struct {
 	name       string // "v4l2:vh264enc"
 	quirks     quirks
 	log        *slog.Logger
-	coded, raw uint32   // buffer types of its queues
-	split      bool     // the multi-planar API
-	takes      []format // raw formats, the best first
+	coded, raw uint32        // buffer types of its queues
+	split      bool          // the multi-planar API
+	takes      []v4l2.Format // raw formats, the best first
 	codes      []*syntax
 }
 
