@@ -73,6 +73,7 @@ type Daemon struct {
 	wanted  Wanted
 	drivers []hw.EncoderDriver   // that are there now
 	placed  map[string]placement // by rendition
+	booked  map[string]string    // the encoder on which each rendition counts, once it was tried
 	// departures are the encoders that said that they are gone.
 	departures departures
 	// encoderTrouble is what the last search for encoders complained of.
@@ -82,7 +83,8 @@ type Daemon struct {
 	tracks         map[string]string   // what each of them carries
 	services       map[string]*service
 	notes          notes
-	identify       time.Time // until when the lamps say "it is me"
+	identify       time.Time             // until when the lamps say "it is me"
+	stand          map[trouble]time.Time // faults that stand, and since when
 }
 
 // service is what the group last said about one service.
@@ -109,6 +111,7 @@ func New(o Options) *Daemon {
 		wanted:     wanted,
 		renditions: map[string]*stream.Rendition{},
 		tracks:     map[string]string{},
+		booked:     map[string]string{},
 		departures: departures{},
 		services:   map[string]*service{},
 		notes:      newNotes(),
@@ -155,8 +158,15 @@ func (d *Daemon) follow(ctx, living context.Context) {
 func (d *Daemon) Apply(c config.Config) {
 	d.mu.Lock()
 	d.config = c
+	dropped := d.wanted.keep(c.Outputs)
 	d.mu.Unlock()
 	d.change()
+	if !dropped {
+		return
+	}
+	if err := d.remember(); err != nil {
+		d.Log.Warn("outputs that are gone are not forgotten", "err", err)
+	}
 }
 
 // change tells Run that config or wishes are new.
@@ -204,6 +214,7 @@ func (d *Daemon) forget(services []supervise.Service) {
 		r.Close()
 	}
 	d.retired = nil
+	maps.DeleteFunc(d.booked, func(name, _ string) bool { return !names["encode/"+name] })
 	maps.DeleteFunc(d.services, func(name string, _ *service) bool { return !names[name] })
 	d.notes.keep(names)
 }

@@ -145,6 +145,9 @@ func (d *Daemon) tryEncoder(c encodeConfig, l *ladder) (*session, error) {
 	if !ok {
 		return nil, hw.ErrGone
 	}
+	if err := d.book(c, driver); err != nil {
+		return nil, err
+	}
 	s := &session{d: d, config: c, driver: driver, ladder: l, opened: time.Now()}
 	var plan hw.BufferPlan
 	plan, s.input, s.seen = d.buffersFor(driver, c.EncoderConfig)

@@ -140,7 +140,11 @@ func (l *ladder) strike(why string, hopeless bool) {
 // fall goes down one rung.
 func (l *ladder) fall(why string) {
 	l.rung++
-	l.strikes, l.reason = 0, why
+	l.strikes = 0
+	if l.reason != "" {
+		why = l.reason + "; " + why
+	}
+	l.reason = why
 }
 
 // forgive forgets past strikes.

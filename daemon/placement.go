@@ -59,6 +59,39 @@ func (l ledger) place(c encodeConfig, drivers []hw.EncoderDriver) placement {
 	return p
 }
 
+// book reserves room for c on a driver that it is about to be opened with: the
+// first of its list, or one that it falls back to. It fails with the sum if the
+// renditions that are there, or have their place there and are still to come,
+// leave none.
+func (d *Daemon) book(c encodeConfig, driver hw.EncoderDriver) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := planner{config: d.config, fps: hw.Rate(d.config.Video.FPS)}
+	room := ledger{}
+	for _, r := range d.config.Renditions {
+		if at := d.placeOf(r.Name); r.Name != c.Rendition && at != "" {
+			room[at] = append(room[at], p.encode(r))
+		}
+	}
+	if sum, fits := room.sum(driver, c); !fits {
+		return fmt.Errorf("%w: %s", errOverload, sum)
+	}
+	d.booked[c.Rendition] = driver.Name
+	return nil
+}
+
+// placeOf returns the encoder on which a rendition counts, or "". The caller
+// holds mu.
+func (d *Daemon) placeOf(rendition string) string {
+	if at, ok := d.booked[rendition]; ok {
+		return at
+	}
+	if names := d.placed[rendition].Drivers; len(names) > 0 {
+		return names[0]
+	}
+	return ""
+}
+
 // sum adds c to what d codes already, and says so in words.
 func (l ledger) sum(d hw.EncoderDriver, c encodeConfig) (words string, fits bool) {
 	total := 0

@@ -2,12 +2,15 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"encoderd.example/daemon/status"
 	"encoderd.example/hw"
 	"encoderd.example/stream"
 )
@@ -110,4 +113,67 @@ func TestMeasuredBudgetsCountWhereTheDriverKnowsNone(t *testing.T) {
 	if len(drivers) != 1 || !errors.Is(err, hw.ErrBusy) || !strings.Contains(err.Error(), "probe --measure") {
 		t.Errorf("%d drivers, %v; want the software and both reasons", len(drivers), err)
 	}
+}
+
+// twoChips are hardware encoders that carry three renditions of 128x72 at 10 fps
+// (400 macroblocks a second) and one, and software.
+func twoChips(first, second, soft *videoDriver) func(*hw.Board) {
+	return func(b *hw.Board) {
+		b.FindEncoders = func() ([]hw.EncoderDriver, error) {
+			big, little := first.driver("big", true), second.driver("little", true)
+			big.Budget, little.Budget = 1200, 500
+			return []hw.EncoderDriver{big, little}, nil
+		}
+		b.Encoders = []hw.EncoderDriver{soft.driver("soft", false)}
+	}
+}
+
+func TestAFallBackToHardwareNeedsRoomThere(t *testing.T) {
+	const doc = small + "[[rendition]]\nname = \"one\"\n[[rendition]]\nname = \"two\"\n"
+	first, second, soft := &videoDriver{}, &videoDriver{}, &videoDriver{}
+	inBox(t, doc, twoChips(first, second, soft), func(r *rig) {
+		time.Sleep(5 * time.Second)
+		for _, v := range r.now().Renditions {
+			if v.Encoder != "big" {
+				t.Errorf("%s is coded by %s", v.Name, v.Encoder)
+			}
+		}
+		for _, e := range first.all() { // both fall at the same time
+			e.depart()
+		}
+		first.busy.Store(true)
+		b := r.until("spare encoders", func(b status.Box) bool {
+			return onDuty(b) && b.Renditions[0].Encoder != "big" && b.Renditions[1].Encoder != "big"
+		})
+		by := map[string]status.Rendition{}
+		for _, v := range b.Renditions {
+			by[v.Encoder] = v
+		}
+		if len(by) != 2 || by["little"].Name == "" || by["soft"].Name == "" {
+			t.Fatalf("renditions %+v, want one on each spare encoder", b.Renditions)
+		}
+		loser, winner := by["soft"], by["little"]
+		want := fmt.Sprintf("%s 128x72 10 fps 400 + %s 128x72 10 fps 400 = 800, little codes 500 macroblocks a second", winner.Name, loser.Name)
+		if !strings.Contains(loser.EncoderReason, want) || !strings.Contains(loser.EncoderReason, "big: device is gone") {
+			t.Errorf("reason %q, want %q", loser.EncoderReason, want)
+		}
+	})
+}
+
+func TestARenditionThatMustHaveHardwareSaysWhyItHasNone(t *testing.T) {
+	const doc = small + "[[rendition]]\nname = \"one\"\nencoder = \"hardware\"\n[[rendition]]\nname = \"two\"\nencoder = \"hardware\"\n"
+	first, second, soft := &videoDriver{}, &videoDriver{}, &videoDriver{}
+	inBox(t, doc, twoChips(first, second, soft), func(r *rig) {
+		time.Sleep(5 * time.Second)
+		for _, e := range first.all() {
+			e.depart()
+		}
+		first.busy.Store(true)
+		r.until("refusal", func(b status.Box) bool {
+			return strings.Contains(faultText(b, status.EncoderMissing), "= 800, little codes 500 macroblocks a second")
+		})
+		if len(soft.all()) > 0 || len(second.all()) != 1 {
+			t.Errorf("%d encoders of software, %d on the little chip", len(soft.all()), len(second.all()))
+		}
+	})
 }

@@ -28,10 +28,7 @@ func (d *Daemon) report(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		box := d.box(time.Now())
-		d.cell.Update(func(b *status.Box) {
-			box.Faults = keepSince(b.Faults, box.Faults)
-			*b = box
-		})
+		d.cell.Update(func(b *status.Box) { *b = box })
 		select {
 		case <-tick.C:
 		case <-d.notes.kicked:
@@ -39,17 +36,6 @@ func (d *Daemon) report(ctx context.Context) {
 			return
 		}
 	}
-}
-
-// keepSince gives each fault the time at which it first stood.
-func keepSince(before, now []status.Fault) []status.Fault {
-	for i, f := range now {
-		j := slices.IndexFunc(before, func(b status.Fault) bool { return b.Code == f.Code && b.Text == f.Text })
-		if j >= 0 {
-			now[i].Since = before[j].Since
-		}
-	}
-	return now
 }
 
 // box puts the status together.
@@ -196,16 +182,17 @@ const settle = 3 * time.Second
 
 // faults says what is wrong, in words.
 func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
-	f := faultList{now: now, list: []status.Fault{}}
+	f := faultList{now: now, list: []status.Fault{}, before: d.stand, stand: map[trouble]time.Time{}}
+	defer func() { d.stand = f.stand }()
 	if now.Sub(d.start) > settle {
 		if !b.Input.Signal {
-			f.add(status.NoPicture, d.why("camera", cmp.Or(d.notes.noSignal, "source "+b.Input.Source+" gives nothing")))
+			f.add(status.NoPicture, "", d.why("camera", cmp.Or(d.notes.noSignal, "source "+b.Input.Source+" gives nothing")))
 		}
 		if b.Sound.Source != "none" && !b.Sound.Signal {
-			f.add(status.NoSound, d.why("sound", d.why("mic", "source "+b.Sound.Source+" gives nothing")))
+			f.add(status.NoSound, "", d.why("sound", d.why("mic", "source "+b.Sound.Source+" gives nothing")))
 		}
 		if b.Sound.Silent && !b.Sound.Muted {
-			f.add(status.SilentSound, silence(b.Sound, d.config.Audio))
+			f.add(status.SilentSound, "", silence(b.Sound, d.config.Audio))
 		}
 	}
 	d.encoderFaults(b, &f)
@@ -217,10 +204,10 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 	}
 	const low, hot = 0.05, 85
 	if b.Storage.TotalBytes > 0 && float64(b.Storage.FreeBytes) < low*float64(b.Storage.TotalBytes) {
-		f.add(status.StorageLow, "")
+		f.add(status.StorageLow, "", "")
 	}
 	if b.TemperatureC > hot {
-		f.add(status.TooHot, "")
+		f.add(status.TooHot, "", "")
 	}
 	return f.list
 }
@@ -230,14 +217,14 @@ func (d *Daemon) encoderFaults(b status.Box, f *faultList) {
 	for _, r := range b.Renditions {
 		f.rendition(r, d.services["encode/"+r.Name])
 		if n := d.notes.encoders[r.Name]; n != nil && n.fallback != "" {
-			f.add(status.EncoderFallback, n.fallback+"; "+r.Encoder+" codes in its place")
+			f.add(status.EncoderFallback, r.Name, n.fallback+"; "+r.Encoder+" codes in its place")
 		}
 	}
 	if errors.Is(d.encoderTrouble, hw.ErrMissing) && slices.ContainsFunc(d.config.Renditions, wantsHardware) {
-		f.add(status.EncoderFallback, text(d.encoderTrouble)) // this board should have one
+		f.add(status.EncoderFallback, "", text(d.encoderTrouble)) // this board should have one
 	}
 	for _, call := range d.calls.list() {
-		f.add(status.DriverHangs, call)
+		f.add(status.DriverHangs, call, call)
 	}
 }
 
@@ -251,43 +238,57 @@ func (d *Daemon) why(service, reason string) string {
 	return reason
 }
 
-type faultList struct {
-	now  time.Time
-	list []status.Fault
+// A trouble is what makes a fault the same one as before: its words may count
+// what goes on.
+type trouble struct {
+	code    status.FaultCode
+	subject string // the output, rendition or part that it is about, or ""
 }
 
-func (f *faultList) add(code status.FaultCode, detail string) {
-	f.list = append(f.list, status.NewFault(code, detail, f.now))
+type faultList struct {
+	now           time.Time
+	list          []status.Fault
+	before, stand map[trouble]time.Time // since when
+}
+
+func (f *faultList) add(code status.FaultCode, subject, detail string) {
+	t := trouble{code, subject}
+	since, stood := f.before[t]
+	if !stood {
+		since = f.now
+	}
+	f.stand[t] = since
+	f.list = append(f.list, status.NewFault(code, detail, since))
 }
 
 func (f *faultList) rendition(r status.Rendition, s *service) {
 	switch {
 	case s == nil || s.Err == nil:
 	case errors.Is(s.Err, hw.ErrMissing), errors.Is(s.Err, errOverload):
-		f.add(status.EncoderMissing, r.Name+": "+r.Error)
+		f.add(status.EncoderMissing, r.Name, r.Name+": "+r.Error)
 	case r.State == status.Backoff || r.State == status.Failed:
-		f.add(status.EncoderFailed, r.Name+": "+r.Error)
+		f.add(status.EncoderFailed, r.Name, r.Name+": "+r.Error)
 	}
 	if r.State == status.Recovering {
-		f.add(status.EncoderStalled, r.Name+": "+r.Error)
+		f.add(status.EncoderStalled, r.Name, r.Name+": "+r.Error)
 	}
 }
 
 func (f *faultList) output(o status.Output) {
 	switch o.State {
 	case status.Backoff:
-		f.add(status.OutputRetrying, o.Name+": "+o.Error)
+		f.add(status.OutputRetrying, o.Name, o.Name+": "+o.Error)
 	case status.Failed:
-		f.add(status.OutputRefused, o.Name+": "+o.Error)
+		f.add(status.OutputRefused, o.Name, o.Name+": "+o.Error)
 	}
 }
 
 func (f *faultList) service(s status.Service) {
 	switch {
 	case s.State == string(supervise.Stuck):
-		f.add(status.ServiceStuck, s.Name)
+		f.add(status.ServiceStuck, s.Name, s.Name)
 	case (s.Name == "rtsp" || s.Name == "web") && s.Error != "":
-		f.add(status.ServerFailed, s.Name+": "+s.Error)
+		f.add(status.ServerFailed, s.Name, s.Name+": "+s.Error)
 	}
 }
 

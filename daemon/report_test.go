@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -144,11 +145,53 @@ func TestFaultsSayWhatAndWhatToDo(t *testing.T) {
 }
 
 func TestFaultsKeepTheTimeOfTheirBeginning(t *testing.T) {
-	first, later := time.Unix(1, 0), time.Unix(2, 0)
-	before := []status.Fault{status.NewFault(status.NoSound, "a", first)}
-	now := keepSince(before, []status.Fault{status.NewFault(status.NoSound, "a", later), status.NewFault(status.TooHot, "", later)})
-	if now[0].Since != first || now[1].Since != later {
-		t.Errorf("since %v and %v", now[0].Since, now[1].Since)
+	d := testDaemon(t)
+	d.config = parse(t, outputs)
+	fails := func(name, words string) {
+		d.noteService("push/"+name, supervise.Status{State: supervise.Backoff, Err: errors.New(words)})
+	}
+	since := func(at time.Time) map[string]time.Time {
+		list := map[string]time.Time{}
+		for _, f := range d.box(at).Faults {
+			if f.Code == status.OutputRetrying {
+				name, _, _ := strings.Cut(f.Text, ":")
+				list[name] = f.Since
+			}
+		}
+		return list
+	}
+	first := time.Now()
+	second, third := first.Add(time.Second), first.Add(2*time.Second)
+	fails("hall", "refused, 1 time")
+	since(first)
+	fails("hall", "refused, 2 times")
+	fails("church", "refused, 2 times")
+	if got := since(second); !got["hall"].Equal(first) || !got["church"].Equal(second) {
+		t.Errorf("since %v, want %v and %v", got, first, second)
+	}
+	d.noteService("push/hall", supervise.Status{State: supervise.Live})
+	since(second)
+	fails("hall", "refused, 1 time")
+	if got := since(third); !got["hall"].Equal(third) || !got["church"].Equal(second) {
+		t.Errorf("since %v; what was over begins anew", got)
+	}
+}
+
+func TestAnOutputThatTheConfigDropsIsNotOnAirWhenItReturns(t *testing.T) {
+	dir := t.TempDir()
+	if err := (Wanted{Outputs: map[string]bool{"hall": true, "attic": true}}).save(dir); err != nil {
+		t.Fatal(err)
+	}
+	d := New(Options{State: dir, Log: slog.New(slog.DiscardHandler)})
+	d.Apply(parse(t, outputs))
+	got, err := loadWanted(dir)
+	if want := map[string]bool{"hall": true}; err != nil || !maps.Equal(got.Outputs, want) || !maps.Equal(d.wanted.Outputs, want) {
+		t.Errorf("remembered %v, %v, in memory %v; want %v", got.Outputs, err, d.wanted.Outputs, want)
+	}
+	d.Apply(parse(t, "")) // the hall's output goes, and comes back later
+	d.Apply(parse(t, outputs))
+	if len(d.wanted.Outputs) > 0 {
+		t.Errorf("%v are on air", d.wanted.Outputs)
 	}
 }
 

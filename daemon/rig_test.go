@@ -102,6 +102,12 @@ func (r *rig) until(what string, is func(status.Box) bool) status.Box {
 	}
 }
 
+// now is the state of the box.
+func (r *rig) now() status.Box {
+	b, _ := r.Status()
+	return b
+}
+
 func onDuty(b status.Box) bool {
 	for _, r := range b.Renditions {
 		if r.State != status.Live {

@@ -8,8 +8,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/google/renameio/v2"
+
+	"encoderd.example/daemon/config"
 )
 
 // wantedFile is in the state directory.
@@ -33,6 +36,16 @@ func loadWanted(dir string) (Wanted, error) {
 	maps.Copy(w.Outputs, read.Outputs)
 	w.Muted = read.Muted
 	return w, nil
+}
+
+// keep forgets outputs that are not in the list and reports whether there was
+// one: another one that has its name later was never put on air.
+func (w Wanted) keep(list []config.Output) (dropped bool) {
+	before := len(w.Outputs)
+	maps.DeleteFunc(w.Outputs, func(name string, _ bool) bool {
+		return !slices.ContainsFunc(list, func(o config.Output) bool { return o.Name == name })
+	})
+	return len(w.Outputs) < before
 }
 
 // save writes w so that a power cut leaves the old file or the new one.
