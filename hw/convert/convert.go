@@ -127,7 +127,7 @@ type Device struct {
 // A side is one of the two queues.
 type side struct {
 	typ     uint32
-	formats []format // those that this box can use, in order of preference
+	formats []v4l2.Format // those that this box can use, in order of preference
 }
 
 // Name returns "v4l2:" and the driver's name.
@@ -151,15 +151,15 @@ func (d *Device) Gives() []hw.PixelFormat { return pixels(d.out.formats) }
 func (d *Device) scales() bool { return len(d.Takes()) > 0 && len(d.Gives()) > 0 }
 
 func (d *Device) decodes() bool {
-	return slices.ContainsFunc(d.in.formats, format.coded) && len(d.Gives()) > 0
+	return slices.ContainsFunc(d.in.formats, coded) && len(d.Gives()) > 0
 }
 
 // pixels returns the raw formats of a list, each once.
-func pixels(formats []format) []hw.PixelFormat {
+func pixels(formats []v4l2.Format) []hw.PixelFormat {
 	var list []hw.PixelFormat
 	for _, f := range formats {
-		if !f.coded() && !slices.Contains(list, f.pixel) {
-			list = append(list, f.pixel)
+		if !coded(f) && !slices.Contains(list, f.Pixel()) {
+			list = append(list, f.Pixel())
 		}
 	}
 	return list

@@ -168,14 +168,14 @@ func (d *Device) setJob(node *v4l2.Device, j job) (grant, hw.Layout, error) {
 	if !j.coded {
 		return d.setInput(node, j.in)
 	}
-	w := wish{format: format{pixel: hw.MJPEG}, width: j.in.Width, height: j.in.Height, size: codedSize(j.in.Width, j.in.Height)}
+	w := wish{pixel: hw.MJPEG, width: j.in.Width, height: j.in.Height, size: codedSize(j.in.Width, j.in.Height)}
 	g, err := d.in.askAny(node, w)
 	return g, hw.Layout{}, err
 }
 
 // setOutput sets the format of what comes out.
 func (d *Device) setOutput(node *v4l2.Device, j job) (grant, hw.Layout, error) {
-	w := wish{format: format{pixel: j.out.Pixel}, width: j.out.Width, height: j.out.Height, layout: j.out}
+	w := wish{pixel: j.out.Pixel, width: j.out.Width, height: j.out.Height, layout: j.out}
 	g, err := d.out.askAny(node, w)
 	if err != nil {
 		return grant{}, hw.Layout{}, err
@@ -283,7 +283,7 @@ func (c *Converter) check(f *hw.Frame) error {
 	switch {
 	case c.coded && f.Pixel == hw.MJPEG && len(f.Planes) == 1 && len(f.Planes[0].Data) > 0:
 		return nil
-	case !c.coded && f.Pixel == l.Pixel && f.Width == l.Width && f.Height == l.Height && len(f.Planes) == planes(l.Pixel):
+	case !c.coded && f.Pixel == l.Pixel && f.Width == l.Width && f.Height == l.Height && len(f.Planes) == len(l.Pixel.Planes()):
 		return nil
 	default:
 		return fmt.Errorf("%s: frame of %s: it was opened for others: %w", c.name, f.Mode, hw.ErrUnsupported)

@@ -86,7 +86,7 @@ func (s *source) frame(fd int, v byte) *hw.Frame {
 		mem = s.k.Look(fd)
 	}
 	copy(mem, slices.Repeat([]byte{v}, 16))
-	for i := range planes(s.layout.Pixel) {
+	for i := range s.layout.Pixel.Planes() {
 		p := s.layout.Planes[i]
 		f.Planes = append(f.Planes, hw.Plane{Data: mem[p.Offset:], Stride: p.Stride, FD: fd, Offset: p.Offset})
 	}

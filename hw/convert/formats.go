@@ -12,89 +12,16 @@ import (
 	"encoderd.example/hw/v4l2/uapi"
 )
 
-// A format is one of the four-character codes that this box can use.
-type format struct {
-	code  hw.PixelFormat // what the driver calls it
-	pixel hw.PixelFormat // what we call it: the codes for split memory mean the same picture
-	split bool           // each plane has a buffer of its own
-}
-
-// coded says that pictures of that format have no lines.
-func (f format) coded() bool { return f.pixel == hw.MJPEG }
-
-// formats in order of preference: what encoders take comes first.
-var formats = []format{
-	{hw.NV12, hw.NV12, false},
-	{hw.FourCC("NM12"), hw.NV12, true},
-	{hw.I420, hw.I420, false},
-	{hw.FourCC("YM12"), hw.I420, true},
-	{hw.YUYV, hw.YUYV, false},
-	{hw.UYVY, hw.UYVY, false},
-	{hw.NV16, hw.NV16, false},
-	{hw.FourCC("NM16"), hw.NV16, true},
-	{hw.I422, hw.I422, false},
-	{hw.FourCC("422M"), hw.I422, true},
-	{hw.NV24, hw.NV24, false},
-	{hw.RGB24, hw.RGB24, false},
-	{hw.BGR24, hw.BGR24, false},
-	{hw.RGB565, hw.RGB565, false},
-	{hw.MJPEG, hw.MJPEG, false},
-	{hw.FourCC("JPEG"), hw.MJPEG, false},
-}
-
-func formatOf(code hw.PixelFormat) (format, bool) {
-	i := slices.IndexFunc(formats, func(f format) bool { return f.code == code })
-	if i < 0 {
-		return format{}, false
-	}
-	return formats[i], true
-}
-
-// A shape says how the planes of a format lie in memory (Linux user-space API,
-// part I, section 2): the first plane has bytes for each pixel, the others
-// follow from its stride and lines.
-type shape struct {
-	bytes  int
-	chroma []ratio
-}
-
-// A ratio tells a plane from the first one: its stride in halves of that one's,
-// and by what the lines are divided.
-type ratio struct{ halves, lines int }
-
-var shapes = map[hw.PixelFormat]shape{
-	hw.NV12:   {1, []ratio{{2, 2}}},
-	hw.I420:   {1, []ratio{{1, 2}, {1, 2}}},
-	hw.I422:   {1, []ratio{{1, 1}, {1, 1}}},
-	hw.NV16:   {1, []ratio{{2, 1}}},
-	hw.NV24:   {1, []ratio{{4, 1}}},
-	hw.YUYV:   {2, nil},
-	hw.UYVY:   {2, nil},
-	hw.RGB24:  {3, nil},
-	hw.BGR24:  {3, nil},
-	hw.RGB565: {2, nil},
-}
-
-// extent returns bytes that a line holds and lines of a plane, without padding.
-func extent(pixel hw.PixelFormat, width, height, plane int) (line, lines int) {
-	s := shapes[pixel]
-	width = (width + 1) &^ 1 // chroma of a pair
-	if plane == 0 {
-		return s.bytes * width, height
-	}
-	r := s.chroma[plane-1]
-	return width * r.halves / 2, (height + r.lines - 1) / r.lines
-}
-
-// planes returns how many planes pictures of a format have.
-func planes(pixel hw.PixelFormat) int { return 1 + len(shapes[pixel].chroma) }
+// coded says that pictures of a format are JPEGs, the only coded ones that
+// converters take.
+func coded(f v4l2.Format) bool { return f.Pixel() == hw.MJPEG }
 
 // maxFormats bounds the lists of drivers.
 const maxFormats = 128
 
 // listFormats returns the formats of a queue that this box can use, in order of
 // preference.
-func listFormats(d *v4l2.Device, typ uint32) ([]format, error) {
+func listFormats(d *v4l2.Device, typ uint32) ([]v4l2.Format, error) {
 	codes := map[hw.PixelFormat]bool{}
 	for i := range maxFormats {
 		desc := uapi.FmtDesc{Index: uint32(i), Type: typ}
@@ -107,13 +34,14 @@ func listFormats(d *v4l2.Device, typ uint32) ([]format, error) {
 		}
 		codes[hw.PixelFormat(desc.PixelFormat)] = true
 	}
-	return slices.DeleteFunc(slices.Clone(formats), func(f format) bool { return !codes[f.code] }), nil
+	return slices.DeleteFunc(v4l2.Formats(), func(f v4l2.Format) bool { return !codes[f.Code()] || f.Pixel() == hw.H264 }), nil
 }
 
 // A wish is what is asked of a queue. Zero strides and size leave the choice to
 // the driver.
 type wish struct {
-	format
+	pixel         hw.PixelFormat
+	format        v4l2.Format // of pixel
 	width, height int
 	layout        hw.Layout // of the memory, if it is to be a certain one
 	size          int       // of a coded picture's buffer in bytes
@@ -123,17 +51,14 @@ func (w wish) write(f *uapi.Format, typ uint32) {
 	*f = uapi.Format{Type: typ}
 	if !multiplanar(typ) {
 		p := f.Pix()
-		p.PixelFormat, p.Width, p.Height, p.Field = uint32(w.code), uint32(w.width), uint32(w.height), uapi.FieldNone
+		p.PixelFormat, p.Width, p.Height, p.Field = uint32(w.format.Code()), uint32(w.width), uint32(w.height), uapi.FieldNone
 		p.BytesPerLine, p.SizeImage = uint32(w.layout.Planes[0].Stride), uint32(w.size)
 		return
 	}
 	p := f.PixMP()
-	p.PixelFormat, p.Width, p.Height, p.Field = uint32(w.code), uint32(w.width), uint32(w.height), uapi.FieldNone
-	p.NumPlanes = 1
+	p.PixelFormat, p.Width, p.Height, p.Field = uint32(w.format.Code()), uint32(w.width), uint32(w.height), uapi.FieldNone
 	p.Planes[0].SizeImage = uint32(w.size)
-	if w.split {
-		p.NumPlanes = uint8(planes(w.pixel))
-	}
+	p.NumPlanes = uint8(w.format.Memories())
 	for i := range int(p.NumPlanes) {
 		p.Planes[i].BytesPerLine = uint32(w.layout.Planes[i].Stride)
 	}
@@ -141,38 +66,37 @@ func (w wish) write(f *uapi.Format, typ uint32) {
 
 // A grant is what the driver made of a wish.
 type grant struct {
-	format
+	format        v4l2.Format
 	width, height int // of the memory
 	full          bool
-	strides       []int // for each memory plane
-	sizes         []int
+	mems          []v4l2.MemoryPlane
 }
+
+// coded says that it is for coded pictures.
+func (g grant) coded() bool { return coded(g.format) }
 
 func granted(f *uapi.Format) (grant, error) {
 	// The codes stand at the same place in both views.
 	code := hw.PixelFormat(f.Pix().PixelFormat)
-	fm, ok := formatOf(code)
-	if !ok {
+	fm, ok := v4l2.FormatOf(code)
+	if !ok || fm.Pixel() == hw.H264 {
 		return grant{}, fmt.Errorf("the driver gives %s: %w", code, hw.ErrUnsupported)
 	}
 	g := grant{format: fm, width: int(f.Pix().Width), height: int(f.Pix().Height)}
 	if !multiplanar(f.Type) {
 		p := f.Pix()
 		g.full = p.Quantization == uapi.QuantizationFull
-		g.strides, g.sizes = []int{int(p.BytesPerLine)}, []int{int(p.SizeImage)}
+		g.mems = []v4l2.MemoryPlane{{Stride: int(p.BytesPerLine), Size: int(p.SizeImage)}}
 		return g, nil
 	}
 	p := f.PixMP()
-	n, want := int(p.NumPlanes), 1
-	if fm.split {
-		want = planes(fm.pixel)
-	}
-	if n != want {
+	n := int(p.NumPlanes)
+	if n != fm.Memories() {
 		return grant{}, fmt.Errorf("the driver gives %s in %d buffers: %w", code, n, hw.ErrUnsupported)
 	}
 	g.full = p.Quantization == uapi.QuantizationFull
 	for _, m := range p.Planes[:n] {
-		g.strides, g.sizes = append(g.strides, int(m.BytesPerLine)), append(g.sizes, int(m.SizeImage))
+		g.mems = append(g.mems, v4l2.MemoryPlane{Stride: int(m.BytesPerLine), Size: int(m.SizeImage)})
 	}
 	return g, nil
 }
@@ -180,26 +104,11 @@ func granted(f *uapi.Format) (grant, error) {
 // layout places a picture of width × height in the memory that was granted,
 // which may have more lines.
 func (g grant) layout(width, height int) (hw.Layout, error) {
-	l := hw.Layout{Pixel: g.pixel, Width: width, Height: height}
-	s := shapes[g.pixel]
-	end := 0
-	for i := range planes(g.pixel) {
-		line, _ := extent(g.pixel, g.width, g.height, i)
-		p := hw.PlaneLayout{Offset: end, Stride: max(g.strides[0], s.bytes*width)}
-		if i > 0 {
-			p.Stride = p.Stride * s.chroma[i-1].halves / 2
-		}
-		if g.split {
-			p = hw.PlaneLayout{Buffer: i, Stride: max(g.strides[i], line)}
-		}
-		_, lines := extent(g.pixel, g.width, g.height, i)
-		end = p.Offset + p.Stride*lines
-		l.Planes[i] = p
-		if need := p.Offset + p.Stride*(lines-1) + line; need > g.sizes[p.Buffer] {
-			return hw.Layout{}, fmt.Errorf("%s: the driver wants buffers of %d bytes, too small for plane %d", l, g.sizes[p.Buffer], i)
-		}
+	l, err := g.format.Place(g.width, g.height, g.mems)
+	if err != nil {
+		return hw.Layout{}, fmt.Errorf("%dx%d %s: %w", width, height, g.format.Pixel(), err)
 	}
-	copy(l.Sizes[:], g.sizes)
+	l.Width, l.Height = width, height
 	return l, nil
 }
 
@@ -207,7 +116,7 @@ func (g grant) layout(width, height int) (hw.Layout, error) {
 // format that was asked for, in memory of at least that size.
 func ask(d *v4l2.Device, typ uint32, w wish) (grant, error) {
 	fail := func(err error) (grant, error) {
-		return grant{}, fmt.Errorf("set %s to %dx%d %s: %w", d.Path(), w.width, w.height, w.code, err)
+		return grant{}, fmt.Errorf("set %s to %dx%d %s: %w", d.Path(), w.width, w.height, w.format.Code(), err)
 	}
 	var f uapi.Format
 	w.write(&f, typ)
@@ -221,8 +130,8 @@ func ask(d *v4l2.Device, typ uint32, w wish) (grant, error) {
 	switch {
 	case err != nil:
 		return fail(err)
-	case g.code != w.code:
-		return fail(fmt.Errorf("the driver takes %s instead: %w", g.code, hw.ErrUnsupported))
+	case g.format != w.format:
+		return fail(fmt.Errorf("the driver takes %s instead: %w", g.format.Code(), hw.ErrUnsupported))
 	case g.width < w.width, g.height < w.height:
 		return fail(fmt.Errorf("the driver has room for %dx%d: %w", g.width, g.height, hw.ErrUnsupported))
 	}
@@ -234,7 +143,7 @@ func ask(d *v4l2.Device, typ uint32, w wish) (grant, error) {
 func (s side) askAny(d *v4l2.Device, w wish) (grant, error) {
 	err := fmt.Errorf("set %s to %s: %w", d.Path(), w.pixel, hw.ErrUnsupported)
 	for _, f := range s.formats {
-		if f.pixel != w.pixel {
+		if f.Pixel() != w.pixel {
 			continue
 		}
 		w.format = f

@@ -49,7 +49,7 @@ func newInput(sys v4l2.Sys, d *v4l2.Device, typ uint32, g grant, l hw.Layout) (*
 	in := &input{sys: sys, layout: l}
 	split := 0
 	if multiplanar(typ) {
-		split = len(g.sizes)
+		split = len(g.mems)
 	}
 	var err error
 	if !g.coded() {
@@ -250,9 +250,10 @@ func (in *input) copyToSpare(f *hw.Frame, k cookie) (int, error) {
 // copyRaw writes the lines of f into buffers that lie as l says, and returns
 // how many bytes that were.
 func copyRaw(l hw.Layout, mem [][]byte, f *hw.Frame) (copied int, err error) {
+	shapes := l.Pixel.Planes()
 	for i, from := range f.Planes {
 		to := l.Planes[i]
-		line, lines := extent(l.Pixel, l.Width, l.Height, i)
+		line, lines := shapes[i].Line(l.Width), shapes[i].Lines(l.Height)
 		room := mem[to.Buffer]
 		if from.Stride < line || len(from.Data) < from.Stride*(lines-1)+line || len(room) < to.Offset+to.Stride*(lines-1)+line {
 			return 0, fmt.Errorf("plane %d of %s has %d bytes, and %d to go to: %w", i, l, len(from.Data), len(room), hw.ErrUnsupported)

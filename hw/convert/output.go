@@ -55,7 +55,7 @@ func newOutput(sys v4l2.Sys, d *v4l2.Device, typ uint32, g grant, l hw.Layout, p
 	o := &output{sys: sys, layout: l, full: g.full}
 	split := 0
 	if multiplanar(typ) {
-		split = len(g.sizes)
+		split = len(g.mems)
 	}
 	var err error
 	if pool != nil {
@@ -124,9 +124,9 @@ func (o *output) buffer(index int) (hw.Buffer, error) {
 // frame returns the planes of a picture in b, or nil if b is too small.
 func frame(l hw.Layout, b hw.Buffer) []hw.Plane {
 	var list []hw.Plane
-	for i := range planes(l.Pixel) {
+	for i, shape := range l.Pixel.Planes() {
 		p := l.Planes[i]
-		line, lines := extent(l.Pixel, l.Width, l.Height, i)
+		line, lines := shape.Line(l.Width), shape.Lines(l.Height)
 		mem := b.Mem[p.Buffer]
 		need := p.Offset + p.Stride*(lines-1) + line
 		if mem != nil && need > len(mem) {

@@ -22,7 +22,7 @@ func (d *Device) Layout(src hw.Layout) (_ hw.Layout, err error) {
 
 // setInput asks for pictures like src and returns how the device wants them.
 func (d *Device) setInput(node *v4l2.Device, src hw.Layout) (grant, hw.Layout, error) {
-	g, err := d.in.askAny(node, wish{format: format{pixel: src.Pixel}, width: src.Width, height: src.Lines(), layout: src})
+	g, err := d.in.askAny(node, wish{pixel: src.Pixel, width: src.Width, height: src.Lines(), layout: src})
 	if err != nil {
 		return grant{}, hw.Layout{}, err
 	}
@@ -59,7 +59,7 @@ func (d *Device) Allocate(l hw.Layout, count int) (_ hw.Pool, err error) {
 	p.layout = have
 	split := 0
 	if multiplanar(d.in.typ) {
-		split = len(g.sizes)
+		split = len(g.mems)
 	}
 	if p.queue, err = v4l2.NewQueue(node, d.in.typ, count, split); err != nil {
 		return nil, err
