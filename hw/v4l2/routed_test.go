@@ -366,6 +366,17 @@ func TestWhatIsNoCameraBehindAMediaController(t *testing.T) {
 	}
 }
 
+// Some drivers let nobody try while they run: a camera in use must not vanish.
+func TestACameraInUseIsStillListed(t *testing.T) {
+	b := bay()
+	before := b.camera(t)
+	b.k.Do(func() { b.node("csi2").Refuse = map[string]unix.Errno{"subdev_s_fmt": unix.EBUSY} })
+	if c := b.camera(t); c.ID() != before.ID() {
+		t.Errorf("now it is %s", c.ID())
+	}
+	nothingLeft(t, b.k)
+}
+
 // mediaNode returns the node of the media device itself.
 func mediaNode(b rig) *fakevb2.Node { return b.k.Node("/dev/media0") }
 
