@@ -53,6 +53,7 @@ func TestDaemonOnTheBoard(t *testing.T) {
 		{"sound and picture leave in step", inStep},
 		{"connections outlive the camera", replug},
 		{"the hardware encoder codes without a copy", copiesNothing},
+		{"pictures take every way to the encoder", ways},
 		{"connections outlive what a camera does", cameraFaults},
 		{"connections outlive the HDMI cable", hdmiFaults},
 		{"connections outlive the hardware encoder", encoderFaults},
@@ -84,7 +85,9 @@ type box struct {
 // an emulated processor.
 type settings struct {
 	fps     int    // 15 if 0
+	height  int    // 180 if 0
 	camera  string // "auto" if ""
+	buffers string // "auto" if ""
 	encoder string // "software" if ""
 	bitrate string // "500k" if ""
 	push    string // address of an RTMP server on the host, "" for none
@@ -94,7 +97,9 @@ const width, height = 320, 180
 
 func (s settings) toml() string {
 	s.fps = cmp.Or(s.fps, 15)
+	s.height = cmp.Or(s.height, height)
 	s.camera = cmp.Or(s.camera, "auto")
+	s.buffers = cmp.Or(s.buffers, "auto")
 	s.encoder = cmp.Or(s.encoder, "software")
 	s.bitrate = cmp.Or(s.bitrate, "500k")
 	doc := fmt.Sprintf(`[box]
@@ -104,6 +109,7 @@ source = %q
 width = %d
 height = %d
 fps = %d
+buffers = %q
 [audio]
 source = "alsa:Loopback,1"
 [[rendition]]
@@ -113,7 +119,7 @@ gop = "2s"
 preset = "ultrafast"
 threads = 1
 encoder = %q
-`, s.camera, width, height, s.fps, s.bitrate, s.encoder)
+`, s.camera, width, s.height, s.fps, s.buffers, s.bitrate, s.encoder)
 	if s.push != "" {
 		// 10.0.2.2 is what the guest calls its host.
 		doc += fmt.Sprintf("[[output]]\nname = \"push\"\nurl = \"rtmp://%s/live\"\nkey = \"hall\"\nrendition = \"main\"\n",
@@ -247,16 +253,28 @@ func pushing(s status.Box) bool {
 // keeps what it gets.
 type viewer struct {
 	*peer.Process
-	file string
+	file string // sound and pictures, as they came
+	sums string // a checksum of each coded picture
 }
 
 // watch returns once the box counts the viewer.
 func (b *box) watch(t *testing.T) viewer {
 	t.Helper()
-	v := viewer{file: filepath.Join(t.TempDir(), "seen.mkv")}
+	dir := t.TempDir()
+	v := viewer{file: filepath.Join(dir, "seen.mkv"), sums: filepath.Join(dir, "seen.md5")}
 	v.Process = peer.Start(t, "ffmpeg", "-v", "warning", "-rtsp_transport", "tcp", "-i", b.rtsp(),
-		"-map", "0", "-c", "copy", "-cluster_time_limit", "500", "-flush_packets", "1", "-y", v.file)
+		"-map", "0", "-c", "copy", "-cluster_time_limit", "500", "-flush_packets", "1", v.file,
+		"-map", "0:v", "-c", "copy", "-f", "framemd5", "-flush_packets", "1", v.sums)
 	b.until(t, "a viewer is connected", func(s status.Box) bool { return len(s.Readers) == 1 })
+	return v
+}
+
+// glance starts a viewer that keeps checksums only.
+func (b *box) glance(t *testing.T) viewer {
+	t.Helper()
+	v := viewer{sums: filepath.Join(t.TempDir(), "seen.md5")}
+	v.Process = peer.Start(t, "ffmpeg", "-v", "warning", "-rtsp_transport", "tcp", "-i", b.rtsp(),
+		"-map", "0:v", "-c", "copy", "-f", "framemd5", "-flush_packets", "1", v.sums)
 	return v
 }
 
