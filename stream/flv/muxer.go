@@ -146,6 +146,9 @@ func (m *Muxer) begin(u *stream.Unit, emit func(Tag) error) error {
 }
 
 func (m *Muxer) sound(u *stream.Unit, emit func(Tag) error) error {
+	if m.audio == nil {
+		return nil
+	}
 	if !m.started {
 		m.audio = u.Track
 		return nil

@@ -26,7 +26,7 @@ func TestAPlayerStartsAtTheCachedKeyPictureAtTimeZero(t *testing.T) {
 	}
 	audience := &stream.Audience{}
 	v := visit(t, startServer(t, &Server{Find: only(enc.r), Audience: audience}))
-	v.play(t, "main")
+	v.play(t)
 	words, times := v.tags(t, 6)
 	if got := strings.Join(words, " "); got != "M vh ah V a v" {
 		t.Errorf("got %s", got)
@@ -46,7 +46,7 @@ func TestNewParametersBringNewHeaders(t *testing.T) {
 	enc := newFake(64, 2, 100)
 	enc.publish()
 	v := visit(t, startServer(t, &Server{Find: only(enc.r)}))
-	v.play(t, "main")
+	v.play(t)
 	v.tags(t, 5)
 	enc.publish()
 	video, sound := *enc.video, *enc.sound
@@ -62,7 +62,7 @@ func TestPauseGoesOnAtALaterKeyPictureUnderTheSameClock(t *testing.T) {
 	enc := newFake(64, 5, 100)
 	enc.publish()
 	v := visit(t, startServer(t, &Server{Find: only(enc.r)}))
-	v.play(t, "main")
+	v.play(t)
 	v.tags(t, 5)
 	v.say(t, "pause", 0, amf0.Null{}, amf0.Bool(true), amf0.Number(0))
 	for v.answer(t, "onStatus").status().code != "NetStream.Pause.Notify" {
@@ -210,7 +210,7 @@ func TestASecondStreamIsRefusedAndTheFirstGoesOn(t *testing.T) {
 	enc := newFake(8, 1, 100)
 	enc.publish()
 	v := visit(t, startServer(t, &Server{Find: only(enc.r)}))
-	v.play(t, "main")
+	v.play(t)
 	v.say(t, "createStream", 9, amf0.Null{})
 	if c := v.answer(t, "_error"); c.id != 9 {
 		t.Errorf("got %+v", c)
@@ -283,7 +283,7 @@ func TestTimeGoesOnForDaysAndWraps(t *testing.T) {
 	enc := newFake(64, 1, 100)
 	enc.publish()
 	v := visit(t, startServer(t, &Server{Find: only(enc.r)}))
-	v.play(t, "main")
+	v.play(t)
 	v.tags(t, 5)
 	days := []time.Duration{5 * time.Hour, 40 * 24 * time.Hour, 1<<32*time.Millisecond - time.Millisecond, 1<<32*time.Millisecond + time.Second}
 	for i, d := range days {
@@ -319,7 +319,7 @@ func TestTheEndIsSaid(t *testing.T) {
 			s := &Server{Find: func(string) *stream.Rendition { return enc.r }, Listener: l}
 			go func() { done <- s.Run(ctx) }()
 			v := visit(t, l.Addr().String())
-			v.play(t, "main")
+			v.play(t)
 			v.tags(t, 5)
 			end(cancel)
 			for v.answer(t, "onStatus").status().code != "NetStream.Play.Stop" {
@@ -376,7 +376,7 @@ func TestTheGateHoldsBackACrowd(t *testing.T) {
 	enc.publish()
 	addr := startServer(t, &Server{Find: only(enc.r), MaxConnsPerIP: 2})
 	a, b := visit(t, addr), visit(t, addr)
-	a.play(t, "main")
+	a.play(t)
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
@@ -385,7 +385,7 @@ func TestTheGateHoldsBackACrowd(t *testing.T) {
 	if err := handshake(c); err == nil {
 		t.Error("a third caller was let in")
 	}
-	b.play(t, "main")
+	b.play(t)
 }
 
 func TestStalledPlayersHarmNobody(t *testing.T) {
@@ -399,7 +399,7 @@ func TestStalledPlayersHarmNobody(t *testing.T) {
 		if i < stalled {
 			visitors[i].nc.(*net.TCPConn).SetReadBuffer(4 << 10)
 		}
-		visitors[i].play(t, "main")
+		visitors[i].play(t)
 	}
 	tallies := make([]tally, players)
 	var wg sync.WaitGroup
@@ -435,6 +435,7 @@ func TestStalledPlayersHarmNobody(t *testing.T) {
 		t.Errorf("heap grew by %d kB beside %d stalled players", grown>>10, stalled)
 	}
 	for i := range stalled {
+		visitors[i].nc.(*net.TCPConn).SetReadBuffer(1 << 20)
 		wg.Go(func() { follow(i) })
 	}
 	for range 3 * enc.gop {
@@ -479,7 +480,7 @@ func TestAPlayerThatTakesNothingIsDropped(t *testing.T) {
 	audience := &stream.Audience{}
 	addr := startServer(t, &Server{Find: only(enc.r), Audience: audience, limits: limits{write: 100 * time.Millisecond}})
 	v := visit(t, addr)
-	v.play(t, "main")
+	v.play(t)
 	peer.Await(t, "the player to be dropped", func() bool {
 		enc.publish()
 		return len(audience.Viewers()) == 0

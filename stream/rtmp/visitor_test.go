@@ -135,11 +135,11 @@ func (v *visitor) ask(t *testing.T, name string) {
 	v.say(t, "play", 0, amf0.Null{}, amf0.String(name), amf0.Number(-2000))
 }
 
-// play goes all the way.
-func (v *visitor) play(t *testing.T, name string) {
+// play goes all the way with a fake's rendition.
+func (v *visitor) play(t *testing.T) {
 	t.Helper()
 	v.enter(t, application)
-	v.ask(t, name)
+	v.ask(t, "main")
 	for v.answer(t, "onStatus").status().code != "NetStream.Play.Start" {
 	}
 }

@@ -1,8 +1,8 @@
 package rtmp
 
 import (
+	"bufio"
 	"encoding/binary"
-	"io"
 	"net"
 	"sync"
 )
@@ -32,7 +32,6 @@ const (
 type writer struct {
 	wire  *wire
 	plain bool
-	conn  io.Writer // the TLS connection, if not plain
 
 	mu     sync.Mutex
 	chunk  uint32
@@ -40,8 +39,8 @@ type writer struct {
 	cont   [5]byte  // type 3
 	pieces [][]byte // kept for its capacity
 	queue  net.Buffers
-	flat   []byte // what is copied, as much as goes out by one write
-	sent   uint64 // bytes that the far side counts
+	flat   *bufio.Writer // what is copied, as much as goes out by one write
+	sent   uint64        // bytes that the far side counts
 }
 
 func newWriter(w *wire, conn net.Conn) *writer {
@@ -50,8 +49,8 @@ func newWriter(w *wire, conn net.Conn) *writer {
 		flat = tlsRecord
 	}
 	return &writer{
-		wire: w, plain: plain, conn: conn, chunk: defaultChunk,
-		pieces: make([][]byte, 0, 16), flat: make([]byte, 0, flat),
+		wire: w, plain: plain, chunk: defaultChunk,
+		pieces: make([][]byte, 0, 16), flat: bufio.NewWriterSize(conn, flat),
 	}
 }
 
@@ -82,25 +81,10 @@ const (
 // copyOut writes w.pieces from one buffer, which stays small however long they
 // are.
 func (w *writer) copyOut() error {
-	flat := w.flat[:0]
 	for _, p := range w.pieces {
-		for len(p) > 0 {
-			n := min(len(p), cap(flat)-len(flat))
-			flat, p = append(flat, p[:n]...), p[n:]
-			if len(flat) < cap(flat) {
-				continue
-			}
-			if _, err := w.conn.Write(flat); err != nil {
-				return err
-			}
-			flat = flat[:0]
-		}
+		_, _ = w.flat.Write(p) // Flush tells
 	}
-	if len(flat) == 0 {
-		return nil
-	}
-	_, err := w.conn.Write(flat)
-	return err
+	return w.flat.Flush()
 }
 
 // headers fills in both kinds (RTMP 1.0, 5.3.1.2; 5.3.1.3 for the extended

@@ -1,0 +1,259 @@
+package httplive
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"encoderd.example/stream"
+)
+
+// A link is the way to one reader.
+type link interface {
+	// send writes one unit, which lies in several pieces, by one call where the
+	// network allows. It keeps none of them. An error ends the link.
+	send(ctx context.Context, pieces [][]byte) error
+	// close ends the answer; reason is what ended it.
+	close(reason error)
+}
+
+// open begins the answer. The context that comes back ends when the reader is
+// known to have left.
+func (s *site) open(w http.ResponseWriter, r *http.Request, rd *reading, f form) (link, context.Context, error) {
+	switch {
+	case upgrades(r):
+		return s.openWebSocket(w, r, rd, f)
+	case r.ProtoMajor == 1:
+		return s.openSocket(w, r, rd)
+	default:
+		rd.viewer.Protocol += "/2"
+		return &answer{w: w, rc: http.NewResponseController(w), viewer: rd.viewer, patience: s.write}, r.Context(), nil
+	}
+}
+
+// A socket is an HTTP/1.1 connection taken over from the server, which would
+// cut every unit up and copy it. Every unit is one chunk of the answer (RFC
+// 9112, 7.1), so that its end can be told from a broken line.
+//
+//	[size CRLF][piece]…[CRLF] ─► writev, no copy; if small or by TLS: copied
+type socket struct {
+	nc       net.Conn
+	plain    bool // TCP itself
+	chunked  bool // not with HTTP/1.0
+	viewer   *stream.Viewer
+	patience time.Duration
+	flat     *bufio.Writer // what is copied, as much as goes out by one write
+	size     []byte        // of a chunk
+	pieces   [][]byte      // kept for its capacity
+	queue    net.Buffers
+	watching sync.WaitGroup
+	stop     context.CancelFunc
+}
+
+const (
+	smallUnit  = 2 << 10  // copying it costs less than telling the kernel of its pieces
+	tlsRecord  = 16 << 10 // the longest one (RFC 8446, 5.1)
+	maxChatter = 64 << 10 // what a reader may say after its request
+)
+
+func (s *site) openSocket(w http.ResponseWriter, r *http.Request, rd *reading) (link, context.Context, error) {
+	nc, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		http.Error(w, "this server cannot stream", http.StatusInternalServerError)
+		return nil, nil, fmt.Errorf("take over the connection: %w", err)
+	}
+	_, plain := nc.(*net.TCPConn)
+	k := &socket{nc: nc, plain: plain, chunked: r.ProtoAtLeast(1, 1), viewer: rd.viewer, patience: s.write}
+	k.flat = bufio.NewWriterSize(nc, smallUnit)
+	if !plain {
+		k.flat = bufio.NewWriterSize(nc, tlsRecord)
+	}
+	if err := stream.LimitSendBuffer(nc, stream.Bitrate(rd.tracks)); err != nil {
+		s.log.Debug("http send buffer stays as it is", "err", err)
+	}
+	ctx := k.watch(r.Context())
+	if err := k.begin(w.Header()); err != nil {
+		k.close(err)
+		return nil, nil, err
+	}
+	return k, ctx, nil
+}
+
+// begin writes the head of an answer that lasts until the connection ends.
+func (k *socket) begin(h http.Header) error {
+	h.Set("Connection", "close")
+	if k.chunked {
+		h.Set("Transfer-Encoding", "chunked")
+	}
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 200 OK\r\n")
+	_ = h.Write(&head) // to memory
+	head.WriteString("\r\n")
+	if err := k.nc.SetWriteDeadline(time.Now().Add(k.patience)); err != nil {
+		return err
+	}
+	_, err := k.nc.Write(head.Bytes())
+	return err
+}
+
+var errLeft = errors.New("the reader left")
+
+// watch waits for the reader to hang up, or to say more than it has to say.
+func (k *socket) watch(ctx context.Context) context.Context {
+	ctx, cancel := context.WithCancelCause(ctx)
+	k.stop = func() { cancel(nil) }
+	k.watching.Go(func() {
+		_, _ = io.CopyN(io.Discard, k.nc, maxChatter)
+		cancel(errLeft)
+	})
+	return ctx
+}
+
+func (k *socket) send(_ context.Context, pieces [][]byte) error {
+	size := 0
+	for _, p := range pieces {
+		size += len(p)
+	}
+	if err := k.write(k.frame(pieces, size), size); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	k.viewer.Bytes.Add(uint64(size))
+	return nil
+}
+
+var (
+	lineEnd   = []byte("\r\n")
+	lastChunk = []byte("0\r\n\r\n")
+)
+
+// frame makes a chunk.
+func (k *socket) frame(pieces [][]byte, size int) [][]byte {
+	if !k.chunked {
+		return pieces
+	}
+	k.size = append(strconv.AppendInt(k.size[:0], int64(size), 16), lineEnd...)
+	k.pieces = append(append(append(k.pieces[:0], k.size), pieces...), lineEnd)
+	return k.pieces
+}
+
+// write writes pieces by one call or, by TLS, by one for each record.
+func (k *socket) write(pieces [][]byte, size int) error {
+	if err := k.nc.SetWriteDeadline(time.Now().Add(k.patience)); err != nil {
+		return err
+	}
+	if k.plain && size > smallUnit {
+		k.queue = pieces
+		_, err := k.queue.WriteTo(k.nc)
+		return err
+	}
+	for _, p := range pieces {
+		_, _ = k.flat.Write(p) // Flush tells
+	}
+	return k.flat.Flush()
+}
+
+// close ends the answer in order unless the reader has left it.
+func (k *socket) close(reason error) {
+	if k.chunked && (errors.Is(reason, errEnded) || errors.Is(reason, context.Canceled)) {
+		_ = k.nc.SetWriteDeadline(time.Now().Add(goodbyeTime))
+		_, _ = k.nc.Write(lastChunk) // a courtesy: it may be gone
+	}
+	_ = k.nc.Close()
+	k.stop()
+	k.watching.Wait()
+}
+
+// An answer is one of HTTP/2, whose connection carries others beside it.
+type answer struct {
+	w        http.ResponseWriter
+	rc       *http.ResponseController
+	viewer   *stream.Viewer
+	patience time.Duration
+}
+
+func (a *answer) send(_ context.Context, pieces [][]byte) error {
+	// Not every server knows deadlines; without one, its own count.
+	if err := a.rc.SetWriteDeadline(time.Now().Add(a.patience)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	for _, p := range pieces {
+		n, err := a.w.Write(p)
+		a.viewer.Bytes.Add(uint64(n))
+		if err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+	}
+	return a.rc.Flush()
+}
+
+func (a *answer) close(error) {}
+
+// upgrades reports whether a request asks for a WebSocket.
+func upgrades(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+}
+
+// A webSocket carries FLV, a message for every tag.
+type webSocket struct {
+	conn     *websocket.Conn
+	viewer   *stream.Viewer
+	patience time.Duration
+}
+
+func (s *site) openWebSocket(w http.ResponseWriter, r *http.Request, rd *reading, f form) (link, context.Context, error) {
+	if f.protocol != forms["flv"].protocol {
+		http.Error(w, "only FLV goes over WebSocket", http.StatusBadRequest)
+		return nil, nil, errors.New("only FLV goes over WebSocket")
+	}
+	// Pages of other sites may read; see credentials.
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
+	if err != nil {
+		return nil, nil, err // it has answered
+	}
+	return &webSocket{conn: conn, viewer: rd.viewer, patience: s.write}, conn.CloseRead(r.Context()), nil
+}
+
+// messages are the memory of messages on their way: as many as are being
+// written, not as there are readers.
+var messages = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// send writes the pieces as one binary message.
+func (k *webSocket) send(ctx context.Context, pieces [][]byte) error {
+	m, ok := messages.Get().(*bytes.Buffer)
+	if !ok {
+		m = new(bytes.Buffer)
+	}
+	defer messages.Put(m)
+	m.Reset()
+	for _, p := range pieces {
+		m.Write(p)
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.patience)
+	defer cancel()
+	if err := k.conn.Write(ctx, websocket.MessageBinary, m.Bytes()); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	k.viewer.Bytes.Add(uint64(m.Len()))
+	return nil
+}
+
+// close says goodbye to a reader that still listens. CloseNow waits for the
+// library's goroutine.
+func (k *webSocket) close(reason error) {
+	if errors.Is(reason, errEnded) {
+		_ = k.conn.Close(websocket.StatusNormalClosure, "the stream ended")
+	}
+	_ = k.conn.CloseNow() // everything that counts has been said
+}
