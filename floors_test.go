@@ -74,7 +74,9 @@ var floors = map[string][]string{
 // vendors says which folders alone may import a library.
 var vendors = map[string][]string{
 	"github.com/pion/mediadevices":      {"hw/pion", "cmd/example-webrtc"},
-	"github.com/pion/webrtc":            {"hw/pion/encode", "cmd/example-webrtc"},
+	"github.com/pion/webrtc":            {"stream/webrtc", "hw/pion/encode", "cmd/example-webrtc"},
+	"github.com/pion/ice":               {"stream/webrtc"},
+	"github.com/pion/srtp":              {"stream/rtsp"},
 	"github.com/warthog618/go-gpiocdev": {"hw/gpio"},
 	"go.bug.st/serial":                  {"hw/serial"},
 	"github.com/coreos/go-systemd":      {"systemd"},

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 )
@@ -87,12 +88,12 @@ func (f *Feed[T]) run(ctx context.Context, ring *Ring[T]) error {
 	units := f.Source.Reader()
 	for {
 		u, err := units.Next(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil: // closed
+		if errors.Is(err, ErrClosed) {
 			f.ended.Store(true)
 			return nil
+		}
+		if err != nil {
+			return nil //nolint:nilerr // nobody watches any more
 		}
 		v, key, ok, err := f.Turn(u)
 		if err != nil {

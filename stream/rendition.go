@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // A Rendition is one coding of the box's picture together with its sound: the
@@ -15,7 +17,9 @@ import (
 type Rendition struct {
 	Name string
 
-	ring *Ring[*Unit]
+	ring   *Ring[*Unit]
+	wanted chan struct{}
+	keyed  atomic.Int64 // when the latest key unit came, a reading of Monotonic
 
 	mu       sync.Mutex
 	expected []Codec
@@ -29,6 +33,7 @@ func NewRendition(name string, units int, expected ...Codec) *Rendition {
 	return &Rendition{
 		Name:     name,
 		ring:     NewRing[*Unit](units),
+		wanted:   make(chan struct{}, 1),
 		expected: expected,
 		tracks:   make([]*Track, len(expected)),
 		changed:  make(chan struct{}),
@@ -42,8 +47,31 @@ func (r *Rendition) Publish(u *Unit) {
 	if !r.note(u.Track) {
 		return
 	}
+	if u.Key {
+		r.keyed.Store(int64(Monotonic()))
+	}
 	r.ring.Publish(u, u.Key)
 }
+
+// keyDistance is the least time between two key units that readers can cause:
+// else one on a bad line would spoil the picture of all.
+const keyDistance = time.Second
+
+// WantKey asks the encoder for a key unit, for a reader that has lost some of
+// the picture. Wishes of many readers make one key unit; a wish soon after one
+// is passed over, and the reader has to ask again.
+func (r *Rendition) WantKey() {
+	if at := r.keyed.Load(); at != 0 && Monotonic()-time.Duration(at) < keyDistance {
+		return
+	}
+	select {
+	case r.wanted <- struct{}{}:
+	default:
+	}
+}
+
+// KeyWanted is where the encoder hears of such wishes, one at a time.
+func (r *Rendition) KeyWanted() <-chan struct{} { return r.wanted }
 
 // note keeps t as the latest track of its codec.
 func (r *Rendition) note(t *Track) bool {

@@ -21,6 +21,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -310,10 +311,13 @@ func (t *Visit) out() {
 	}
 }
 
-// Credentials returns what a request shows: ?token= of a signed link, and name
-// and password by HTTP Basic.
+// Credentials returns what a request shows: the token of a signed link, in the
+// address or as a Bearer (RFC 6750, 2), and name and password by HTTP Basic.
 func Credentials(r *http.Request) stream.Credentials {
 	c := stream.Credentials{Token: r.URL.Query().Get("token")}
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		c.Token = token
+	}
 	c.User, c.Password, _ = r.BasicAuth()
 	return c
 }
