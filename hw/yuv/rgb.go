@@ -24,7 +24,7 @@ type mixer struct {
 	src    hw.Mode
 	out    *hw.Frame
 	tables [3]*mixTable // of the components as they stand in the pixel
-	lines  [2][]uint64  // pixels of two lines
+	sums   []uint64     // of the pixels of two lines, one above the other
 	copied int          // bytes written a picture
 }
 
@@ -46,15 +46,12 @@ func newMixer(src, dst hw.Mode) (*mixer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("convert to %s: %w", dst, err)
 	}
-	m := &mixer{src: src, out: out}
+	m := &mixer{src: src, out: out, sums: make([]uint64, src.Width)}
 	for i, c := range mixes(dst.Matrix, dst.FullRange) {
 		m.tables[i] = c.table(levelsOf(src, i))
 	}
 	if src.Pixel == hw.BGR24 {
 		m.tables[0], m.tables[2] = m.tables[2], m.tables[0]
-	}
-	for i := range m.lines {
-		m.lines[i] = make([]uint64, src.Width)
 	}
 	for _, p := range out.Planes {
 		m.copied += len(p.Data)
@@ -113,62 +110,57 @@ func (c mix) table(largest int, none, all float64) *mixTable {
 	return t
 }
 
-// mix returns f as 4:2:0, in memory of the mixer's.
+// mix returns f as 4:2:0, in memory of the mixer's. The last line of an odd
+// count goes with itself.
 func (m *mixer) mix(f *hw.Frame) *hw.Frame {
 	from, luma := f.Planes[0], m.out.Planes[0]
 	for y := 0; y < m.src.Height; y += 2 {
-		a := m.read(m.lines[0], from.Data[y*from.Stride:])
-		writeLuma(luma.Data[y*luma.Stride:], a)
-		b := a
-		if y+1 < m.src.Height {
-			b = m.read(m.lines[1], from.Data[(y+1)*from.Stride:])
-			writeLuma(luma.Data[(y+1)*luma.Stride:], b)
+		clear(m.sums)
+		for _, l := range [2]int{y, min(y+1, m.src.Height-1)} {
+			m.addLine(luma.Data[l*luma.Stride:], from.Data[l*from.Stride:])
 		}
-		m.writeChroma(y/2, a, b)
+		m.writeChroma(y / 2)
 	}
 	return m.out
 }
 
-// read looks the pixels of a line up.
-func (m *mixer) read(to []uint64, line []byte) []uint64 {
-	first, second, third := m.tables[0], m.tables[1], m.tables[2]
+// addLine looks the pixels of a line up, writes their luma and adds them to the
+// sums.
+func (m *mixer) addLine(luma, line []byte) {
+	first, second, third, sums := m.tables[0], m.tables[1], m.tables[2], m.sums
+	luma = luma[:len(sums)]
 	if m.src.Pixel == hw.RGB565 {
-		for i := range to {
-			v := binary.LittleEndian.Uint16(line[2*i:])
-			to[i] = first[v>>11] + second[v>>5&63] + third[v&31]
+		line = line[:2*len(sums)]
+		for i := range sums {
+			px := binary.LittleEndian.Uint16(line[2*i:])
+			v := first[px>>11] + second[px>>5&63] + third[px&31]
+			luma[i] = byte(v >> (lumaLane + lumaFrac))
+			sums[i] += v
 		}
-		return to
+		return
 	}
-	line = line[:3*len(to)]
-	for i := range to {
-		px := line[3*i:][:3]
-		to[i] = first[px[0]] + second[px[1]] + third[px[2]]
-	}
-	return to
-}
-
-func writeLuma(to []byte, line []uint64) {
-	to = to[:len(line)]
-	for i, v := range line {
-		to[i] = byte(v >> (lumaLane + lumaFrac))
+	line = line[:3*len(sums)]
+	for i := range sums {
+		v := first[line[0]] + second[line[1]] + third[line[2]]
+		luma[i] = byte(v >> (lumaLane + lumaFrac))
+		sums[i] += v
+		line = line[3:]
 	}
 }
 
-// writeChroma writes line y of chroma, made of two lines of pixels. Beyond the
-// edges the picture goes on as it ends.
-func (m *mixer) writeChroma(y int, a, b []uint64) {
+// writeChroma writes line y of chroma of the sums. Beyond the edges the picture
+// goes on as it ends.
+func (m *mixer) writeChroma(y int) {
 	cb, cr, step := m.chroma(y)
-	left := a[0] + b[0]
-	for x := 0; x < len(a); x += 2 {
-		here := a[x] + b[x]
-		right := here
-		if x+1 < len(a) {
-			right = a[x+1] + b[x+1]
+	left, sums := m.sums[0], m.sums
+	for at := 0; len(sums) > 0; at += step {
+		here, right := sums[0], sums[0]
+		if len(sums) > 1 {
+			right = sums[1]
 		}
 		sum := left + 2*here + right
-		left = right
-		cb[x/2*step] = chromaOf(sum)
-		cr[x/2*step] = chromaOf(sum >> crLane)
+		cb[at], cr[at] = chromaOf(sum), chromaOf(sum>>crLane)
+		left, sums = right, sums[min(2, len(sums)):]
 	}
 }
 
