@@ -123,7 +123,7 @@ func (c *Camera) negotiate(ctx context.Context, p *process, hello wire.Message, 
 	if _, err := readCamera(hello); err != nil {
 		return nil, err
 	}
-	if err := p.conn.Send(wire.OpenCamera{Mode: wire.ModeOf(c.prefer(want)), Buffers: wantBuffers}); err != nil {
+	if err := p.send(wire.OpenCamera{Mode: wire.ModeOf(c.prefer(want)), Buffers: wantBuffers}); err != nil {
 		return nil, err
 	}
 	opened, err := expect[wire.CameraOpened](ctx, p)
@@ -169,7 +169,7 @@ func (c *Camera) source(o wire.CameraOpened) (hw.BufferSource, error) {
 	if _, err := memory.Needs(layout); err != nil {
 		return src, violation("%v", err)
 	}
-	if memory.Coded(layout.Pixel) {
+	if layout.Pixel.Coded() {
 		src.Private = "its pictures are coded"
 		return src, nil
 	}
@@ -198,8 +198,8 @@ func (c *Camera) importPool(ctx context.Context, p *process, src hw.BufferSource
 		flags = wire.DMABuf
 	}
 	err := errors.Join(
-		p.conn.Send(wire.Buffers{Count: uint32(len(buffers)), Flags: flags, Layout: wire.LayoutOf(layout)}, fds...),
-		p.conn.Send(wire.Start{Flags: wire.UseSent}))
+		p.send(wire.Buffers{Count: uint32(len(buffers)), Flags: flags, Layout: wire.LayoutOf(layout)}, fds...),
+		p.send(wire.Start{Flags: wire.UseSent}))
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +226,7 @@ func fits(layout hw.Layout, m hw.Mode) error {
 
 // ownBuffers takes over the program's buffers.
 func (c *Camera) ownBuffers(ctx context.Context, p *process, src hw.BufferSource, plan hw.BufferPlan, layout hw.Layout) (*capture, error) {
-	if err := p.conn.Send(wire.Start{}); err != nil {
+	if err := p.send(wire.Start{}); err != nil {
 		return nil, err
 	}
 	got, fds, err := expectFDs[wire.Buffers](ctx, p)
@@ -284,7 +284,7 @@ func checkMode(m hw.Mode) error {
 		return violation("a picture of %dx%d", m.Width, m.Height)
 	case m.FPS.Num < 0 || m.FPS.Den < 0 || m.FPS.Num > maxTerm || m.FPS.Den > maxTerm:
 		return violation("a rate of %d/%d", m.FPS.Num, m.FPS.Den)
-	case memory.Coded(m.Pixel):
+	case m.Pixel.Coded():
 		return nil
 	}
 	if _, _, err := m.Layout(); err != nil {

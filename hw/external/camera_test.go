@@ -261,6 +261,19 @@ func TestAKilledCameraIsGoneAndItsFramesStay(t *testing.T) {
 	}
 }
 
+// Who sends may notice the end before who receives does: both say the same.
+func TestSendingToAKilledProgramSaysHowItEnded(t *testing.T) {
+	noLeaks(t)
+	p, _, err := scripted(t, "good").start(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.stop()
+	p.signal(unix.SIGKILL)
+	<-p.exited
+	wantErr(t, p.send(wire.Start{}), hw.ErrGone, "was ended by SIGKILL")
+}
+
 func TestDamagedAndMissingPicturesAreCounted(t *testing.T) {
 	noLeaks(t)
 	s, err := openScript(t, "damages pictures")

@@ -200,7 +200,7 @@ func (s *capture) frame(m wire.Frame) error {
 	}
 	s.last = stamp
 	f.Stamp, f.Seq = stamp, s.seq
-	if memory.Coded(s.mode.Pixel) {
+	if s.mode.Pixel.Coded() {
 		f.Planes[0].Data = s.buffers[m.Index].Mem[0][:m.Used[0]:m.Used[0]]
 	}
 	s.good.Add(1)

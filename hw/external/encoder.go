@@ -167,7 +167,7 @@ func (e *encoder) negotiate(ctx context.Context, hello wire.Message) error {
 		RingSize: uint32(len(e.ring.mem)), Layout: wire.LayoutOf(e.layout),
 	}
 	wire.PutText(m.Profile[:], e.cfg.Profile)
-	err := e.proc.conn.Send(m, e.ring.fd)
+	err := e.proc.send(m, e.ring.fd)
 	if err != nil {
 		return err
 	}
@@ -429,7 +429,7 @@ func (e *encoder) unit(m wire.Unit) error {
 	if err != nil {
 		return err
 	}
-	if err := e.proc.conn.Send(wire.Taken{Position: m.Position + uint64(m.Length)}); err != nil {
+	if err := e.proc.send(wire.Taken{Position: m.Position + uint64(m.Length)}); err != nil {
 		return err
 	}
 	u, err := e.params.unit(coded, int(e.wanted.Load()))

@@ -191,7 +191,7 @@ func (im importer) borrow(l hw.Layout, count int) (*memory.Pool, error) {
 	if _, err := readEncoder(hello); err != nil {
 		return nil, err
 	}
-	if err := p.conn.Send(wire.Allocate{Count: uint32(count), Layout: wire.LayoutOf(l)}); err != nil {
+	if err := p.send(wire.Allocate{Count: uint32(count), Layout: wire.LayoutOf(l)}); err != nil {
 		return nil, err
 	}
 	got, fds, err := expectFDs[wire.Buffers](ctx, p)

@@ -231,6 +231,16 @@ func (r *process) receive(ctx context.Context, limit time.Duration) (wire.Messag
 	return m, fds, nil
 }
 
+// send sends a message with descriptors, which stay the caller's. It does not
+// wait for room, see [wire.Conn.Send]. If the far side has ended it says how.
+func (r *process) send(m wire.Message, fds ...int) error {
+	err := r.conn.Send(m, fds...)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return r.broken(err)
+	}
+	return err
+}
+
 // broken explains why nothing more can be received: the far side has ended, or
 // talks nonsense.
 func (r *process) broken(err error) error {

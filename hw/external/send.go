@@ -102,7 +102,7 @@ func (s *sender) submit(index int, f *hw.Frame, r request, before error) error {
 	if r.key {
 		m.Flags = wire.KeyFrame
 	}
-	return s.proc.conn.Send(m)
+	return s.proc.send(m)
 }
 
 // adapt follows the wanted bit rate.
@@ -112,7 +112,7 @@ func (s *sender) adapt() error {
 		return nil
 	}
 	s.bitrate = bps
-	return s.proc.conn.Send(wire.Bitrate{BitsPerSecond: uint32(bps)})
+	return s.proc.send(wire.Bitrate{BitsPerSecond: uint32(bps)})
 }
 
 // inPlace returns the index of f's memory, which it attaches if it is new, or
@@ -165,7 +165,7 @@ func (s *sender) attach(as slot, fds []int) (int, error) {
 	if memory.IsDMABuf(fds[0]) {
 		m.Flags = wire.DMABuf
 	}
-	return index, s.proc.conn.Send(m, s.kept[index]...)
+	return index, s.proc.send(m, s.kept[index]...)
 }
 
 // detach gives up a buffer that no longer comes; -1 is none.
@@ -183,7 +183,7 @@ func (s *sender) detach(index int) error {
 func (s *sender) forget(index int) error {
 	wire.CloseAll(s.kept[index])
 	s.kept[index] = nil
-	return s.proc.conn.Send(wire.Detach{Index: uint32(index)})
+	return s.proc.send(wire.Detach{Index: uint32(index)})
 }
 
 // copyIn writes f into one of our own buffers and returns its index.

@@ -126,30 +126,22 @@ func checkPlanes(t *testing.T, f *hw.Frame) {
 		}
 		return
 	}
-	tight := must[[]hw.Plane](t, "layout")(planesOf(f.Mode))
-	if len(f.Planes) != len(tight) {
-		t.Fatalf("%d planes, %s has %d", len(f.Planes), f.Mode, len(tight))
-	}
-	lines := []int{f.Height, (f.Height + 1) / 2, (f.Height + 1) / 2}
-	if f.Pixel == hw.I422 || f.Pixel == hw.NV16 || f.Pixel == hw.NV24 {
-		lines[1], lines[2] = f.Height, f.Height
+	shapes := f.Pixel.Planes()
+	if len(f.Planes) != len(shapes) {
+		t.Fatalf("%d planes, %s has %d", len(f.Planes), f.Mode, len(shapes))
 	}
 	for i, p := range f.Planes {
-		if p.Stride < tight[i].Stride {
-			t.Errorf("plane %d: stride %d is less than a line of %d bytes", i, p.Stride, tight[i].Stride)
+		line := shapes[i].Line(f.Width)
+		if p.Stride < line {
+			t.Errorf("plane %d: stride %d is less than a line of %d bytes", i, p.Stride, line)
 		}
-		if need := p.Stride*(lines[i]-1) + tight[i].Stride; p.Data != nil && len(p.Data) < need {
+		if need := p.Stride*(shapes[i].Lines(f.Height)-1) + line; p.Data != nil && len(p.Data) < need {
 			t.Errorf("plane %d: %d bytes, its lines need %d", i, len(p.Data), need)
 		}
 		if p.Data == nil && p.FD < 0 {
 			t.Errorf("plane %d has neither memory nor a descriptor", i)
 		}
 	}
-}
-
-func planesOf(m hw.Mode) ([]hw.Plane, error) {
-	planes, _, err := m.Layout()
-	return planes, err
 }
 
 func risesSteadily(t *testing.T, c hw.Camera) {

@@ -134,30 +134,20 @@ func (h H264) input(f *hw.Frame) hw.Layout {
 // layoutOf returns how f lies in its dma-bufs, which may be larger.
 func layoutOf(f *hw.Frame) hw.Layout {
 	l := hw.Layout{Pixel: f.Pixel, Width: f.Width, Height: f.Height}
-	tight, size, err := f.Layout()
-	if err != nil {
+	shapes := f.Pixel.Planes()
+	if len(shapes) != len(f.Planes) {
 		return l
 	}
-	ends := append(offsets(tight)[1:], size)
 	var fds []int
 	for i, p := range f.Planes {
-		lines := (ends[i] - tight[i].Offset) / tight[i].Stride
 		b := slices.Index(fds, p.FD)
 		if b < 0 {
 			b, fds = len(fds), append(fds, p.FD)
 		}
 		l.Planes[i] = hw.PlaneLayout{Buffer: b, Offset: p.Offset, Stride: p.Stride}
-		l.Sizes[b] = max(l.Sizes[b], p.Offset+p.Stride*lines)
+		l.Sizes[b] = max(l.Sizes[b], p.Offset+p.Stride*shapes[i].Lines(f.Height))
 	}
 	return l
-}
-
-func offsets(planes []hw.Plane) []int {
-	list := make([]int, len(planes))
-	for i, p := range planes {
-		list[i] = p.Offset
-	}
-	return list
 }
 
 // A coder is one running encoder and the goroutine that feeds it.
