@@ -1,0 +1,334 @@
+// Package dash serves renditions to MPEG-DASH players (ISO/IEC 23009-1), with
+// the low latency of DASH-IF's guidelines: a segment is sent part by part
+// while it is made.
+//
+//	/live/manifest.mpd        all renditions
+//	/live/NAME/manifest.mpd   one
+//	   └─► NAME/dash/VISIT/video-tTIME.m4s, video-init-ID.mp4, audio-…
+//	/live/time                the clock that manifests count by
+//
+// Presentation time is the media clock itself: availabilityStartTime is the
+// wall-clock time of its zero, fixed when the server begins, and /live/time
+// goes on from there. So players stay in step when the box's wall clock is set.
+package dash
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"encoderd.example/stream"
+	"encoderd.example/stream/cmaf"
+	"encoderd.example/stream/visit"
+)
+
+const (
+	// waitTime is how long a manifest request may wait for the first segment.
+	waitTime = 10 * time.Second
+	// writeTime is how long a player may take for a manifest.
+	writeTime = 10 * time.Second
+	// silence is how many target durations without a request end a viewer.
+	silence = 3
+	// maxManifests bounds what is kept, one for each choice of renditions.
+	maxManifests = 64
+)
+
+// A Server serves DASH. Set its fields before use and leave them alone from
+// then on. All methods may be called from any goroutine.
+type Server struct {
+	// Find returns the rendition of a name, nil if there is none. It must not
+	// block.
+	Find func(name string) *stream.Rendition
+	// Names returns the renditions for the manifest of all, best first. It must
+	// not block.
+	Names func() []string
+	// Segments cuts the renditions; its Run must be running.
+	Segments *cmaf.Segmenter
+	// Audience, if set, lists who watches and says who may.
+	Audience *stream.Audience
+	// Log takes who was refused; nil means nobody cares.
+	Log *slog.Logger
+
+	once   sync.Once
+	visits visit.Visits
+	zero   time.Time // wall-clock time of the media clock's zero
+
+	mu        sync.Mutex
+	manifests map[string]*manifest // by the choice of renditions
+}
+
+func (s *Server) init() {
+	s.once.Do(func() {
+		s.visits.Protocol, s.visits.Audience = "dash", s.Audience
+		s.zero = stream.Wall(0).UTC().Truncate(time.Millisecond)
+		s.manifests = make(map[string]*manifest)
+		if s.Log == nil {
+			s.Log = slog.New(slog.DiscardHandler)
+		}
+	})
+}
+
+// Run looks after the viewers until ctx ends, then lets them leave and returns
+// nil.
+func (s *Server) Run(ctx context.Context) error {
+	s.init()
+	return s.visits.Run(ctx)
+}
+
+// Handler returns the handler of the addresses above. It answers other paths
+// by 404 and other methods by 405.
+func (s *Server) Handler() http.Handler {
+	s.init()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /live/manifest.mpd", s.all)
+	mux.HandleFunc("GET /live/{name}/manifest.mpd", s.one)
+	mux.HandleFunc("GET /live/{name}/dash/{visit}/{file}", s.file)
+	mux.HandleFunc("GET /live/time", s.clock)
+	return mux
+}
+
+// clock tells the time that manifests count by.
+func (s *Server) clock(w http.ResponseWriter, _ *http.Request) {
+	h := w.Header()
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Access-Control-Allow-Origin", "*")
+	_, _ = w.Write([]byte(date(s.zero.Add(stream.Monotonic())))) // the player may have gone
+}
+
+// all answers with every rendition that the player may watch and that has
+// begun.
+func (s *Server) all(w http.ResponseWriter, r *http.Request) {
+	var offers []offer
+	refused := error(nil)
+	for _, name := range s.Names() {
+		src := s.Find(name)
+		if src == nil {
+			continue
+		}
+		if err := s.allow(r, name); err != nil {
+			refused = err
+			continue
+		}
+		if _, begun := src.Tracks(); begun {
+			// Dollars mean something in templates.
+			folder := strings.ReplaceAll(url.PathEscape(name), "$", "%24") + "/"
+			offers = append(offers, offer{st: s.Segments.Of(src), folder: folder})
+		}
+	}
+	switch {
+	case len(offers) == 0 && refused != nil:
+		s.refuse(w, r, refused)
+	case len(offers) == 0:
+		visit.Fail(w, http.StatusServiceUnavailable, "no picture yet")
+	default:
+		s.manifest(w, r, offers, "time")
+	}
+}
+
+// one answers with one rendition, once its encoder has begun.
+func (s *Server) one(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("name")
+	src := s.Find(name)
+	if src == nil {
+		visit.Fail(w, http.StatusNotFound, "no such rendition")
+		return
+	}
+	if err := s.allow(r, name); err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	s.manifest(w, r, []offer{{st: s.Segments.Of(src)}}, "../time")
+}
+
+func (s *Server) allow(r *http.Request, name string) error {
+	if s.Audience == nil {
+		return nil
+	}
+	return s.Audience.Allow(r.RemoteAddr, name, visit.Credentials(r))
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	s.Log.Debug("dash viewer refused", "peer", r.RemoteAddr, "err", err)
+	visit.Refuse(w, r, err)
+}
+
+// manifest answers with the manifest of what is offered. Players load it again
+// and again from the same address, so their looks tell which visit is theirs.
+func (s *Server) manifest(w http.ResponseWriter, r *http.Request, offers []offer, clock string) {
+	ctx, cancel := context.WithTimeout(r.Context(), waitTime)
+	defer cancel()
+	for i := range offers {
+		if err := offers[i].fill(ctx); err != nil {
+			unavailable(w, err)
+			return
+		}
+	}
+	id := "none"
+	if r.Method == http.MethodGet {
+		t, err := s.visits.Guess(r)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		id = t.ID
+	}
+	s.write(w, r, s.newest(offers, clock), id)
+}
+
+// newest returns the manifest of offers, made anew only if a segment has begun
+// since.
+func (s *Server) newest(offers []offer, clock string) []string {
+	var names, state strings.Builder
+	for _, o := range offers {
+		names.WriteString(o.folder + "\n" + o.st.Name() + "\n")
+		state.WriteString(o.state())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.manifests[names.String()]
+	if m == nil {
+		if len(s.manifests) >= maxManifests {
+			clear(s.manifests)
+		}
+		m = &manifest{zero: s.zero, clock: clock, breaks: []time.Duration{0}}
+		s.manifests[names.String()] = m
+	}
+	if m.state != state.String() {
+		m.state = state.String()
+		m.make(offers)
+	}
+	return m.pieces
+}
+
+// write sends a manifest with the visit's ID between its pieces.
+func (s *Server) write(w http.ResponseWriter, r *http.Request, pieces []string, id string) {
+	h := w.Header()
+	h.Set("Content-Type", "application/dash+xml")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Access-Control-Allow-Origin", "*")
+	if r.Method == http.MethodHead {
+		return
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetWriteDeadline(time.Now().Add(writeTime)) // where there is one
+	//nolint:gosec // a manifest, with no word of the request in it
+	if _, err := w.Write([]byte(strings.Join(pieces, id))); err == nil {
+		_ = control.Flush()
+		_ = control.SetWriteDeadline(time.Time{})
+	}
+}
+
+// file answers with media of a visit, and has the player counted.
+func (s *Server) file(w http.ResponseWriter, r *http.Request) {
+	t := s.visits.Find(r.PathValue("visit"))
+	media, ok := cmaf.ParseFile(r.PathValue("file"))
+	src := s.Find(r.PathValue("name"))
+	switch {
+	case t == nil:
+		visit.Fail(w, http.StatusNotFound, "this visit is over: open manifest.mpd again")
+		return
+	case !ok || src == nil:
+		visit.Fail(w, http.StatusNotFound, "no such address")
+		return
+	}
+	st := s.Segments.Of(src)
+	viewer, done, err := t.Watch(st.Name(), media.Medium == cmaf.Video, silence*st.Target())
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	defer done()
+	if media.Medium == cmaf.Video && media.Kind == cmaf.SegmentByTime {
+		if seq := st.Latest(cmaf.Video); seq != nil && seq.At(media.Time) != nil {
+			viewer.Lost.Add(t.Follow(seq.At(media.Time).Number) * st.Pictures())
+		}
+	}
+	st.Serve(w, r, media, viewer)
+}
+
+func unavailable(w http.ResponseWriter, err error) {
+	if errors.Is(err, cmaf.ErrNoVideo) {
+		visit.Fail(w, http.StatusNotFound, err.Error())
+		return
+	}
+	w.Header().Set("Retry-After", "1")
+	visit.Fail(w, http.StatusServiceUnavailable, "nothing came in time: is the picture on?")
+}
+
+// An offer is a rendition in a manifest.
+type offer struct {
+	st           *cmaf.Stream
+	folder       string // where its visits are
+	video, sound *cmaf.Sequence
+}
+
+// fill waits for the first whole segment; sound may be missing.
+func (o *offer) fill(ctx context.Context) (err error) {
+	whole := func(s *cmaf.Sequence) bool { return len(s.Complete()) > 0 }
+	if o.video, err = o.st.Wait(ctx, cmaf.Video, whole); err != nil {
+		return err
+	}
+	o.sound, err = o.st.Wait(ctx, cmaf.Sound, whole)
+	if errors.Is(err, cmaf.ErrNoSound) {
+		return nil
+	}
+	return err
+}
+
+// state is different when a manifest has to be.
+func (o *offer) state() string {
+	var b strings.Builder
+	for _, s := range []*cmaf.Sequence{o.video, o.sound} {
+		if s != nil {
+			last := s.Last()
+			b.WriteString(cmaf.File{Medium: s.Medium, Number: last.Number}.String())
+			if last.Complete {
+				b.WriteString(" whole ")
+			}
+		}
+	}
+	return b.String()
+}
+
+// A manifest is made once for all players.
+type manifest struct {
+	zero   time.Time
+	clock  string // where it is
+	state  string
+	breaks []time.Duration // where periods begin, on the media clock, in order
+	pieces []string        // the visit's ID goes between them
+}
+
+// make writes the manifest anew.
+func (m *manifest) make(offers []offer) {
+	m.find(offers)
+	m.pieces = strings.Split(m.text(offers, time.Now()), visitMark)
+}
+
+// find notes where the timelines break, and forgets what is no longer offered,
+// save for the break that the oldest segments come after.
+func (m *manifest) find(offers []offer) {
+	oldest := time.Duration(-1)
+	for _, o := range offers {
+		first := start(o.video.Segments[0])
+		if oldest < 0 || first < oldest {
+			oldest = first
+		}
+		for _, g := range o.video.Segments {
+			at := start(g)
+			if i, known := slices.BinarySearch(m.breaks, at); g.Discontinuity && !known {
+				m.breaks = slices.Insert(m.breaks, i, at)
+			}
+		}
+	}
+	for len(m.breaks) > 1 && m.breaks[1] <= oldest {
+		m.breaks = m.breaks[1:]
+	}
+}

@@ -1,0 +1,189 @@
+package dash
+
+import (
+	"encoding/xml"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"encoderd.example/stream/cmaf"
+	"encoderd.example/stream/fmp4"
+)
+
+// visitMark stands in a manifest's text where the visit's ID goes. XML has no
+// such character.
+const visitMark = "\x00"
+
+// start returns when a segment begins on the media clock.
+func start(g *cmaf.Segment) time.Duration { return fmp4.Time(g.Time, g.Init.Scale) }
+
+// text writes a manifest (ISO/IEC 23009-1, 5). Sound is that of the first
+// rendition that has some: it is the same in all.
+func (m *manifest) text(offers []offer, now time.Time) string {
+	target, depth, sound := time.Second, time.Duration(0), (*offer)(nil)
+	for i, o := range offers {
+		target = max(target, o.video.Target)
+		depth = max(depth, listed(o.video))
+		if sound == nil && o.sound != nil {
+			sound = &offers[i]
+		}
+	}
+	var b strings.Builder
+	b.WriteString(xml.Header)
+	fmt.Fprintf(&b, `<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" profiles="urn:mpeg:dash:profile:isoff-live:2011,http://www.dashif.org/guidelines/low-latency-live-v5"`+
+		` availabilityStartTime="%s" publishTime="%s" minimumUpdatePeriod="%s" minBufferTime="%s" timeShiftBufferDepth="%s" suggestedPresentationDelay="%s" maxSegmentDuration="%s">`+"\n",
+		date(m.zero), date(now), duration(target/2), duration(offers[0].video.PartTarget), duration(depth), duration(3*target), duration(target))
+	fmt.Fprintf(&b, `<ServiceDescription id="0"><Latency target="%d" min="%d" max="%d"/><PlaybackRate min="0.96" max="1.04"/></ServiceDescription>`+"\n",
+		(target + time.Second).Milliseconds(), time.Second.Milliseconds(), (3 * target).Milliseconds())
+	for i, from := range m.breaks {
+		p := period{from: from, to: math.MaxInt64}
+		if i+1 < len(m.breaks) {
+			p.to = m.breaks[i+1]
+		}
+		p.write(&b, offers, sound)
+	}
+	fmt.Fprintf(&b, `<UTCTiming schemeIdUri="urn:mpeg:dash:utc:http-xsdate:2014" value="%s"/>`+"\n</MPD>\n", m.clock)
+	return b.String()
+}
+
+// listed is how long a sequence's segments last together.
+func listed(s *cmaf.Sequence) (d time.Duration) {
+	for _, g := range s.Segments {
+		d += g.Duration
+	}
+	return d
+}
+
+// A period is a stretch of time in which nothing breaks.
+type period struct{ from, to time.Duration }
+
+func (p period) write(b *strings.Builder, offers []offer, sound *offer) {
+	var sets strings.Builder
+	p.pictures(&sets, offers)
+	if sound != nil {
+		p.sound(&sets, sound)
+	}
+	if sets.Len() == 0 {
+		return
+	}
+	// The ID stays as long as the period does.
+	fmt.Fprintf(b, `<Period id="p%d" start="%s">`+"\n%s</Period>\n", p.from.Milliseconds(), duration(p.from), sets.String())
+}
+
+// pictures writes one set of all renditions, for players to choose from.
+func (p period) pictures(b *strings.Builder, offers []offer) {
+	var representations strings.Builder
+	for _, o := range offers {
+		segments := p.segments(o.video)
+		if len(segments) == 0 {
+			continue
+		}
+		t := segments[0].Init.Track
+		fmt.Fprintf(&representations, `<Representation id="%s" codecs="%s" bandwidth="%d" width="%d" height="%d" frameRate="%s" sar="1:1">`+"\n",
+			escape(o.st.Name()), segments[0].Init.Codec, o.video.Peak, t.Width, t.Height, frameRate(t.FPS))
+		p.template(&representations, o, o.video, segments)
+		representations.WriteString("</Representation>\n")
+	}
+	if representations.Len() > 0 {
+		fmt.Fprintf(b, `<AdaptationSet id="0" contentType="video" mimeType="video/mp4" startWithSAP="1">`+"\n%s</AdaptationSet>\n", representations.String())
+	}
+}
+
+func (p period) sound(b *strings.Builder, o *offer) {
+	segments := p.segments(o.sound)
+	if len(segments) == 0 {
+		return
+	}
+	t := segments[0].Init.Track
+	fmt.Fprintf(b, `<AdaptationSet id="1" contentType="audio" mimeType="audio/mp4" startWithSAP="1">`+"\n"+
+		`<Representation id="%s sound" codecs="%s" bandwidth="%d" audioSamplingRate="%d">`+"\n"+
+		`<AudioChannelConfiguration schemeIdUri="urn:mpeg:dash:23003:3:audio_channel_configuration:2011" value="%d"/>`+"\n",
+		escape(o.st.Name()), segments[0].Init.Codec, o.sound.Peak, t.Rate, t.Channels)
+	p.template(b, *o, o.sound, segments)
+	b.WriteString("</Representation>\n</AdaptationSet>\n")
+}
+
+// segments returns those with something in the period; the first may begin
+// before it. All have one header: that of the last ones.
+func (p period) segments(s *cmaf.Sequence) []*cmaf.Segment {
+	var found []*cmaf.Segment
+	for _, g := range s.Segments {
+		if len(g.Parts) == 0 || start(g) >= p.to || start(g)+g.Duration <= p.from {
+			continue
+		}
+		if len(found) > 0 && found[0].Init != g.Init {
+			found = found[:0]
+		}
+		found = append(found, g)
+	}
+	return found
+}
+
+// template writes where segments are (5.3.9.4) and when (5.3.9.6).
+func (p period) template(b *strings.Builder, o offer, s *cmaf.Sequence, segments []*cmaf.Segment) {
+	init := segments[0].Init
+	folder := escape(o.folder) + "dash/" + visitMark + "/"
+	early := max(s.Target-s.PartTarget, 0) // a segment can be had when its first part can
+	fmt.Fprintf(b, `<SegmentTemplate timescale="%d" presentationTimeOffset="%d" availabilityTimeOffset="%.3f" availabilityTimeComplete="false" initialization="%s%v" media="%s%v-t$Time$.m4s">`+"\n<SegmentTimeline>",
+		init.Scale, fmp4.Ticks(p.from, init.Scale), early.Seconds(),
+		folder, cmaf.File{Medium: s.Medium, Kind: cmaf.Header, Init: init.ID}, folder, s.Medium)
+	for _, run := range timeline(s, segments) {
+		fmt.Fprintf(b, `<S t="%d" d="%d"`, run.time, run.length)
+		if run.repeats > 0 {
+			fmt.Fprintf(b, ` r="%d"`, run.repeats)
+		}
+		b.WriteString("/>")
+	}
+	b.WriteString("</SegmentTimeline>\n</SegmentTemplate>\n")
+}
+
+// A stretch is some segments of one length, one after another.
+type stretch struct {
+	time, length uint64
+	repeats      int
+}
+
+// timeline sums up when segments are. The open one is told to last as long as
+// the one before it, which is what a group of pictures does.
+func timeline(s *cmaf.Sequence, segments []*cmaf.Segment) (list []stretch) {
+	usual := fmp4.Ticks(s.Target, segments[0].Init.Scale)
+	for _, g := range segments {
+		length := g.Length
+		if !g.Complete {
+			length = max(length, usual)
+		}
+		usual = length
+		if n := len(list) - 1; n >= 0 && list[n].length == length && list[n].time+length*uint64(list[n].repeats+1) == g.Time {
+			list[n].repeats++
+			continue
+		}
+		list = append(list, stretch{g.Time, length, 0})
+	}
+	return list
+}
+
+// frameRate writes a rate of pictures as the fraction that it is.
+func frameRate(fps float64) string {
+	switch whole, ntsc := math.Round(fps), math.Round(fps*1.001); {
+	case fps <= 0:
+		return "25"
+	case math.Abs(fps-whole) < 0.005:
+		return fmt.Sprintf("%.0f", whole)
+	case math.Abs(fps*1.001-ntsc) < 0.005:
+		return fmt.Sprintf("%.0f/1001", ntsc*1000)
+	default:
+		return fmt.Sprintf("%.0f/1000", fps*1000)
+	}
+}
+
+func date(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// duration writes xs:duration.
+func duration(d time.Duration) string { return fmt.Sprintf("PT%.3fS", d.Seconds()) }
+
+func escape(s string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(s)) // into memory: never fails
+	return b.String()
+}
