@@ -39,7 +39,7 @@ func (d *Daemon) capture(c cameraConfig) run {
 				d.awaitSignal(ctx, cam)
 			case errors.Is(err, hw.ErrGone) && time.Since(began) >= steady:
 				d.Log.Warn("camera is gone", "service", "camera", "camera", cam.ID())
-				d.devices.scan()
+				d.devices.refresh(ctx)
 			default:
 				return fmt.Errorf("camera %s: %w", cam.ID(), err)
 			}

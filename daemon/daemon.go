@@ -25,7 +25,6 @@ import (
 	"encoderd.example/daemon/status"
 	"encoderd.example/daemon/supervise"
 	"encoderd.example/hw"
-	"encoderd.example/hw/pion"
 	"encoderd.example/hw/soft"
 	"encoderd.example/stream"
 )
@@ -103,7 +102,6 @@ func New(o Options) *Daemon {
 	}
 	d := &Daemon{
 		Options:    o,
-		devices:    &devices{board: o.Board, registry: pion.NewRegistry(), log: o.Log},
 		hub:        newHub(),
 		mixer:      newMixer(),
 		start:      time.Now(),
@@ -116,7 +114,8 @@ func New(o Options) *Daemon {
 		services:   map[string]*service{},
 		notes:      newNotes(),
 	}
-	d.devices.encoders = d.findEncoders
+	d.devices = newDevices(o.Board, &d.calls, o.Log)
+	d.devices.encoders = encoderSearch{look: d.findEncoders, open: d.missesEncoders}
 	d.mixer.muted.Store(wanted.Muted)
 	d.group.Log = o.Log
 	d.group.Report = d.noteService

@@ -25,6 +25,14 @@ type calls struct {
 // within calls f and waits at most d for it. If f takes longer, within returns
 // an error that wraps errHangs and drops what f returns later.
 func within[T any](c *calls, d time.Duration, what string, f func() (T, error), drop func(T)) (T, error) {
+	return attempt(c, nil, d, what, f, drop)
+}
+
+// errNotAwaited says that a call was left behind because its caller stops.
+var errNotAwaited = errors.New("not waited for")
+
+// attempt is within for a caller that stops waiting when stop is closed.
+func attempt[T any](c *calls, stop <-chan struct{}, d time.Duration, what string, f func() (T, error), drop func(T)) (T, error) {
 	type result struct {
 		v   T
 		err error
@@ -44,15 +52,19 @@ func within[T any](c *calls, d time.Duration, what string, f func() (T, error), 
 	}()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
+	var none T
+	var err error
 	select {
 	case r := <-done:
 		return r.v, r.err
 	case <-timer.C:
-		c.add(what, 1)
-		close(abandoned)
-		var none T
-		return none, fmt.Errorf("%s: %w: no answer within %v", what, errHangs, d)
+		err = fmt.Errorf("%s: %w: no answer within %v", what, errHangs, d)
+	case <-stop:
+		err = fmt.Errorf("%s: %w", what, errNotAwaited)
 	}
+	c.add(what, 1)
+	close(abandoned)
+	return none, err
 }
 
 // askAgain is how often a device that does not stop is asked whether it has.
@@ -90,6 +102,13 @@ func (c *calls) add(what string, n int) {
 	if c.left[what] += n; c.left[what] == 0 {
 		delete(c.left, what)
 	}
+}
+
+// hangs reports whether such a call was left behind and has not come back.
+func (c *calls) hangs(what string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.left[what] > 0
 }
 
 // list names the calls that still hang.

@@ -76,36 +76,60 @@ func (b Budgets) Save(state string) error {
 const findPatience = 2 * time.Second
 
 // findEncoders looks which encoders are there now, and moves the box if they
-// are others than before.
+// are others than before. A look that hangs is left alone: what it finds in the
+// end counts.
 func (d *Daemon) findEncoders() {
-	const what = "find encoders"
-	if slices.Contains(d.calls.list(), what) {
+	if d.calls.hangs(findEncoders) {
 		return
 	}
 	type found struct {
 		list []hw.EncoderDriver
 		err  error
 	}
-	now, err := within(&d.calls, findPatience, what, func() (found, error) {
+	now, err := within(&d.calls, findPatience, findEncoders, func() (found, error) {
 		list, err := Encoders(d.Board, d.State)
 		return found{list, err}, nil
-	}, func(found) {})
-	err = errors.Join(err, now.err)
+	}, func(late found) { d.haveEncoders(late.list, late.err) })
+	if err != nil {
+		now.list = d.Board.Encoders // at least
+	}
+	d.haveEncoders(now.list, errors.Join(err, now.err))
+}
+
+// haveEncoders takes in what was found, or that it could not be.
+func (d *Daemon) haveEncoders(list []hw.EncoderDriver, err error) {
 	d.mu.Lock()
 	before, trouble := d.drivers, text(d.encoderTrouble)
-	unseen := err != nil && !errors.Is(err, hw.ErrMissing) && len(now.list) < len(before) // which is not gone
+	unseen := err != nil && !errors.Is(err, hw.ErrMissing) && len(list) < len(before) // which is not gone
 	if !unseen {
-		d.drivers = now.list
+		d.drivers = list
 	}
-	back := d.departures.back(now.list, time.Now())
+	back := d.departures.back(list, time.Now())
 	d.encoderTrouble = err
 	d.mu.Unlock()
 	if err != nil && text(err) != trouble {
 		d.Log.Warn("cannot list all encoders", "service", "devices", "err", err)
 	}
-	if back || !unseen && !slices.EqualFunc(before, now.list, sameDriver) {
+	if back || !unseen && !slices.EqualFunc(before, list, sameDriver) {
 		d.change()
 	}
+}
+
+// missesEncoders reports whether another look may find encoders though no event
+// tells of them: some could not be asked, or said that they are gone and may be
+// back.
+func (d *Daemon) missesEncoders() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.encoderTrouble != nil && !errors.Is(d.encoderTrouble, hw.ErrMissing) {
+		return true
+	}
+	for _, away := range d.departures {
+		if away.away {
+			return true
+		}
+	}
+	return false
 }
 
 // departures are encoders that said that they are gone. A device may come back

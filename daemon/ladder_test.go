@@ -157,11 +157,13 @@ func TestHardwareComesBackWhenSomethingAboutItChanged(t *testing.T) {
 		{"settings of the rendition", func(h hall) { h.apply(small + "[[rendition]]\nname = \"main\"\ngop = \"1s\"\n") }},
 		{"plugged in anew", func(h hall) {
 			h.hard.gone.Store(true)
+			h.devices.changed()
 			time.Sleep(rescan + time.Second)
 			if !by("soft")(h.box(time.Now())) {
 				t.Error("software let go")
 			}
 			h.hard.gone.Store(false)
+			h.devices.changed()
 		}},
 	}
 	for _, tt := range tests {

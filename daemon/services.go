@@ -63,7 +63,7 @@ func (d *Daemon) listen(c micConfig) run {
 				return fmt.Errorf("sound card %s: %w", mic.ID(), err)
 			}
 			d.Log.Warn("sound card is gone", "service", "mic", "mic", mic.ID())
-			d.devices.scan()
+			d.devices.refresh(ctx)
 		}
 	}
 }
