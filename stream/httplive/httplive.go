@@ -204,13 +204,14 @@ func (s *site) get(w http.ResponseWriter, r *http.Request, src *stream.Rendition
 // context does.
 func (s *site) stream(w http.ResponseWriter, r *http.Request, rd *reading, f form) {
 	describe(w.Header(), f)
-	l, ctx, err := s.open(w, r, rd, f)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	l, err := s.open(w, r, rd, f, func() { cancel(errLeft) })
 	if err == nil {
 		err = f.read(s, ctx, rd, l)
 		l.close(err)
 	}
-	s.log.Debug("http reader left", "peer", r.RemoteAddr, "rendition", rd.src.Name, "protocol", rd.viewer.Protocol,
-		"reason", orElse(context.Cause(r.Context()), err))
+	s.log.Debug("http reader left", "peer", r.RemoteAddr, "rendition", rd.src.Name, "protocol", rd.viewer.Protocol, "reason", err)
 }
 
 func (s *site) admit(v *stream.Viewer, c stream.Credentials) (leave func(), err error) {

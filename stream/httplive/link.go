@@ -28,17 +28,16 @@ type link interface {
 	close(reason error)
 }
 
-// open begins the answer. The context that comes back ends when the reader is
-// known to have left.
-func (s *site) open(w http.ResponseWriter, r *http.Request, rd *reading, f form) (link, context.Context, error) {
+// open begins the answer. left is called, from another goroutine, when the
+// reader is known to have gone.
+func (s *site) open(w http.ResponseWriter, r *http.Request, rd *reading, f form, left func()) (link, error) {
 	switch {
 	case upgrades(r):
-		return s.openWebSocket(w, r, rd, f)
+		return s.openWebSocket(w, r, rd, f, left)
 	case r.ProtoMajor == 1:
-		return s.openSocket(w, r, rd)
-	default:
-		rd.viewer.Protocol += "/2"
-		return &answer{w: w, rc: http.NewResponseController(w), viewer: rd.viewer, patience: s.write}, r.Context(), nil
+		return s.openSocket(w, r, rd, left)
+	default: // the request's context tells
+		return &answer{w: w, rc: http.NewResponseController(w), viewer: rd.viewer, patience: s.write}, nil
 	}
 }
 
@@ -58,7 +57,6 @@ type socket struct {
 	pieces   [][]byte      // kept for its capacity
 	queue    net.Buffers
 	watching sync.WaitGroup
-	stop     context.CancelFunc
 }
 
 const (
@@ -67,11 +65,11 @@ const (
 	maxChatter = 64 << 10 // what a reader may say after its request
 )
 
-func (s *site) openSocket(w http.ResponseWriter, r *http.Request, rd *reading) (link, context.Context, error) {
+func (s *site) openSocket(w http.ResponseWriter, r *http.Request, rd *reading, left func()) (link, error) {
 	nc, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		http.Error(w, "this server cannot stream", http.StatusInternalServerError)
-		return nil, nil, fmt.Errorf("take over the connection: %w", err)
+		return nil, fmt.Errorf("take over the connection: %w", err)
 	}
 	_, plain := nc.(*net.TCPConn)
 	k := &socket{nc: nc, plain: plain, chunked: r.ProtoAtLeast(1, 1), viewer: rd.viewer, patience: s.write}
@@ -82,12 +80,15 @@ func (s *site) openSocket(w http.ResponseWriter, r *http.Request, rd *reading) (
 	if err := stream.LimitSendBuffer(nc, stream.Bitrate(rd.tracks)); err != nil {
 		s.log.Debug("http send buffer stays as it is", "err", err)
 	}
-	ctx := k.watch(r.Context())
+	k.watching.Go(func() { // hanging up ends it, and so does saying more than there is to say
+		_, _ = io.CopyN(io.Discard, nc, maxChatter)
+		left()
+	})
 	if err := k.begin(w.Header()); err != nil {
 		k.close(err)
-		return nil, nil, err
+		return nil, err
 	}
-	return k, ctx, nil
+	return k, nil
 }
 
 // begin writes the head of an answer that lasts until the connection ends.
@@ -109,17 +110,6 @@ func (k *socket) begin(h http.Header) error {
 }
 
 var errLeft = errors.New("the reader left")
-
-// watch waits for the reader to hang up, or to say more than it has to say.
-func (k *socket) watch(ctx context.Context) context.Context {
-	ctx, cancel := context.WithCancelCause(ctx)
-	k.stop = func() { cancel(nil) }
-	k.watching.Go(func() {
-		_, _ = io.CopyN(io.Discard, k.nc, maxChatter)
-		cancel(errLeft)
-	})
-	return ctx
-}
 
 func (k *socket) send(_ context.Context, pieces [][]byte) error {
 	size := 0
@@ -171,7 +161,6 @@ func (k *socket) close(reason error) {
 		_, _ = k.nc.Write(lastChunk) // a courtesy: it may be gone
 	}
 	_ = k.nc.Close()
-	k.stop()
 	k.watching.Wait()
 }
 
@@ -210,19 +199,22 @@ type webSocket struct {
 	conn     *websocket.Conn
 	viewer   *stream.Viewer
 	patience time.Duration
+	stop     func() bool // watching for the reader's end
 }
 
-func (s *site) openWebSocket(w http.ResponseWriter, r *http.Request, rd *reading, f form) (link, context.Context, error) {
+func (s *site) openWebSocket(w http.ResponseWriter, r *http.Request, rd *reading, f form, left func()) (link, error) {
 	if f.protocol != forms["flv"].protocol {
 		http.Error(w, "only FLV goes over WebSocket", http.StatusBadRequest)
-		return nil, nil, errors.New("only FLV goes over WebSocket")
+		return nil, errors.New("only FLV goes over WebSocket")
 	}
 	// Pages of other sites may read; see credentials.
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
 	if err != nil {
-		return nil, nil, err // it has answered
+		return nil, err // it has answered
 	}
-	return &webSocket{conn: conn, viewer: rd.viewer, patience: s.write}, conn.CloseRead(r.Context()), nil
+	gone := conn.CloseRead(r.Context())
+	stop := context.AfterFunc(gone, left)
+	return &webSocket{conn: conn, viewer: rd.viewer, patience: s.write, stop: stop}, nil
 }
 
 // messages are the memory of messages on their way: as many as are being
@@ -252,6 +244,7 @@ func (k *webSocket) send(ctx context.Context, pieces [][]byte) error {
 // close says goodbye to a reader that still listens. CloseNow waits for the
 // library's goroutine.
 func (k *webSocket) close(reason error) {
+	k.stop()
 	if errors.Is(reason, errEnded) {
 		_ = k.conn.Close(websocket.StatusNormalClosure, "the stream ended")
 	}
