@@ -252,7 +252,7 @@ func (s *sender) fill(b hw.Buffer, f *hw.Frame) error {
 
 func (s *sender) converted(f *hw.Frame) (yuv.Picture, error) {
 	if s.convert == nil || !s.convert.Fits(f.Mode) {
-		c, err := yuv.New(f.Mode, hw.Mode{Pixel: s.layout.Pixel, Width: s.layout.Width, Height: s.layout.Height})
+		c, err := yuv.New(f.Mode, hw.Mode{Pixel: s.layout.Pixel, Width: s.layout.Width, Height: s.layout.Height, Matrix: hw.BT709}) // as the protocol says of every picture
 		if err != nil {
 			return yuv.Picture{}, err
 		}

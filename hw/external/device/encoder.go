@@ -146,7 +146,7 @@ func (e *encoder) open(ctx context.Context, cancel context.CancelCauseFunc, m wi
 		return err
 	}
 	rate := hw.Rate{Num: int(m.RateNum), Den: int(m.RateDen)}
-	e.mode = hw.Mode{Pixel: e.layout.Pixel, Width: e.layout.Width, Height: e.layout.Height, FPS: rate}
+	e.mode = hw.Mode{Pixel: e.layout.Pixel, Width: e.layout.Width, Height: e.layout.Height, FPS: rate, Matrix: hw.BT709} // by the protocol
 	e.coder, err = e.driver.Open(hw.EncoderConfig{
 		Codec: stream.H264, Width: int(m.Width), Height: int(m.Height), FPS: rate,
 		GOP: int(m.GOP), Bitrate: int(m.Bitrate), Profile: wire.Text(m.Profile[:]),
