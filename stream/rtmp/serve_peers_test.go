@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"math"
 	"net/url"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -129,6 +130,40 @@ func TestPlayersGetThePicturesThatWereSent(t *testing.T) {
 			complete(t, file, m)
 		})
 	}
+}
+
+// VLC writes the file too, and leaves out the last of the sound.
+func TestVLCGetsEveryPicture(t *testing.T) {
+	m := streamtest.NewMedia(t, 4*streamtest.FPS)
+	r, audience := m.Rendition(1024), &stream.Audience{}
+	addr := startServer(t, &Server{Find: only(r), Audience: audience})
+	file := filepath.Join(openDir(t), "out.flv")
+	wg := live(t, r, shifted(m), audience)
+	command := []string{
+		"env", "HOME=" + filepath.Dir(file), "cvlc", "-q", "rtmp://" + addr + "/live/" + r.Name,
+		"--sout", "#std{access=file,mux=avformat{mux=flv},dst=" + file + "}", "vlc://quit",
+	}
+	if os.Geteuid() == 0 { // as which VLC refuses to run
+		command = append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, command...)
+	}
+	p := peer.Start(t, command[0], command[1:]...)
+	wg.Wait()
+	_ = p.Wait(t)
+	if got, want := peer.PictureMD5(t, file), peer.PictureMD5(t, m.File); !slices.Equal(got, want) {
+		t.Errorf("%d pictures came through, %d were sent, or they are not the same", len(got), len(want))
+	}
+}
+
+// openDir is a folder that every user may write to.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for d, mode := range map[string]os.FileMode{filepath.Dir(dir): 0o755, dir: 0o777} {
+		if err := os.Chmod(d, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }
 
 func TestFFmpegPlaysThroughTLS(t *testing.T) {
