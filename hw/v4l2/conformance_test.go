@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/fstest"
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/hwtest"
 	"encoderd.example/hw/v4l2/fakevb2"
+	"encoderd.example/hw/v4l2/uapi"
 	"encoderd.example/stream"
 )
 
@@ -23,16 +25,31 @@ func twoCameras() []row {
 
 // TestConformance runs the suite of all boards on cameras of the fake kernel.
 func TestConformance(t *testing.T) {
-	hwtest.Board(t, func() hw.Board {
-		k, files := box(true, twoCameras()...)
-		k.Clock = stream.Monotonic
-		return hw.Board{
-			Name: "fake", Title: "cameras of a fake kernel",
-			Cameras: finder(k, files).Cameras,
-			Mics:    func() ([]hw.Mic, error) { return nil, nil },
-			Watch:   func(ctx context.Context, _ func()) error { <-ctx.Done(); return nil },
-		}
-	})
+	tests := []struct {
+		name  string
+		build func() (*fakevb2.Kernel, fstest.MapFS)
+	}{
+		{"a webcam and a bridge", func() (*fakevb2.Kernel, fstest.MapFS) { return box(true, twoCameras()...) }},
+		{"a bridge behind a media controller", func() (*fakevb2.Kernel, fstest.MapFS) { b := bay(); return b.k, b.files }},
+		{"a sensor behind a media controller", func() (*fakevb2.Kernel, fstest.MapFS) {
+			b := pi5(ov5640(), "ov5640 10-003c", uapi.EntityCameraSensor)
+			return b.k, b.files
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			hwtest.Board(t, func() hw.Board {
+				k, files := tt.build()
+				k.Clock = stream.Monotonic
+				return hw.Board{
+					Name: "fake", Title: "cameras of a fake kernel",
+					Cameras: finder(k, files).Cameras,
+					Mics:    func() ([]hw.Mic, error) { return nil, nil },
+					Watch:   func(ctx context.Context, _ func()) error { <-ctx.Done(); return nil },
+				}
+			})
+		})
+	}
 }
 
 func TestACameraThatComesBackHasItsNameAgain(t *testing.T) {

@@ -3,6 +3,8 @@
 // It has two floors. Below are [Sys], [Device] and [Queue]: the kernel's calls,
 // an open node with waits that can be ended, and a queue of buffers; encoders
 // build upon the same. Above are [Finder] and [Camera], which speak package hw.
+// Behind a media controller a camera also leads pictures from their source to
+// its node: graph finds the way, pipeline sets links and pads.
 //
 // Memory: a frame's planes point into buffers of the driver, mapped here and
 // exported where an encoder reads them, or into a pool of the encoder's. The

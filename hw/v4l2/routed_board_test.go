@@ -8,6 +8,7 @@ package v4l2_test
 import (
 	"errors"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,29 @@ func linked(t *testing.T, entity string) (from []string) {
 		}
 	}
 	return from
+}
+
+func TestBoardMediaDeviceSaysWhatItIs(t *testing.T) {
+	vimc(t)
+	paths, err := filepath.Glob("/dev/media*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var drivers []string
+	for _, path := range paths {
+		var info uapi.MediaInfo
+		if err := v4l2.Ioctl(boardDevice(t, path), "ask", uapi.MediaDeviceInfo, &info); err != nil {
+			t.Fatal(err)
+		}
+		if info.MediaVersion>>16 != 6 {
+			t.Errorf("%s: version %#x", path, info.MediaVersion)
+		}
+		driver, _, _ := strings.Cut(string(info.Driver[:]), "\x00")
+		drivers = append(drivers, driver)
+	}
+	if !slices.Contains(drivers, "vimc") || !slices.Contains(drivers, "vivid") {
+		t.Errorf("there are %v", drivers)
+	}
 }
 
 func TestBoardMediaControllerLeadsEachSourceToTheNode(t *testing.T) {

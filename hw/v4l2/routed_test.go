@@ -282,11 +282,13 @@ func TestModesBehindAMediaController(t *testing.T) {
 	nothingLeft(t, b.k)
 }
 
-func TestAFrameOfASensorWithItsOwnProcessor(t *testing.T) {
+// ov5640 is a sensor that makes colours by itself.
+func ov5640() *fakevb2.Node {
 	sizes := []fakevb2.Size{{Width: 640, Height: 480}, {Width: 1280, Height: 720}}
-	ov5640 := func() *fakevb2.Node {
-		return subdev(2, "ov5640", fakevb2.Pad{Codes: []uint32{uapi.BusSBGGR8, uapi.BusYUYV8}, Sizes: sizes, Intervals: rates(30, 15), Colorspace: srgb})
-	}
+	return subdev(2, "ov5640", fakevb2.Pad{Codes: []uint32{uapi.BusSBGGR8, uapi.BusYUYV8}, Sizes: sizes, Intervals: rates(30, 15), Colorspace: srgb})
+}
+
+func TestASensorWithItsOwnProcessor(t *testing.T) {
 	b := pi5(ov5640(), "ov5640 10-003c", uapi.EntityCameraSensor)
 	c := b.camera(t)
 	tests := []struct {
@@ -594,6 +596,51 @@ func TestSourcesThatShareANode(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+	nothingLeft(t, b.k)
+}
+
+// The model starts no more than a kernel does: see the same on vimc in the board
+// tests.
+func TestAnUnpreparedPathDoesNotStart(t *testing.T) {
+	b := bay()
+	b.node("tc358743").Receivers[0].EDID = v4l2.NewEDID(v4l2.EDIDOptions{})
+	running, err := b.camera(t).Open(t.Context(), hw.Mode{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := running.Close(); err != nil {
+		t.Error(err)
+	}
+	tests := []struct {
+		name  string
+		node  string
+		width int
+		want  error
+	}{
+		{"as the camera left it", "ch0", 1280, nil},
+		{"the node at another size", "ch0", 640, unix.EPIPE},
+		{"without a link", "ch1", 1280, unix.ENOLINK},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := openDevice(t, b.k, b.node("rp1-cfe-csi2-"+tt.node).Path)
+			f := setFormat(t, d, uapi.BufTypeVideoCapture, code("UYVY"), tt.width, 720)
+			f.Pix().Priv, f.Pix().Colorspace = 0xfeedcafe, smpte170m
+			if err := v4l2.Ioctl(d, "set the colours of", uapi.SetFmt, f); err != nil {
+				t.Fatal(err)
+			}
+			q, err := v4l2.NewQueue(d, uapi.BufTypeVideoCapture, 3, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := q.StreamOn(); !errors.Is(err, tt.want) {
+				t.Errorf("got %v", err)
+			}
+			if err := errors.Join(q.StreamOff(), q.Discard(), d.Close()); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 	nothingLeft(t, b.k)
 }

@@ -35,7 +35,6 @@ const (
 
 	LinkEnabled   = 1 << 0
 	LinkImmutable = 1 << 1
-	LinkDynamic   = 1 << 2
 	LinkTypeMask  = 0xf << 28
 	LinkData      = 0 << 28
 	LinkInterface = 1 << 28

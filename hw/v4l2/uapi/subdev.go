@@ -28,31 +28,29 @@ const (
 // Codes of pictures between subdevices (MEDIA_BUS_FMT_): samples by width of
 // the bus.
 const (
-	BusRGB888x3        = 0x101c // RGB888_3X8
-	BusBGR888x3        = 0x101b // BGR888_3X8
-	BusRGB888          = 0x100a // RGB888_1X24
-	BusBGR888          = 0x1013 // BGR888_1X24
-	BusRBG888          = 0x100e // RBG888_1X24
-	BusGBR888          = 0x1014 // GBR888_1X24
-	BusRGB565          = 0x1017 // RGB565_1X16
-	BusUYVY8x2         = 0x2006 // UYVY8_2X8
-	BusVYUY8x2         = 0x2007 // VYUY8_2X8
-	BusYUYV8x2         = 0x2008 // YUYV8_2X8
-	BusYVYU8x2         = 0x2009 // YVYU8_2X8
-	BusUYVY8           = 0x200f // UYVY8_1X16
-	BusVYUY8           = 0x2010 // VYUY8_1X16
-	BusYUYV8           = 0x2011 // YUYV8_1X16
-	BusYVYU8           = 0x2012 // YVYU8_1X16
-	BusVUY8            = 0x2024 // VUY8_1X24
-	BusYUV8            = 0x2025 // YUV8_1X24
-	BusUYYVYY8         = 0x2026 // UYYVYY8_0_5X24
-	BusBayerFirst      = 0x3000 // raw pictures of sensors begin here …
-	BusBayerLast       = 0x3fff // … and end here
-	BusSBGGR8          = 0x3001 // SBGGR8_1X8
-	BusSRGGB10         = 0x300f // SRGGB10_1X10
-	BusJPEG            = 0x4001 // JPEG_1X8
-	BusMetadataFirst   = 0x7000
-	BusMetadataGeneric = 0x8001 // META_8
+	BusRGB888x3   = 0x101c // RGB888_3X8
+	BusBGR888x3   = 0x101b // BGR888_3X8
+	BusRGB888     = 0x100a // RGB888_1X24
+	BusBGR888     = 0x1013 // BGR888_1X24
+	BusRBG888     = 0x100e // RBG888_1X24
+	BusGBR888     = 0x1014 // GBR888_1X24
+	BusRGB565     = 0x1017 // RGB565_1X16
+	BusUYVY8x2    = 0x2006 // UYVY8_2X8
+	BusVYUY8x2    = 0x2007 // VYUY8_2X8
+	BusYUYV8x2    = 0x2008 // YUYV8_2X8
+	BusYVYU8x2    = 0x2009 // YVYU8_2X8
+	BusUYVY8      = 0x200f // UYVY8_1X16
+	BusVYUY8      = 0x2010 // VYUY8_1X16
+	BusYUYV8      = 0x2011 // YUYV8_1X16
+	BusYVYU8      = 0x2012 // YVYU8_1X16
+	BusVUY8       = 0x2024 // VUY8_1X24
+	BusYUV8       = 0x2025 // YUV8_1X24
+	BusUYYVYY8    = 0x2026 // UYYVYY8_0_5X24
+	BusBayerFirst = 0x3000 // raw pictures of sensors begin here …
+	BusBayerLast  = 0x3fff // … and end here
+	BusSBGGR8     = 0x3001 // SBGGR8_1X8
+	BusSRGGB10    = 0x300f // SRGGB10_1X10
+	BusJPEG       = 0x4001 // JPEG_1X8
 )
 
 // A BusFormat is struct v4l2_mbus_framefmt.
