@@ -1,5 +1,8 @@
-// Package rtmp publishes a rendition to an RTMP or RTMPS server (Adobe RTMP
-// 1.0, 2012; what servers do in practice beyond it is noted where it matters).
+// Package rtmp publishes a rendition to an RTMP or RTMPS server, see [Push],
+// and serves renditions to players, see [Server] (Adobe RTMP 1.0, 2012; what
+// servers and players do in practice beyond it is noted where it matters).
+//
+// A publisher goes this way:
 //
 //	       dial, TLS      handshake          connect
 //	(Run) ──────────► open ────────► shaken ─────────► connected ──┐ wants a login:
