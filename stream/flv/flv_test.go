@@ -25,6 +25,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
 	video = &stream.Track{Codec: stream.H264, Setup: []byte{1, 0x64, 0, 0x1f}, Width: 1920, Height: 1080, FPS: 25, Bitrate: 6_000_000}
+	hevc  = &stream.Track{Codec: stream.H265, Setup: []byte{1, 2, 3}}
 	sound = &stream.Track{Codec: stream.AAC, Setup: []byte{0x11, 0x90}, Rate: 48000, Channels: 2, Bitrate: 128_000}
 )
 
@@ -55,6 +56,9 @@ func TestWritersWriteTheBytesOfTheSpecification(t *testing.T) {
 		{"picture that is shown before it is decoded", flv.AppendVideo(nil, false, -time.Millisecond), "27 01 ffffff"},
 		{"composition time is rounded", flv.AppendVideo(nil, false, 33_600*time.Microsecond), "27 01 000022"},
 		{"AVC sequence header", flv.AppendVideoConfig(nil, video), "17 00 000000 0164001f"},
+		{"key picture of H.265", flv.AppendEnhanced(nil, true, 40*time.Millisecond), "91 68766331 000028"},
+		{"picture of H.265", flv.AppendEnhanced(nil, false, 0), "a1 68766331 000000"},
+		{"HEVC sequence start", flv.AppendVideoConfig(nil, hevc), "90 68766331 010203"},
 		{"sound", flv.AppendAudio(nil), "af 01"},
 		{"AAC sequence header", flv.AppendAudioConfig(nil, sound), "af 00 1190"},
 		{"file header with sound", flv.AppendFileHeader(nil, true), "464c56 01 05 00000009 00000000"},
@@ -117,6 +121,8 @@ func TestMuxerDecidesWhatIsSent(t *testing.T) {
 		{"new sound brings metadata and header", "V1 a1 a2 v1 a2", "M0 vh0 ah0 V0 a40 M80 ah80 a80 v120 a160"},
 		{"sound that changed before the start is not announced twice", "a2 V1 a2", "M0 vh0 ah0 V0 a40"},
 		{"other codecs are left out", "o1 V1 o1 v1", "M0 vh0 ah0 V0 v80"},
+		{"a pause ends at a key picture, until which there is no sound", "V1 v1 || v1 a1 V1 a1", "M0 vh0 ah0 V0 v40 M200 vh200 V200 a240"},
+		{"a pause before anything was sent is none", "|| a1 V1 v1", "M0 vh0 ah0 V0 v40"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -126,6 +132,10 @@ func TestMuxerDecidesWhatIsSent(t *testing.T) {
 			}
 			var got []string
 			for i, short := range strings.Fields(tt.in) {
+				if short == "||" {
+					mux.Resume()
+					continue
+				}
 				u := unit(t, tracks, short, time.Hour+time.Duration(i)*40*time.Millisecond)
 				if err := mux.Next(u, func(tag flv.Tag) error { got = append(got, describe(tag)); return nil }); err != nil {
 					t.Fatal(err)
@@ -182,6 +192,44 @@ func TestTimeIsRoundedFromTheStartAndWraps(t *testing.T) {
 func TestARenditionWithoutH264CannotBeMuxed(t *testing.T) {
 	if _, err := flv.NewMuxer([]*stream.Track{sound}, "encoderd"); err == nil {
 		t.Error("accepted")
+	}
+}
+
+func TestH265NeedsAnEnhancedMuxer(t *testing.T) {
+	if _, err := flv.NewMuxer([]*stream.Track{hevc, sound}, "encoderd"); !errors.Is(err, flv.ErrNoVideo) {
+		t.Errorf("got %v", err)
+	}
+	mux, err := flv.NewEnhancedMuxer([]*stream.Track{hevc, sound}, "encoderd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var heads []string
+	key := &stream.Unit{Track: hevc, Key: true, PTS: time.Hour, DTS: time.Hour, Data: []byte{0, 0, 0, 1, 0x26}}
+	if err := mux.Next(key, func(tag flv.Tag) error { heads = append(heads, hex.EncodeToString(tag.Head)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(heads) != 4 || heads[1] != "9068766331010203" || heads[2] != "af001190" || heads[3] != "9168766331000000" {
+		t.Errorf("got %v", heads)
+	}
+	if !strings.Contains(heads[0], "41da1d98cc400000") { // 'hvc1' as a number
+		t.Errorf("metadata %s", heads[0])
+	}
+}
+
+func TestAMuxerWithoutSoundLeavesItOut(t *testing.T) {
+	mux, err := flv.NewMuxer([]*stream.Track{video}, "encoderd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, u := range []*stream.Unit{{Track: video, Key: true}, {Track: sound, DTS: time.Second}} {
+		if err := mux.Next(u, func(tag flv.Tag) error {
+			if tag.Kind == flv.Audio || bytes.Contains(tag.Head, []byte("audio")) {
+				t.Errorf("a tag of kind %d: %x", tag.Kind, tag.Head)
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

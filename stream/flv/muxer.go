@@ -87,7 +87,7 @@ func newMuxer(tracks []*stream.Track, encoder string) *Muxer {
 
 // Resume makes tags go on after a pause: at a key picture later than all that
 // was sent, under the same clock.
-func (m *Muxer) Resume() { m.waiting, m.silent = m.started, m.started }
+func (m *Muxer) Resume() { m.waiting, m.silent = true, m.started }
 
 // HasAudio reports whether sound is part of it.
 func (m *Muxer) HasAudio() bool { return m.audio != nil }
