@@ -49,7 +49,7 @@ func (d *Daemon) bind(s *supervise.Service) {
 func (d *Daemon) listen(c micConfig) run {
 	return func(ctx context.Context, live func()) error {
 		for {
-			mic, err := d.devices.mic(ctx, c.Source, d.cameraParent())
+			mic, err := d.devices.mic(ctx, c.Source, d.cameraParent(ctx))
 			if err != nil {
 				return err // ctx has ended
 			}

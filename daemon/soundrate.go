@@ -82,11 +82,11 @@ func parentOf(v any) string {
 
 // cameraParent returns the USB device that the configured camera is a part of,
 // or "".
-func (d *Daemon) cameraParent() string {
+func (d *Daemon) cameraParent(ctx context.Context) string {
 	d.mu.Lock()
 	source := d.config.Video.Source
 	d.mu.Unlock()
-	cam, ok := choose(d.devices.registry.Cameras(), d.Board.FindCamera, source, hw.Camera.ID)
+	cam, ok := choose(d.devices.registry.Cameras(), patient(ctx, d.devices, d.Board.FindCamera), source, hw.Camera.ID)
 	if !ok {
 		return ""
 	}

@@ -3,12 +3,14 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"encoderd.example/daemon/status"
 	"encoderd.example/hw"
+	"encoderd.example/hw/convert"
 )
 
 // A part is what is printed on a camera or a sound card.
@@ -127,4 +129,62 @@ func TestTheCamerasOwnMicrophoneIsPreferred(t *testing.T) {
 			t.Errorf("the sound comes from %s", b.Sound.ID)
 		}
 	})
+}
+
+// attachedActor is an actor that is a part of a USB device and can share memory.
+type attachedActor struct {
+	*actor
+	part
+}
+
+func (a attachedActor) ID() string   { return a.actor.ID() }
+func (a attachedActor) Name() string { return a.actor.Name() }
+
+func (a attachedActor) OpenShared(ctx context.Context, want hw.Mode, decide func(hw.BufferSource) hw.BufferPlan) (hw.SharedStream, error) {
+	s, err := a.Open(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	src := hw.BufferSource{Mode: s.Mode(), Layout: bare(s.Mode())}
+	return &sharedStream{CameraStream: s, plan: decide(src)}, nil
+}
+
+func TestTheMicrophoneOfTheCameraIsPreferredThroughWhateverStandsBeforeIt(t *testing.T) {
+	const usb = "/sys/devices/usb1/1-1"
+	none := func() ([]*convert.Device, error) { return nil, nil }
+	for name, wrap := range map[string]func(attachedActor) hw.Camera{
+		"the camera itself":          func(a attachedActor) hw.Camera { return a },
+		"a decoder for its pictures": func(a attachedActor) hw.Camera { return convert.Decoding(a, none, slog.New(slog.DiscardHandler)) },
+		"a decoder that is told more": func(a attachedActor) hw.Camera {
+			return convert.Decoding(a, none, slog.New(slog.DiscardHandler)).(hw.PreferringCamera).Preferring(nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var told atomic.Int64
+			a := newActor(fps(10, 1))
+			camera := func(a *actor) hw.Camera { return wrap(attachedActor{a, part{parent: usb}}) }
+			change := func(b *hw.Board) {
+				find := b.Mics
+				b.Mics = func() ([]hw.Mic, error) {
+					list, err := find()
+					if len(list) == 0 {
+						return nil, err
+					}
+					return []hw.Mic{
+						card{Mic: list[0], part: part{id: "alsa:a", name: "mixer", parent: "/sys/devices/usb1/1-2"}, told: &told},
+						card{Mic: list[0], part: part{id: "alsa:b", name: "camera", parent: usb}, told: &told},
+					}, err
+				}
+			}
+			inBox(t, small, func(b *hw.Board) {
+				a.clock, a.fails, a.opens = bubbleClock(), make(chan error), make(chan error, 1)
+				b.Cameras = func() ([]hw.Camera, error) { return []hw.Camera{camera(a)}, nil }
+				change(b)
+			}, func(r *rig) {
+				if b := r.until("sound", func(b status.Box) bool { return b.Sound.ID != "" }); b.Sound.ID != "alsa:b" {
+					t.Errorf("the card in use is %q", b.Sound.ID)
+				}
+			})
+		})
+	}
 }
