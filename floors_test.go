@@ -29,6 +29,7 @@ var floors = map[string][]string{
 	"stream/fmp4":       {"stream"},
 	"stream/cmaf":       {"stream", "stream/fmp4"},
 	"stream/visit":      {"stream"},
+	"stream/mjpeg":      {"stream", "stream/visit"},
 	"stream/webrtc":     {"stream", "stream/rtp", "stream/h264", "stream/visit"},
 	"stream/hls":        {"stream", "stream/cmaf", "stream/visit"},
 	"stream/dash":       {"stream", "stream/cmaf", "stream/fmp4", "stream/visit"},

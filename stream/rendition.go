@@ -20,6 +20,7 @@ type Rendition struct {
 	ring   *Ring[*Unit]
 	wanted chan struct{}
 	keyed  atomic.Int64 // when the latest key unit came, a reading of Monotonic
+	branch *Rendition   // nil until Branch
 
 	mu       sync.Mutex
 	expected []Codec
@@ -44,13 +45,36 @@ func NewRendition(name string, units int, expected ...Codec) *Rendition {
 // must come from one goroutine, in decoding order. A unit of a codec that is
 // not expected is dropped.
 func (r *Rendition) Publish(u *Unit) {
-	if !r.note(u.Track) {
-		return
+	if r.note(u.Track) {
+		if u.Key {
+			r.keyed.Store(int64(Monotonic()))
+		}
+		r.ring.Publish(u, u.Key)
 	}
-	if u.Key {
-		r.keyed.Store(int64(Monotonic()))
+	if b := r.branched(); b != nil {
+		b.Publish(u)
 	}
-	r.ring.Publish(u, u.Key)
+}
+
+// Branch returns a rendition of the same picture with another sound, the same
+// one each time: it gets what is published here as far as it expects that, may
+// be published into besides, hands wishes for key units to r's encoder, and is
+// resized and closed with r. Who comes when r has pictures already waits for the
+// next key unit.
+func (r *Rendition) Branch(expected ...Codec) *Rendition {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.branch == nil {
+		r.branch = NewRendition(r.Name, r.ring.size(), expected...)
+		r.branch.wanted = r.wanted
+	}
+	return r.branch
+}
+
+func (r *Rendition) branched() *Rendition {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.branch
 }
 
 // keyDistance is the least time between two key units that readers can cause:
@@ -126,7 +150,17 @@ func (r *Rendition) Reader() *Reader[*Unit] { return r.ring.Reader() }
 func (r *Rendition) History() *Reader[*Unit] { return r.ring.History() }
 
 // Resize makes the rendition keep the latest units units; see [Ring.Resize].
-func (r *Rendition) Resize(units int) { r.ring.Resize(units) }
+func (r *Rendition) Resize(units int) {
+	r.ring.Resize(units)
+	if b := r.branched(); b != nil {
+		b.Resize(units)
+	}
+}
 
 // Close ends the rendition: readers drain what is left and get [ErrClosed].
-func (r *Rendition) Close() { r.ring.Close() }
+func (r *Rendition) Close() {
+	r.ring.Close()
+	if b := r.branched(); b != nil {
+		b.Close()
+	}
+}

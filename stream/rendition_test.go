@@ -2,6 +2,7 @@ package stream_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,6 +55,61 @@ func TestANewTrackReplacesTheOldAndStrangersAreDropped(t *testing.T) {
 			t.Errorf("got %v, %v", u, err)
 		}
 	}
+}
+
+func TestABranchHasThePictureAndAnotherSound(t *testing.T) {
+	video, aac, opus := &stream.Track{Codec: stream.H264}, &stream.Track{Codec: stream.AAC}, &stream.Track{Codec: stream.Opus}
+	r := stream.NewRendition("main", 4, stream.H264, stream.AAC)
+	b := r.Branch(stream.H264, stream.Opus)
+	if b != r.Branch() || b.Name != "main" {
+		t.Error("another branch the second time")
+	}
+	main, side := r.Reader(), b.Reader()
+	all := []*stream.Unit{{Track: video, Key: true}, {Track: aac}, {Track: opus}, {Track: video}}
+	for _, u := range all {
+		r.Publish(u)
+	}
+	for _, tt := range []struct {
+		rd   *stream.Reader[*stream.Unit]
+		want []*stream.Unit
+	}{{main, []*stream.Unit{all[0], all[1], all[3]}}, {side, []*stream.Unit{all[0], all[2], all[3]}}} {
+		for i, want := range tt.want {
+			if u, err := tt.rd.Next(t.Context()); u != want || err != nil {
+				t.Errorf("unit %d is %v, %v", i, u, err)
+			}
+		}
+	}
+	r.Close()
+	if _, err := side.Next(t.Context()); !errors.Is(err, stream.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWishesForAKeyPictureAreOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := stream.NewRendition("main", 4, stream.H264)
+		b := r.Branch(stream.H264)
+		wished := func() bool {
+			select {
+			case <-r.KeyWanted():
+				return true
+			default:
+				return false
+			}
+		}
+		r.WantKey()
+		b.WantKey()
+		r.WantKey()
+		if !wished() || wished() {
+			t.Error("three wishes are not one")
+		}
+		r.Publish(&stream.Unit{Track: &stream.Track{Codec: stream.H264}, Key: true})
+		r.WantKey()
+		b.WantKey()
+		if wished() {
+			t.Error("a wish right after a key picture counts")
+		}
+	})
 }
 
 func TestMonotonicIsTheKernelsClock(t *testing.T) {

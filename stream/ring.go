@@ -59,6 +59,13 @@ func (r *Ring[T]) Resize(n int) {
 	r.floor = max(r.floor, r.next-kept)
 }
 
+// size returns how many values the ring keeps.
+func (r *Ring[T]) size() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.slots)
+}
+
 // Close lets readers drain what is left and then get [ErrClosed].
 func (r *Ring[T]) Close() {
 	r.mu.Lock()
