@@ -237,8 +237,8 @@ type answer struct {
 
 // send writes a body whole.
 func (a *answer) send(r *http.Request, data []byte) {
-	if r.Method != http.MethodHead && a.write(data) == nil {
-		a.end()
+	if r.Method != http.MethodHead {
+		_ = a.write(data) // the reader may have gone
 	}
 }
 
@@ -252,7 +252,7 @@ func (a *answer) segment(ctx context.Context, st *Stream, f File, g *Segment, pa
 		}
 		n += len(parts)
 		if g.Complete || f.Kind == SinglePart {
-			break
+			return
 		}
 		if a.control.Flush() != nil {
 			return
@@ -266,7 +266,6 @@ func (a *answer) segment(ctx context.Context, st *Stream, f File, g *Segment, pa
 		}
 		parts = g.Parts[n:]
 	}
-	a.end()
 }
 
 // more waits until a segment has more than n parts, or is complete.
@@ -280,17 +279,11 @@ func (st *Stream) more(ctx context.Context, m Medium, number uint64, n int) (*Se
 }
 
 // write writes within a time of its own, so that a reader that stopped reading
-// is dropped, and a slow one is not.
+// is dropped, and a slow one is not. The server lifts the deadline after the
+// answer.
 func (a *answer) write(data []byte) error {
 	_ = a.control.SetWriteDeadline(time.Now().Add(writeTime)) // where there is one
 	n, err := a.w.Write(data)
 	a.viewer.Bytes.Add(uint64(n))
 	return err
-}
-
-// end sends what is left, and lifts the deadline for what the connection does
-// next.
-func (a *answer) end() {
-	_ = a.control.Flush()
-	_ = a.control.SetWriteDeadline(time.Time{})
 }

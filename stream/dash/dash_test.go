@@ -288,10 +288,10 @@ func TestABreakBeginsAPeriod(t *testing.T) {
 		}
 	}
 	st := b.Segments.Of(b.renditions["main"])
-	for range 12 { // until the first period has gone
+	last := st.Latest(cmaf.Video).Last().Number
+	for n := range uint64(12) { // until the first period has gone
 		b.publish(50)
-		last := st.Latest(cmaf.Video).Last().Number
-		if _, err := st.Wait(t.Context(), cmaf.Video, func(s *cmaf.Sequence) bool { return s.Has(last, -1) }); err != nil {
+		if _, err := st.Wait(t.Context(), cmaf.Video, func(s *cmaf.Sequence) bool { return s.Has(last+n, -1) }); err != nil {
 			t.Fatal(err)
 		}
 	}
