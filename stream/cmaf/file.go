@@ -15,7 +15,8 @@ import (
 const (
 	// waitTime is how long a request may wait for what is to come.
 	waitTime = 10 * time.Second
-	// writeTime is how long a reader may take for one part.
+	// writeTime is how long a reader may take for what is there, besides twice
+	// as long as that is to be shown.
 	writeTime = 20 * time.Second
 )
 
@@ -233,11 +234,13 @@ type answer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	viewer  *stream.Viewer
+	until   time.Time // the reader's patience has an end, and so has ours
 }
 
 // send writes a body whole.
 func (a *answer) send(r *http.Request, data []byte) {
 	if r.Method != http.MethodHead {
+		a.until = time.Now().Add(writeTime)
 		_ = a.write(data) // the reader may have gone
 	}
 }
@@ -245,6 +248,7 @@ func (a *answer) send(r *http.Request, data []byte) {
 // segment writes parts and, of an open segment, what comes after them.
 func (a *answer) segment(ctx context.Context, st *Stream, f File, g *Segment, parts []*Part) {
 	for n := 0; ; {
+		a.until = time.Now().Add(writeTime + 2*g.Duration)
 		for _, p := range parts {
 			if a.write(p.Data) != nil {
 				return // the reader has gone
@@ -278,11 +282,11 @@ func (st *Stream) more(ctx context.Context, m Medium, number uint64, n int) (*Se
 	})
 }
 
-// write writes within a time of its own, so that a reader that stopped reading
-// is dropped, and a slow one is not. The server lifts the deadline after the
+// write writes until the time is over, so that readers that stopped, or crawl,
+// do not keep old segments in memory. The server lifts the deadline after the
 // answer.
 func (a *answer) write(data []byte) error {
-	_ = a.control.SetWriteDeadline(time.Now().Add(writeTime)) // where there is one
+	_ = a.control.SetWriteDeadline(a.until) // where there is one
 	n, err := a.w.Write(data)
 	a.viewer.Bytes.Add(uint64(n))
 	return err

@@ -389,6 +389,22 @@ func TestPlaylistsAreCompressedForThoseWhoWantThat(t *testing.T) {
 	}
 }
 
+func TestAPlaylistIsMadeOnceForAPart(t *testing.T) {
+	b := newBox(t)
+	b.publish(120)
+	b.body(t, b.open(t, ""))
+	st := b.Segments.Of(b.r)
+	seq := st.Latest(cmaf.Video)
+	if page := b.pages.of(st, seq, false); b.pages.of(st, seq, false) != page || &page.gzipped()[0] != &page.gzipped()[0] {
+		t.Error("made twice")
+	}
+	b.publish(10)
+	next, err := st.Wait(t.Context(), cmaf.Video, func(s *cmaf.Sequence) bool { return s.Version != seq.Version })
+	if err != nil || b.pages.of(st, next, false) == b.pages.of(st, seq, false) {
+		t.Errorf("the next part shows the same playlist, %v", err)
+	}
+}
+
 func TestDeltaUpdatesLeaveOutWhatIsOld(t *testing.T) {
 	b := newBox(t)
 	b.publish(50*10 + 13)
