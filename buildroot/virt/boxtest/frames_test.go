@@ -4,6 +4,7 @@
 package boxtest
 
 import (
+	"math"
 	"slices"
 	"testing"
 	"time"
@@ -98,15 +99,19 @@ func checkNumbers(t *testing.T, seen []int, lost losses) (n int) {
 	t.Helper()
 	last, gaps, others := -1, 0, 0
 	for i, number := range seen {
-		if number < 0 {
+		switch number {
+		case noNumber:
 			others++
+			continue
+		case sameNumber:
+			n++
 			continue
 		}
 		n++
 		switch {
 		case last < 0:
 		case number <= last:
-			t.Errorf("picture %d has the number %d after %d", i, number, last)
+			t.Errorf("picture %d has the number %d after %d, in %d", i, number, last, seen[max(i-4, 0):min(i+4, len(seen))])
 		default:
 			gaps += number - last - 1
 		}
@@ -121,13 +126,13 @@ func checkNumbers(t *testing.T, seen []int, lost losses) (n int) {
 	return n
 }
 
-// jitter is how far off its time the emulated camera may stamp a picture.
-const jitter = 1.0 / 15
-
-// checkStamps compares the numbers with the stamps of the protocol: all must be
-// as far apart as the count says, give or take a little.
+// checkStamps compares the numbers with the stamps of the protocol: they must be
+// as far apart as the count says, give or take a frame at 15 fps, which is how
+// late the emulated camera may stamp a picture. On a busy host single ones are
+// later.
 func checkStamps(t *testing.T, seen []int, stamps []float64, fps int) {
 	t.Helper()
+	const late, few = 1.0 / 15, 0.05
 	if len(seen) != len(stamps) {
 		t.Errorf("%d pictures in %d packets", len(seen), len(stamps))
 		return
@@ -144,15 +149,19 @@ func checkStamps(t *testing.T, seen []int, stamps []float64, fps int) {
 			starts = append(starts, stamps[i]-float64(number)/float64(fps))
 		}
 	}
-	slices.Sort(starts)
 	if len(starts) == 0 {
 		t.Error("no picture has a number")
 		return
 	}
-	middle := starts[len(starts)/2]
-	off := max(middle-starts[0], starts[len(starts)-1]-middle)
-	t.Logf("stamps are at most %.0f ms off the camera's count", 1000*off)
-	if off > jitter {
-		t.Errorf("stamps are %.3f s off the camera's count at %d fps, want at most %.3f", off, fps, jitter)
+	slices.Sort(starts)
+	middle, off := starts[len(starts)/2], 0
+	for _, s := range starts {
+		if math.Abs(s-middle) > late {
+			off++
+		}
+	}
+	t.Logf("stamps are at most %.0f ms off the camera's count", 1000*max(middle-starts[0], starts[len(starts)-1]-middle))
+	if float64(off) > few*float64(len(starts)) {
+		t.Errorf("%d stamps of %d are more than %.0f ms off the camera's count at %d fps", off, len(starts), 1000*late, fps)
 	}
 }

@@ -85,7 +85,7 @@ func replug(t *testing.T, b *box) {
 func runs(numbers []int) (n int) {
 	seen, slate := false, false
 	for _, number := range numbers {
-		if number < 0 {
+		if number == noNumber {
 			slate = seen
 			continue
 		}
