@@ -95,6 +95,7 @@ func (v *Visits) init() {
 // audience, and it returns nil.
 func (v *Visits) Run(ctx context.Context) error {
 	v.init()
+	v.open()
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -110,6 +111,12 @@ func (v *Visits) Run(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+func (v *Visits) open() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.ended = false
 }
 
 // sweep reports whether any visit is left.

@@ -173,6 +173,32 @@ func TestSkippedSegmentsAreCounted(t *testing.T) {
 	}
 }
 
+func TestVisitsBeginOnlyWhileSomebodyLooksAfterThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &Visits{}
+		var first *Visit
+		for range 2 { // it may run again
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- v.Run(ctx) }()
+			synctest.Wait()
+			visit, err := v.Begin(request("10.0.0.1:5", "p", ""))
+			if err != nil || visit == first {
+				t.Errorf("while it runs: %v", err)
+			}
+			first = visit
+			cancel()
+			<-ended
+			if _, err := v.Begin(request("10.0.0.1:5", "p", "")); !errors.Is(err, ErrOver) || v.Find(visit.ID) != nil {
+				t.Errorf("after its end: %v", err)
+			}
+			if _, _, err := visit.Watch("main", true, time.Second); !errors.Is(err, ErrOver) {
+				t.Errorf("a visit after the end: %v", err)
+			}
+		}
+	})
+}
+
 func TestAFloodOfBeginningsIsBounded(t *testing.T) {
 	v := &Visits{}
 	for i := range maxPerPeer {
