@@ -342,14 +342,14 @@ func newView(h *hub, t tempo) *view {
 
 // arrivals takes in what came from the camera, sets the time that the next
 // frame may take, and reports whether there was anything.
-func (v *view) arrivals(timer *time.Timer) (any bool) {
+func (v *view) arrivals(timer *time.Timer) (came bool) {
 	for a, ok := v.hub.queue.next(); ok; a, ok = v.hub.queue.next() {
 		if wait, told := v.take(a); told {
 			timer.Reset(wait)
-			any = true
+			came = true
 		}
 	}
-	return any
+	return came
 }
 
 // take takes in one arrival and returns how long the next may take; told is

@@ -91,9 +91,22 @@ func off(a, b float64) float64 { return math.Abs(a-b) / b }
 
 // nominals are the rates that pictures are made for.
 var nominals = []hw.Rate{
-	{Num: 5, Den: 1}, {Num: 15, Den: 2}, {Num: 10, Den: 1}, {Num: 12, Den: 1}, {Num: 25, Den: 2}, {Num: 15, Den: 1}, {Num: 20, Den: 1},
-	{Num: 24, Den: 1}, {Num: 25, Den: 1}, {Num: 30, Den: 1}, {Num: 48, Den: 1}, {Num: 50, Den: 1}, {Num: 60, Den: 1}, {Num: 90, Den: 1},
-	{Num: 100, Den: 1}, {Num: 120, Den: 1},
+	{Num: 5, Den: 1},
+	{Num: 15, Den: 2},
+	{Num: 10, Den: 1},
+	{Num: 12, Den: 1},
+	{Num: 25, Den: 2},
+	{Num: 15, Den: 1},
+	{Num: 20, Den: 1},
+	{Num: 24, Den: 1},
+	{Num: 25, Den: 1},
+	{Num: 30, Den: 1},
+	{Num: 48, Den: 1},
+	{Num: 50, Den: 1},
+	{Num: 60, Den: 1},
+	{Num: 90, Den: 1},
+	{Num: 100, Den: 1},
+	{Num: 120, Den: 1},
 }
 
 // The distance within which a rate is taken for a nominal one: a driver rounds
