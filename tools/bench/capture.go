@@ -63,6 +63,7 @@ func (b *bench) captureFeed(ctx context.Context, f feed) error {
 		}
 		all.Latency = append(all.Latency, c.Latency...)
 		all.Pictures, all.Copied, all.Dropped = all.Pictures+c.Pictures, all.Copied+c.Copied, all.Dropped+c.Dropped
+		all.Decoded += c.Decoded
 		theirs, err := b.captureFFmpeg(ctx, f)
 		if err != nil {
 			return err
@@ -72,6 +73,9 @@ func (b *bench) captureFeed(ctx context.Context, f feed) error {
 	}
 	b.table.compare(fmt.Sprintf("capture %s, CPU, beside ffmpeg", f), "ms/picture", ours, peer, mostCaptureCPU)
 	b.table.tell(fmt.Sprintf("capture %s, raw bytes that the CPU copied", f), "bytes/picture", float64(all.Copied)/float64(max(all.Pictures, 1)), 0)
+	if all.Decoded > 0 {
+		b.table.tell(fmt.Sprintf("capture %s, raw bytes that the CPU decoded", f), "bytes/picture", float64(all.Decoded)/float64(max(all.Pictures, 1)), 0)
+	}
 	for _, q := range []struct {
 		name string
 		part float64

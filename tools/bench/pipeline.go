@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ type captured struct {
 	PerSecond float64   // of them
 	Dropped   int       // in all
 	Copied    uint64    // raw bytes, for those pictures
+	Decoded   uint64    // raw bytes of JPEG, meanwhile
 	Latency   []float64 // ms from stamp to publication, of each
 }
 
@@ -71,7 +73,7 @@ func capture(ctx context.Context, doc string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	state, err := os.MkdirTemp("", "encoderd-bench-state-")
+	state, err := os.MkdirTemp(filepath.Dir(job.File), "state-") // our parent's folder, who does not wait for us to tidy up
 	if err != nil {
 		return fmt.Errorf("make a state directory: %w", err)
 	}
@@ -102,7 +104,7 @@ func watchRendition(ctx context.Context, d *daemon.Daemon, warm time.Duration) (
 	}
 	units := d.Rendition("main").Reader()
 	var began, last time.Duration
-	var copied uint64
+	var copied, decoded uint64
 	first := stream.Monotonic()
 	for {
 		u, err := units.Next(ctx)
@@ -110,7 +112,7 @@ func watchRendition(ctx context.Context, d *daemon.Daemon, warm time.Duration) (
 		case ended(ctx):
 			box, _ := d.Status()
 			if r := box.Renditions; len(r) == 1 {
-				c.Dropped, c.Copied = int(r[0].Dropped), r[0].CopiedBytes-copied
+				c.Dropped, c.Copied, c.Decoded = int(r[0].Dropped), r[0].CopiedBytes-copied, box.Input.DecodedBytes-decoded
 			}
 			c.PerSecond = float64(c.Pictures-1) / (last - began).Seconds()
 			return c, nil
@@ -120,7 +122,7 @@ func watchRendition(ctx context.Context, d *daemon.Daemon, warm time.Duration) (
 		case c.Pictures == 0:
 			began = now
 			if box, _ := d.Status(); len(box.Renditions) == 1 {
-				copied = box.Renditions[0].CopiedBytes
+				copied, decoded = box.Renditions[0].CopiedBytes, box.Input.DecodedBytes
 			}
 			fallthrough
 		default:
