@@ -52,6 +52,7 @@ type socket struct {
 	chunked  bool // not with HTTP/1.0
 	viewer   *stream.Viewer
 	patience time.Duration
+	renewed  time.Time     // when a write got its time
 	flat     *bufio.Writer // what is copied, as much as goes out by one write
 	size     []byte        // of a chunk
 	pieces   [][]byte      // kept for its capacity
@@ -102,7 +103,7 @@ func (k *socket) begin(h http.Header) error {
 	head.WriteString("HTTP/1.1 200 OK\r\n")
 	_ = h.Write(&head) // to memory
 	head.WriteString("\r\n")
-	if err := k.nc.SetWriteDeadline(time.Now().Add(k.patience)); err != nil {
+	if err := k.renew(); err != nil {
 		return err
 	}
 	_, err := k.nc.Write(head.Bytes())
@@ -138,9 +139,20 @@ func (k *socket) frame(pieces [][]byte, size int) [][]byte {
 	return k.pieces
 }
 
+// renew gives the next write its time, or a little more: setting a timer for
+// each of some thousand writes a second costs more than it is worth.
+func (k *socket) renew() error {
+	now, slack := time.Now(), k.patience/8
+	if now.Sub(k.renewed) < slack {
+		return nil
+	}
+	k.renewed = now
+	return k.nc.SetWriteDeadline(now.Add(k.patience + slack))
+}
+
 // write writes pieces by one call or, by TLS, by one for each record.
 func (k *socket) write(pieces [][]byte, size int) error {
-	if err := k.nc.SetWriteDeadline(time.Now().Add(k.patience)); err != nil {
+	if err := k.renew(); err != nil {
 		return err
 	}
 	if k.plain && size > smallUnit {

@@ -196,7 +196,9 @@ func (p *player) run(ctx context.Context) error {
 			p.broken = true
 			return err
 		}
-		p.note(u, rd.Behind())
+		if u.Track.Codec.Video() {
+			p.note(u, rd.Behind())
+		}
 	}
 }
 

@@ -389,6 +389,37 @@ func TestTheGateHoldsBackACrowd(t *testing.T) {
 	b.play(t)
 }
 
+func TestTenThousandCallersInARowHarmNobody(t *testing.T) {
+	enc := newFake(64, 20, 5000)
+	enc.publish()
+	addr := startServer(t, &Server{Find: only(enc.r)})
+	v := visit(t, addr)
+	v.play(t)
+	v.tags(t, 5)
+	before, goroutines := heap(), runtime.NumGoroutine()
+	for i := range 10_000 {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc.(*net.TCPConn).SetLinger(0) // vanishes, and leaves no port waiting
+		if i%2 == 0 {
+			nc.Write([]byte{version, 0, 0})
+		}
+		nc.Close()
+		if i%500 == 0 {
+			enc.publish()
+			if words, _ := v.tags(t, 2); len(words) != 2 {
+				t.Fatal(words)
+			}
+		}
+	}
+	peer.Await(t, "all of them to be forgotten", func() bool { return runtime.NumGoroutine() <= goroutines })
+	if grown := heap() - before; grown > 1<<20 {
+		t.Errorf("heap grew by %d kB", grown>>10)
+	}
+}
+
 func TestStalledPlayersHarmNobody(t *testing.T) {
 	const players, stalled, pictures = 50, 10, 300
 	enc := newFake(64, 20, 5000)

@@ -16,6 +16,7 @@ type wire struct {
 	*net.TCPConn
 	patience time.Duration
 	end      atomic.Pointer[time.Time] // of everything, once set
+	renewed  time.Time                 // when a write got its time; for the writer alone
 }
 
 // finish lets no read or write last beyond at. The earliest of several counts.
@@ -29,10 +30,16 @@ func (w *wire) finish(at time.Time) {
 	_ = w.SetDeadline(*w.end.Load()) // fails on a closed connection only
 }
 
-// renew gives the next write its time. Whichever of renew and finish comes
-// last, the deadline of finish stands.
+// renew gives the next write its time, or a little more: setting a timer for
+// each of some thousand writes a second costs more than it is worth. Whichever
+// of renew and finish comes last, the deadline of finish stands.
 func (w *wire) renew() error {
-	if err := w.SetWriteDeadline(time.Now().Add(w.patience)); err != nil {
+	now, slack := time.Now(), w.patience/8
+	if now.Sub(w.renewed) < slack {
+		return nil
+	}
+	w.renewed = now
+	if err := w.SetWriteDeadline(now.Add(w.patience + slack)); err != nil {
 		return err
 	}
 	if end := w.end.Load(); end != nil {
@@ -71,6 +78,7 @@ func (w *wire) writeBuffers(b *net.Buffers) error {
 
 // goOn reports whether a write that timed out made progress.
 func (w *wire) goOn(n int, err error) bool {
+	w.renewed = time.Time{}
 	return n > 0 && errors.Is(err, os.ErrDeadlineExceeded) && w.end.Load() == nil
 }
 

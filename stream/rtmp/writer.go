@@ -35,7 +35,7 @@ type writer struct {
 
 	mu     sync.Mutex
 	chunk  uint32
-	header [16]byte // type 0
+	header [32]byte // type 0, and after it what fits of the message
 	cont   [5]byte  // type 3
 	pieces [][]byte // kept for its capacity
 	queue  net.Buffers
@@ -101,10 +101,13 @@ func (w *writer) headers(chunkStream, kind byte, stream, time uint32, length int
 	return h, c
 }
 
-// cut lays the message out in w.pieces.
+// cut lays the message out in w.pieces. A short head goes with the header.
 func (w *writer) cut(first, cont, head, data []byte) {
-	w.pieces = append(w.pieces[:0], first)
 	room := int(w.chunk)
+	if len(first)+len(head) <= len(w.header) {
+		first, head, room = append(first, head...), nil, room-len(head)
+	}
+	w.pieces = append(w.pieces[:0], first)
 	for _, part := range [2][]byte{head, data} {
 		for len(part) > 0 {
 			if room == 0 {
