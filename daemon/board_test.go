@@ -15,12 +15,16 @@ import (
 	"encoderd.example/hw/boards"
 )
 
-// onBoard runs the daemon on the virtual board's devices, without listeners.
-func onBoard(t *testing.T, doc string) *rig {
+// onBoard runs the daemon on the virtual board's devices, as changed, without
+// listeners.
+func onBoard(t *testing.T, doc string, change ...func(*hw.Board)) *rig {
 	t.Helper()
 	b, err := boards.Find("virt", os.DirFS("/"), nil)
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range change {
+		f(&b)
 	}
 	r := &rig{t: t, ended: make(chan error, 1)}
 	r.Daemon = New(Options{Board: b, State: t.TempDir(), Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
