@@ -135,6 +135,11 @@ func (s *site) readChunks(ctx context.Context, rd *reading, l link, form string,
 	})
 }
 
+func beginPackets(tracks []*stream.Track) (string, error) {
+	_, err := ts.NewMuxer(tracks...)
+	return "", err
+}
+
 func (s *site) readPackets(ctx context.Context, rd *reading, l link) error {
 	return s.readChunks(ctx, rd, l, "ts", func() (maker, error) {
 		m, err := ts.NewMuxer(rd.tracks...)

@@ -10,6 +10,11 @@ import (
 
 const encoderName = "encoderd"
 
+func beginTags(tracks []*stream.Track) (string, error) {
+	_, err := flv.NewEnhancedMuxer(tracks, encoderName)
+	return "", err
+}
+
 // readTags sends FLV: the head of the file, then tags, each by one write.
 // H.265 goes as Enhanced RTMP has it, which players over HTTP cannot be asked
 // about.

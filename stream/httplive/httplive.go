@@ -101,14 +101,17 @@ func (s *Server) Handler() http.Handler {
 type form struct {
 	protocol string // of viewers
 	mime     string
-	read     func(*site, context.Context, *reading, link) error
+	// begin says whether tracks can be written in this form, and what players
+	// have to know of them beside the MIME type.
+	begin func(tracks []*stream.Track) (parameters string, err error)
+	read  func(*site, context.Context, *reading, link) error
 }
 
 // forms are what is served, by the ending of the address.
 var forms = map[string]form{
-	"flv": {"http-flv", "video/x-flv", (*site).readTags},
-	"ts":  {"http-ts", "video/mp2t", (*site).readPackets},
-	"mp4": {"http-mp4", "video/mp4", (*site).readFragments},
+	"flv": {"http-flv", "video/x-flv", beginTags, (*site).readTags},
+	"ts":  {"http-ts", "video/mp2t", beginPackets, (*site).readPackets},
+	"mp4": {"http-mp4", "video/mp4", beginFragments, (*site).readFragments},
 }
 
 // A reading is one request that is let in.
@@ -197,6 +200,12 @@ func (s *site) get(w http.ResponseWriter, r *http.Request, src *stream.Rendition
 		visit.Fail(w, http.StatusServiceUnavailable, err.Error())
 		return
 	}
+	parameters, err := f.begin(rd.tracks)
+	if err != nil {
+		visit.Fail(w, http.StatusNotAcceptable, err.Error())
+		return
+	}
+	f.mime += parameters
 	s.stream(w, r, rd, f)
 }
 

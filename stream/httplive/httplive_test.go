@@ -289,6 +289,31 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+func TestWhatAFormCannotCarryIsRefusedBeforeTheAnswerBegins(t *testing.T) {
+	r := stream.NewRendition("odd", 8, stream.H264)
+	r.Publish(&stream.Unit{Track: &stream.Track{Codec: stream.H264}, Key: true, Data: []byte{0, 0, 0, 1, 0x65}})
+	srv := start(t, &Server{Find: only(r)}, plain)
+	for _, ending := range []string{"ts", "mp4"} {
+		if res := get(t, srv.Client(), srv.URL+"/live/odd."+ending); res.code != http.StatusNotAcceptable {
+			t.Errorf("%s: %d", ending, res.code)
+		}
+	}
+}
+
+func TestMP4NamesItsCodecs(t *testing.T) {
+	enc := newFake(8, 1, 100)
+	enc.publish()
+	srv := start(t, &Server{Find: only(enc.r)}, plain)
+	for query, want := range map[string]string{
+		"":              `video/mp4; codecs="avc1.42c01e, mp4a.40.2"`,
+		"?tracks=video": `video/mp4; codecs="avc1.42c01e"`,
+	} {
+		if got := get(t, srv.Client(), srv.URL+"/live/main.mp4"+query).header.Get("Content-Type"); got != want {
+			t.Errorf("%q: %s", query, got)
+		}
+	}
+}
+
 func TestACrowdIsHeldBack(t *testing.T) {
 	enc := newFake(8, 1, 100)
 	enc.publish()

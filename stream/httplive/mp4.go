@@ -2,11 +2,27 @@ package httplive
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	"encoderd.example/stream"
 	"encoderd.example/stream/fmp4"
 )
+
+// beginFragments names the codecs, which the player of a page has to know before
+// it takes the first byte.
+func beginFragments(tracks []*stream.Track) (string, error) {
+	names := make([]string, len(tracks))
+	for i, t := range tracks {
+		var err error
+		if names[i], err = fmp4.Codec(t); err != nil {
+			return "", err
+		}
+	}
+	_, err := newFragments(tracks)
+	return fmt.Sprintf(`; codecs="%s"`, strings.Join(names, ", ")), err
+}
 
 // readFragments sends fragmented MP4, a fragment for every unit.
 func (s *site) readFragments(ctx context.Context, rd *reading, l link) error {

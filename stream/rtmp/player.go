@@ -180,7 +180,7 @@ var errStreamEnded = errors.New("the stream ended")
 // run sends until ctx ends, which is no error. Only a broken connection makes
 // it end inside a message.
 func (p *player) run(ctx context.Context) error {
-	rd := p.src.Reader()
+	rd, send := p.src.Reader(), p.send
 	for {
 		u, err := rd.Next(ctx)
 		p.viewer.Lost.Store(p.lost + rd.Lost())
@@ -192,7 +192,7 @@ func (p *player) run(ctx context.Context) error {
 		case err != nil:
 			return err
 		}
-		if err := p.mux.Next(u, p.send); err != nil {
+		if err := p.mux.Next(u, send); err != nil {
 			p.broken = true
 			return err
 		}

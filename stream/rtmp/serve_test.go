@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"encoderd.example/stream"
+	"encoderd.example/stream/flv"
 	"encoderd.example/stream/flv/amf0"
 	"encoderd.example/stream/streamtest/peer"
 )
@@ -518,6 +519,27 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
+func TestAUnitCostsAPlayerNoMemory(t *testing.T) {
+	near, far := pair(t)
+	go rest(far)
+	w := newWriter(near, near)
+	enc := newFake(8, 1, 20_000)
+	mux, err := flv.NewMuxer([]*stream.Track{enc.video, enc.sound}, encoderName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &player{c: &caller{w: w}, viewer: &stream.Viewer{}}
+	picture := &stream.Unit{Track: enc.video, Key: true, Data: make([]byte, 100_000)}
+	sound := &stream.Unit{Track: enc.sound, Data: make([]byte, 200)}
+	send := p.send
+	allocated := testing.AllocsPerRun(100, func() {
+		err = errors.Join(err, mux.Next(picture, send), mux.Next(sound, send))
+	})
+	if allocated > 0 || err != nil {
+		t.Errorf("%v allocations for a picture and a sound, %v", allocated, err)
+	}
+}
+
 func TestAPlayerThatTakesNothingIsDropped(t *testing.T) {
 	enc := newFake(64, 5, 200_000)
 	enc.publish()
@@ -569,8 +591,9 @@ func FuzzCaller(f *testing.F) {
 	f.Add(byte(msgCommand), command("play", amf0.Null{}, amf0.String("other?token=%zz&user=")))
 	f.Add(byte(msgUser), []byte{0, eventPing, 1, 2, 3, 4})
 	f.Add(byte(msgWindow), []byte{0, 0, 0, 1})
+	near, far := pair(f)
+	go rest(far)
 	f.Fuzz(func(t *testing.T, kind byte, body []byte) {
-		near, far := pair(t)
 		sv := &service{Server: &Server{Find: func(string) *stream.Rendition { return nil }}, log: (&lockedLog{}).logger()}
 		for stage := range ready + 1 {
 			c := &caller{service: sv, wire: near, conn: near, stage: stage, r: newPlayerReader(far), w: newWriter(near, near), log: sv.log}

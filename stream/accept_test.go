@@ -1,0 +1,90 @@
+package stream_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"testing"
+
+	"encoderd.example/stream"
+)
+
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func call(t *testing.T, l net.Listener) net.Conn {
+	t.Helper()
+	nc, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	return nc
+}
+
+func TestAcceptLetsInAsManyAsTheGateAllowsAndWaitsForThem(t *testing.T) {
+	l := listen(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	gate := stream.Gate{Limits: stream.Limits{Each: 1}}
+	inside, done := make(chan struct{}, 2), make(chan error, 1)
+	var left bool
+	go func() {
+		done <- gate.Accept(ctx, l, slog.New(slog.DiscardHandler), func(ctx context.Context, nc net.Conn) {
+			inside <- struct{}{}
+			<-ctx.Done()
+			left = true
+			nc.Close()
+		})
+	}()
+	first := call(t, l)
+	<-inside
+	if _, err := call(t, l).Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("a second caller gets %v", err)
+	}
+	cancel()
+	if err := <-done; err != nil || !left {
+		t.Errorf("ended with %v, the caller has left: %v", err, left)
+	}
+	if _, err := first.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the first caller gets %v", err)
+	}
+	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		t.Error("the listener is still open")
+	}
+}
+
+func TestABrokenListenerEndsItsCallers(t *testing.T) {
+	l := listen(t)
+	var gate stream.Gate
+	inside, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		done <- gate.Accept(t.Context(), l, slog.New(slog.DiscardHandler), func(ctx context.Context, nc net.Conn) {
+			close(inside)
+			<-ctx.Done()
+			nc.Close()
+		})
+	}()
+	call(t, l)
+	<-inside
+	l.Close()
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestBitrateIsTheSumOrAGuess(t *testing.T) {
+	if got := stream.Bitrate([]*stream.Track{{Bitrate: 2}, {Bitrate: 3}}); got != 5 {
+		t.Errorf("got %d", got)
+	}
+	if got := stream.Bitrate([]*stream.Track{{}}); got < 1_000_000 {
+		t.Errorf("guessed %d", got)
+	}
+}
