@@ -117,9 +117,9 @@ func TestAReaderThatStopsReadingIsDropped(t *testing.T) {
 		if len(b.Audience.Viewers()) != 1 {
 			t.Error("dropped before its time")
 		}
-		time.Sleep(15 * time.Second)
+		time.Sleep(20 * time.Second)
 		if n := len(b.Audience.Viewers()); n != 0 {
-			t.Errorf("%d viewers after 30 s", n)
+			t.Errorf("%d viewers after 35 s", n)
 		}
 		close(p.done)
 		<-ended

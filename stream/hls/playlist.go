@@ -18,10 +18,13 @@ const version = 9
 // the smallest allowed.
 const (
 	holdBack     = 3 // target durations
-	partHoldBack = 3 // part targets
+	partHoldBack = 3 // part targets, and at least leastHoldBack
 	skipUntil    = 6 // target durations
 	partsUntil   = 3 // target durations: older segments' parts are not listed
 )
+
+// leastHoldBack is what players need to ride out a radio link's pauses.
+const leastHoldBack = time.Second
 
 // A variant is what the multivariant playlist says about a rendition.
 type variant struct {
@@ -81,7 +84,7 @@ func media(s, other *cmaf.Sequence, skip bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-TARGETDURATION:%d\n", version, int(s.Target.Seconds()))
 	fmt.Fprintf(&b, "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=%s,HOLD-BACK=%s,CAN-SKIP-UNTIL=%s\n",
-		seconds(partHoldBack*ceil(s.PartTarget)), seconds(holdBack*s.Target), seconds(skipUntil*s.Target))
+		seconds(max(partHoldBack*ceil(s.PartTarget), leastHoldBack)), seconds(holdBack*s.Target), seconds(skipUntil*s.Target))
 	fmt.Fprintf(&b, "#EXT-X-PART-INF:PART-TARGET=%s\n", seconds(ceil(s.PartTarget)))
 	fmt.Fprintf(&b, "#EXT-X-MEDIA-SEQUENCE:%d\n", s.Segments[0].Number)
 	if s.Discontinuities > 0 {
