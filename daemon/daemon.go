@@ -15,10 +15,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
+	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"encoderd.example/daemon/config"
@@ -27,6 +30,9 @@ import (
 	"encoderd.example/hw"
 	"encoderd.example/hw/soft"
 	"encoderd.example/stream"
+	"encoderd.example/stream/access"
+	"encoderd.example/stream/usage"
+	"encoderd.example/stream/webrtc"
 )
 
 // Options are what a daemon is made of.
@@ -41,6 +47,8 @@ type Options struct {
 	Web func(ctx context.Context, addr string, c config.Config, d *Daemon, live func()) error
 	// Reload reads the config again, for the action that asks for it.
 	Reload func() (config.Config, error)
+	// LinkKey signs links to renditions; without one there are none.
+	LinkKey []byte
 	// Restart ends the program so that systemd starts it again.
 	Restart func()
 }
@@ -59,6 +67,14 @@ type Daemon struct {
 	source  status.Cell[source] // what comes in
 	readers status.Cell[uint64] // sessions that were left behind; its version counts changes of encoders
 	calls   calls               // into drivers, that did not come back
+
+	site     atomic.Pointer[site]          // nil while it is not served
+	browsers atomic.Pointer[webrtc.Server] // likewise
+	opus     *demand
+	rules    atomic.Pointer[access.Rules] // who may watch
+	ledger   *usage.Ledger                // who watched
+
+	certifying sync.Mutex // held while the certificate is read or made
 
 	painting sync.Mutex // held while the hub is told where to paint
 	canvas   canvas
@@ -114,6 +130,13 @@ func New(o Options) *Daemon {
 		services:   map[string]*service{},
 		notes:      newNotes(),
 	}
+	d.opus = newDemand(o.Board.AudioEncoders, &d.audience, o.Log)
+	d.mixer.opus = d.opus
+	d.rules.Store(&access.Rules{})
+	if d.ledger, err = usage.Open(filepath.Join(o.State, usageFile)); err != nil {
+		o.Log.Warn("usage report", "err", err)
+	}
+	d.audience.SetBook(d.ledger)
 	d.devices = newDevices(o.Board, &d.calls, o.Log)
 	d.devices.encoders = encoderSearch{look: d.findEncoders, open: d.missesEncoders}
 	d.mixer.muted.Store(wanted.Muted)
@@ -132,6 +155,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.findEncoders()
 	var report sync.WaitGroup
 	report.Go(func() { d.report(living) })
+	report.Go(func() {
+		if err := d.ledger.Run(living, d.Log); err != nil {
+			d.Log.Warn("usage report", "err", err)
+		}
+	})
 	d.follow(ctx, living)
 	d.group.Apply(living, nil)
 	d.hub.end() // the camera stops after the hub
@@ -221,6 +249,7 @@ func (d *Daemon) forget(services []supervise.Service) {
 // turnKnobs passes on what changes without a restart.
 func (d *Daemon) turnKnobs(c config.Config) {
 	d.mixer.turn(c.Audio)
+	d.turnDoor(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, r := range c.Renditions {
@@ -303,6 +332,12 @@ func (d *Daemon) Wait(ctx context.Context, seen uint64) (status.Box, uint64, err
 
 // Audience is the list of local viewers.
 func (d *Daemon) Audience() *stream.Audience { return &d.audience }
+
+// usageFile is in the state directory.
+const usageFile = "usage.json"
+
+// WriteUsage writes the daily report of who watched, as CSV.
+func (d *Daemon) WriteUsage(w io.Writer) error { return d.ledger.WriteCSV(w) }
 
 // Errors of Snapshot.
 var (

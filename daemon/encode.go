@@ -174,7 +174,7 @@ func (s *session) run(ctx context.Context, g *gate) error {
 	ctx, end := context.WithCancelCause(ctx)
 	detach := s.d.hub.attach(s.enc, s.config.FPS)
 	var guard sync.WaitGroup
-	guard.Go(func() { s.guard(ctx, end) })
+	guard.Go(func() { s.guard(ctx, end, g.rendition.KeyWanted()) })
 	defer guard.Wait()
 	defer end(nil)
 	defer detach()
@@ -207,14 +207,17 @@ func (s *session) close() error {
 }
 
 // guard looks after the encoder until ctx ends, and ends it with the cause for
-// which it has to be exchanged.
-func (s *session) guard(ctx context.Context, end context.CancelCauseFunc) {
+// which it has to be exchanged. It passes the wishes of readers on.
+func (s *session) guard(ctx context.Context, end context.CancelCauseFunc, keyWanted <-chan struct{}) {
 	look := newStall(s.driver.Hardware, s.pace.rate())
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
+		case <-keyWanted:
+			s.enc.ForceKey()
+			continue
 		case <-ctx.Done():
 			return
 		}

@@ -67,9 +67,20 @@ type (
 		Key                       config.Secret
 		Restart                   int
 	}
-	rtspConfig  struct{ Addr, Tracks string }
-	webConfig   struct{ Addr, Hosts string }
-	panelConfig struct{ Board string }
+	rtspConfig struct {
+		Addr, Tracks, Name string
+		Secure, Multicast  bool
+		Limits             stream.Limits
+	}
+	rtmpConfig struct {
+		Addr   string
+		Secure bool
+		Limits stream.Limits
+	}
+	webrtcConfig struct{ Addr, Public string }
+	liveConfig   struct{ Limits stream.Limits }
+	webConfig    struct{ Addr, Hosts string }
+	panelConfig  struct{ Board string }
 )
 
 // plan says which services a config wants on a board whose encoders are all in
@@ -99,9 +110,7 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 		}
 		p.add("encode/"+r.Rendition, r)
 	}
-	if c.Serve.RTSP != "" {
-		p.add("rtsp", rtspConfig{c.Serve.RTSP, p.tracks("video")})
-	}
+	p.serve(c)
 	for _, o := range c.Outputs {
 		if w.on(o) {
 			p.add("push/"+o.Name, pushConfig{o.Name, o.Rendition, p.tracksOf(o.Rendition), o.URL, o.Key, w.Restarts[o.Name]})
@@ -111,6 +120,32 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 		p.add("web", webConfig{c.Serve.Web, strings.Join(c.Serve.Hosts, " ")})
 	}
 	return p.services
+}
+
+// serve adds the servers of renditions. Players of RTSP have to connect anew
+// when a rendition carries other kinds of tracks.
+func (p *planner) serve(c config.Config) {
+	bounds := readerLimits(c.Watch)
+	rtsp := rtspConfig{Tracks: p.tracks("video"), Name: c.Box.Name, Multicast: c.Serve.Multicast, Limits: bounds}
+	if rtsp.Addr = c.Serve.RTSP; rtsp.Addr != "" {
+		p.add("rtsp", rtsp)
+	}
+	if rtsp.Addr = c.Serve.RTSPS; rtsp.Addr != "" {
+		rtsp.Secure, rtsp.Multicast = true, false
+		p.add("rtsps", rtsp)
+	}
+	if c.Serve.RTMP != "" {
+		p.add("rtmp", rtmpConfig{c.Serve.RTMP, false, bounds})
+	}
+	if c.Serve.RTMPS != "" {
+		p.add("rtmps", rtmpConfig{c.Serve.RTMPS, true, bounds})
+	}
+	if c.Serve.WebRTC != "" {
+		p.add("webrtc", webrtcConfig{c.Serve.WebRTC, strings.Join(c.Serve.Public, " ")})
+	}
+	if c.Serve.Web != "" {
+		p.add("live", liveConfig{bounds})
+	}
 }
 
 type planner struct {
@@ -238,7 +273,13 @@ func line(conf any) string {
 	case pushConfig:
 		return fmt.Sprintf("push %s to %s", c.Rendition, c.URL)
 	case rtspConfig:
-		return "serve RTSP on " + c.Addr
+		return "serve " + secured("RTSP", c.Secure) + " on " + c.Addr
+	case rtmpConfig:
+		return "serve " + secured("RTMP", c.Secure) + " on " + c.Addr
+	case webrtcConfig:
+		return "serve WebRTC on " + c.Addr
+	case liveConfig:
+		return "serve HLS, DASH, FLV, TS, MP4 and JPEG by the page's server"
 	case panelConfig:
 		return "keys and lamps of board " + c.Board
 	case webConfig:
@@ -246,6 +287,14 @@ func line(conf any) string {
 	default:
 		return fmt.Sprintf("%T", conf)
 	}
+}
+
+// secured is the protocol's name, over TLS or not.
+func secured(protocol string, secure bool) string {
+	if secure {
+		return protocol + "S"
+	}
+	return protocol
 }
 
 // byDrivers says which encoders there are for a rendition, if any is known.

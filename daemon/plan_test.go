@@ -56,6 +56,10 @@ rendition = "sub"
 start = "boot"
 [serve]
 web = ""
+rtmp = ":1935"
+rtsps = ":8322"
+rtmps = ":1936"
+webrtc = ":8189"
 `},
 	}
 	for _, tt := range tests {

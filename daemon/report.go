@@ -60,7 +60,7 @@ func (d *Daemon) box(now time.Time) status.Box {
 	for _, v := range d.audience.Viewers() {
 		b.Readers = append(b.Readers, status.Reader{
 			Protocol: v.Protocol, Rendition: v.Rendition, Peer: v.Peer, Since: v.Since,
-			Bytes: v.Bytes.Load(), Lost: v.Lost.Load(),
+			Bytes: v.Bytes.Load(), Lost: v.Lost.Load(), LagMS: round(float64(v.Lag.Load()) / float64(time.Millisecond)),
 		})
 	}
 	if d.config.Audio.Source != "none" && b.Sound.Signal {

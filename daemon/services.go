@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"encoderd.example/hw"
 	"encoderd.example/stream"
 	"encoderd.example/stream/out"
+	"encoderd.example/stream/rtmp"
 	"encoderd.example/stream/rtsp"
 )
 
@@ -38,6 +40,12 @@ func (d *Daemon) bind(s *supervise.Service) {
 		s.Run = d.push(c)
 	case rtspConfig:
 		s.Run = d.serveRTSP(c)
+	case rtmpConfig:
+		s.Run = d.serveRTMP(c)
+	case webrtcConfig:
+		s.Run = d.serveWebRTC(c)
+	case liveConfig:
+		s.Run = d.serveLive(c)
 	case panelConfig:
 		s.Run = d.panel
 	case webConfig:
@@ -144,17 +152,63 @@ func (d *Daemon) push(c pushConfig) run {
 
 func (d *Daemon) serveRTSP(c rtspConfig) run {
 	return func(ctx context.Context, live func()) error {
+		ln, err := d.listener(ctx, c.Addr, c.Secure)
+		if err != nil {
+			return err
+		}
+		live()
+		s := rtsp.Server{
+			Listener: ln, Find: d.Rendition, Audience: &d.audience, Log: d.Log.With("service", "rtsp"),
+			MaxConns: callers(c.Limits.Total), MaxConnsPerIP: callers(c.Limits.Each), Multicast: c.Multicast, MulticastSeed: c.Name,
+		}
+		return s.Run(ctx)
+	}
+}
+
+func (d *Daemon) serveRTMP(c rtmpConfig) run {
+	return func(ctx context.Context, live func()) error {
 		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", c.Addr)
 		if err != nil {
 			return portRemedy(fmt.Errorf("listen on %s: %w", c.Addr, err))
 		}
-		live()
-		s := rtsp.Server{
-			Listener: ln, Find: d.Rendition, Audience: &d.audience,
-			Log: d.Log.With("service", "rtsp"), MaxConnsPerIP: rtsp.DefaultMaxConns / 2,
+		s := rtmp.Server{
+			Listener: ln, Find: d.Rendition, Audience: &d.audience, Log: d.Log.With("service", "rtmp"),
+			MaxConns: callers(c.Limits.Total), MaxConnsPerIP: callers(c.Limits.Each),
 		}
+		if c.Secure {
+			if s.TLS, err = d.tlsConfig(); err != nil {
+				return errors.Join(err, ln.Close())
+			}
+		}
+		live()
 		return s.Run(ctx)
 	}
+}
+
+// callers is how many connections a server takes for so many viewers, who may
+// come again before the last connection is seen to be dead.
+func callers(viewers int) int {
+	const most = 10_000
+	if viewers == 0 {
+		return most
+	}
+	return min(2*viewers+16, most)
+}
+
+// listener listens, by TLS if secure.
+func (d *Daemon) listener(ctx context.Context, addr string, secure bool) (net.Listener, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+	if err != nil {
+		return nil, portRemedy(fmt.Errorf("listen on %s: %w", addr, err))
+	}
+	if !secure {
+		return ln, nil
+	}
+	conf, err := d.tlsConfig()
+	if err != nil {
+		return nil, errors.Join(err, ln.Close())
+	}
+	return tls.NewListener(ln, conf), nil
 }
 
 func (d *Daemon) web(c webConfig) run {

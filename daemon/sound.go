@@ -27,6 +27,7 @@ type mixer struct {
 	now    func() time.Duration // reads the clock of stamps
 	blocks chan block
 	free   chan []int16 // buffers for blocks
+	opus   *demand      // for browsers
 
 	coded atomic.Uint64 // progress: audio frames published
 	heard atomic.Int64  // CLOCK_MONOTONIC when the last block came
@@ -66,7 +67,7 @@ type block struct {
 const blockFrames = hw.SampleRate / 50
 
 func newMixer() *mixer {
-	m := &mixer{now: stream.Monotonic, blocks: make(chan block, 8), free: make(chan []int16, 9)}
+	m := &mixer{opus: &demand{}, now: stream.Monotonic, blocks: make(chan block, 8), free: make(chan []int16, 9)}
 	m.level.Levels = new(pcm.Meter).Read()
 	m.turn(config.Default().Audio)
 	for range cap(m.free) {
@@ -166,9 +167,11 @@ const (
 // run codes sound and gives each unit to publish until ctx ends.
 func (m *mixer) run(ctx context.Context, enc hw.AudioEncoder, publish func(*stream.Unit)) error {
 	m.drain()
+	second := &second{demand: m.opus, publish: publish}
+	defer second.close()
 	d := desk{
 		mixer: m, enc: enc, publish: publish, line: pcm.NewCorrector(), out: make([]int16, blockFrames*hw.Channels),
-		past: m.levels(),
+		past: m.levels(), second: second,
 	}
 	// Silence waits for the card's first block, too: it would begin before it.
 	wait := newBlockWait(soundWait)
@@ -240,6 +243,7 @@ type desk struct {
 	*mixer
 
 	enc     hw.AudioEncoder
+	second  *second
 	publish func(*stream.Unit)
 	line    *pcm.Corrector
 	fader   pcm.Fader // channels and gain
@@ -279,6 +283,7 @@ func (d *desk) reach(at time.Duration) {
 		d.past = d.levels()
 		d.line = pcm.NewCorrector()
 		d.enc.Reset()
+		d.second.reset()
 	}
 	d.reached = max(d.reached, at)
 }
@@ -300,6 +305,9 @@ func (d *desk) code(ctx context.Context) error {
 		})
 		if err != nil {
 			return fmt.Errorf("code sound: %w", err)
+		}
+		if err := d.second.code(samples, stamp); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -1,12 +1,14 @@
 package webui
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"strings"
+	"time"
 
 	"encoderd.example/daemon/status"
 )
@@ -24,8 +26,6 @@ const silence = -120
 type api struct {
 	Options
 	streams chan struct{} // one place for each event stream
-	camera  chan struct{} // held while a snapshot is taken or looked up
-	shots   map[string]shot
 }
 
 func (a *api) status(w http.ResponseWriter, _ *http.Request) {
@@ -88,6 +88,52 @@ func (a *api) act(w http.ResponseWriter, r *http.Request) {
 		a.Log.Warn("action failed", "action", name, "err", err)
 		problem(w, http.StatusInternalServerError, "The action failed", err.Error())
 	}
+}
+
+// A Link opens a rendition to players: ?token=TOKEN behind its address.
+type Link struct {
+	Token string    `json:"token"`
+	Until time.Time `json:"until"`
+}
+
+// link makes a link; the guard lets only the control socket come here.
+func (a *api) link(w http.ResponseWriter, r *http.Request) {
+	args, err := arguments(w, r)
+	length, bad := time.ParseDuration(args["length"])
+	if err != nil || bad != nil {
+		problem(w, http.StatusBadRequest, "Link not understood", `Send for example {"rendition": "main", "length": "12h"} as application/json.`)
+		return
+	}
+	token, until, err := a.Box.Link(args["rendition"], length)
+	switch {
+	case err == nil:
+		answer(w, Link{token, until})
+	case errors.Is(err, ErrUnknown):
+		problem(w, http.StatusNotFound, "No such rendition", "The renditions are listed at /api/v1/status.")
+	default:
+		problem(w, http.StatusUnprocessableEntity, "No such link", err.Error())
+	}
+}
+
+// usage answers with the report of who watched.
+func (a *api) usage(w http.ResponseWriter, _ *http.Request) {
+	var b bytes.Buffer
+	if err := a.Box.WriteUsage(&b); err != nil {
+		problem(w, http.StatusInternalServerError, "No report", err.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "text/csv; charset=utf-8")
+	w.Header().Set("Content-Disposition", `attachment; filename="usage.csv"`)
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(b.Bytes()) // fails only if the client has gone
+}
+
+// live answers what players ask for.
+func (a *api) live() http.Handler {
+	if a.Live == nil {
+		return http.HandlerFunc(notFound)
+	}
+	return a.Live
 }
 
 // arguments reads the body of an action; an empty one has none.

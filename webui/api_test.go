@@ -43,10 +43,8 @@ func TestRoutes(t *testing.T) {
 		{"/api/v1/status", "application/json", `"state":"live"`, 200},
 		{"/api/v1/actions", "application/json", `"name":"stream.start","text":"Go live","args":[]`, 200},
 		{"/live/main.jpg", "image/jpeg", "\xff\xd8", 200},
-		{"/live/none.jpg", "application/problem+json", `"title":"No such rendition","status":404`, 404},
-		{"/live/starting.jpg", "application/problem+json", "has coded no picture", 503},
-		{"/live/broken.jpg", "application/problem+json", "no JPEG encoder", 500},
-		{"/live/main.flv", "application/problem+json", "Nothing here", 404},
+		{"/live/none.jpg", "text/plain; charset=utf-8", "404", 404},
+		{"/api/v1/usage.csv", "text/csv; charset=utf-8", "date,rendition\n", 200},
 		{"/page/", "application/problem+json", "Nothing here", 404},
 		{"/page/../webui.go", "", "", 307},
 		{"/api/v2/status", "application/problem+json", "Nothing here", 404},
@@ -223,16 +221,56 @@ func TestAnEmptyBoxHasEmptyListsAndNumbersThatJSONKnows(t *testing.T) {
 	}
 }
 
-func TestManyPagesShareOneSnapshot(t *testing.T) {
-	f := onAir()
-	h := Handler(options(f))
-	for range 20 {
-		if w := ask(h, "GET", "/live/main.jpg", ""); w.Code != 200 || w.Header().Get("Cache-Control") != "no-store" {
-			t.Fatalf("got %d, %s", w.Code, w.Header().Get("Cache-Control"))
+// Players are everywhere; what they may see is not for this package to say.
+func TestPlayersOfOtherSitesComeIn(t *testing.T) {
+	h := Handler(options(onAir()))
+	foreign := func(method, path string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), method, "http://192.0.2.1"+path, nil)
+		r.Header.Set("Origin", "https://player.example.org")
+		r.Header.Set("Sec-Fetch-Site", "cross-site")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	if w := foreign("GET", "/live/main.jpg"); w.Code != http.StatusOK || w.Header().Get("Cross-Origin-Resource-Policy") != "cross-origin" {
+		t.Errorf("a picture: %d %v", w.Code, w.Header())
+	}
+	if w := foreign("POST", "/live/main/whep"); w.Code != http.StatusCreated {
+		t.Errorf("an offer: %d", w.Code)
+	}
+	for _, path := range []string{"/api/v1/status", "/api/v1/usage.csv", "/livestock"} {
+		if w := foreign("GET", path); w.Code != http.StatusForbidden {
+			t.Errorf("%s: %d", path, w.Code)
 		}
 	}
-	if n := f.shots.Load(); n > 3 { // one for each half second that this took
-		t.Errorf("%d snapshots were taken", n)
+	o := options(onAir())
+	o.Live = nil
+	if w := ask(Handler(o), "GET", "/live/main.jpg", ""); w.Code != http.StatusNotFound {
+		t.Errorf("without players: %d", w.Code)
+	}
+}
+
+func TestLinks(t *testing.T) {
+	o := options(onAir())
+	if w := ask(Handler(o), "POST", "/api/v1/links", `{"rendition":"main","length":"1h"}`); w.Code != http.StatusForbidden {
+		t.Errorf("over the network: %d", w.Code)
+	}
+	o.Local = true
+	h := Handler(o)
+	for _, tt := range []struct {
+		body, want string
+		code       int
+	}{
+		{`{"rendition":"main","length":"1h"}`, `{"token":"token","until":"1970-01-01T01:00:00Z"}`, 200},
+		{`{"rendition":"none","length":"1h"}`, "No such rendition", 404},
+		{`{"rendition":"main","length":"0s"}`, "a link lasts longer", 422},
+		{`{"rendition":"main"}`, "Link not understood", 400},
+		{`{"rendition":5}`, "Link not understood", 400},
+		{``, "Link not understood", 400},
+	} {
+		if w := ask(h, "POST", "/api/v1/links", tt.body, "Content-Type", "application/json"); w.Code != tt.code || !strings.Contains(w.Body.String(), tt.want) {
+			t.Errorf("%s: %d %s", tt.body, w.Code, w.Body)
+		}
 	}
 }
 
@@ -262,14 +300,14 @@ func TestDescriptionIsTrue(t *testing.T) {
 	}
 	want := map[string]bool{}
 	for _, r := range (&api{Options: options(onAir())}).routes() {
-		if path := strings.TrimPrefix(r.pattern, "GET "); !strings.HasPrefix(path, "/page/") && path != "/{$}" && path != "/" {
+		if path := strings.TrimPrefix(r.pattern, "GET "); !strings.HasPrefix(path, "/page/") && path != "/{$}" && path != "/" && path != livePath {
 			want[r.pattern] = true
 		}
 	}
 	for name, v := range map[string]any{
 		"Box": status.Box{}, "Input": status.Input{}, "Sound": status.Sound{}, "SoundChannel": status.SoundChannel{}, "Rendition": status.Rendition{}, "Buffers": status.Buffers{}, "Output": status.Output{},
 		"Reader": status.Reader{}, "Lamp": status.Lamp{}, "Tally": status.Tally{}, "Fault": status.Fault{}, "Service": status.Service{},
-		"Storage": status.Storage{}, "Action": ActionInfo{}, "Problem": problemDoc{},
+		"Storage": status.Storage{}, "Action": ActionInfo{}, "Link": Link{}, "Problem": problemDoc{},
 	} {
 		for f := range reflect.TypeOf(v).Fields() {
 			tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")

@@ -35,14 +35,14 @@ func (a *api) events(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusServiceUnavailable, "Too many pages are open", "Close some of them.")
 		return
 	}
-	s := stream{w, http.NewResponseController(w)}
+	s := pageStream{w, http.NewResponseController(w)}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")
 	a.follow(r.Context(), s)
 }
 
 // follow sends until ctx ends, the page is gone or the box stops.
-func (a *api) follow(ctx context.Context, s stream) {
+func (a *api) follow(ctx context.Context, s pageStream) {
 	box, seen := a.Box.Status()
 	err := s.alive()
 	if err == nil {
@@ -81,14 +81,14 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// A stream writes events to one page.
-type stream struct {
+// A pageStream writes events to one page.
+type pageStream struct {
 	w   http.ResponseWriter
 	ctl *http.ResponseController
 }
 
 // alive tells the box's time, by which pages count seconds.
-func (s stream) alive() error {
+func (s pageStream) alive() error {
 	data, err := json.Marshal(map[string]time.Time{"now": time.Now()})
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (s stream) alive() error {
 	return s.write("event: alive\ndata: %s\n\n", data)
 }
 
-func (s stream) send(event string, id uint64, v any) error {
+func (s pageStream) send(event string, id uint64, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func (s stream) send(event string, id uint64, v any) error {
 	return s.write("event: %s\nid: %d\ndata: %s\n\n", event, id, data)
 }
 
-func (s stream) write(format string, args ...any) error {
+func (s pageStream) write(format string, args ...any) error {
 	if err := s.ctl.SetWriteDeadline(time.Now().Add(patience)); err != nil {
 		return err
 	}

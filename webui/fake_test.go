@@ -8,11 +8,12 @@ import (
 	"image"
 	"image/color"
 	"image/jpeg"
+	"io"
 	"log/slog"
 	"maps"
 	"math"
+	"net/http"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,9 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeBox is a box in memory.
 type fakeBox struct {
-	cell  status.Cell[status.Box]
-	shots atomic.Int32 // snapshots taken
-
+	cell status.Cell[status.Box]
 	mu   sync.Mutex
 	sick error
 	done []string // "action map[args] by"
@@ -39,18 +38,19 @@ func (f *fakeBox) Wait(ctx context.Context, seen uint64) (status.Box, uint64, er
 	return f.cell.Wait(ctx, seen)
 }
 
-func (f *fakeBox) Snapshot(_ context.Context, rendition string) ([]byte, error) {
-	f.shots.Add(1)
-	switch rendition {
-	case "main":
-		return testCard, nil
-	case "starting":
-		return nil, fmt.Errorf("the encoder has coded no picture: %w", ErrNotYet)
-	case "broken":
-		return nil, errors.New("no JPEG encoder")
-	default:
-		return nil, fmt.Errorf("%q: %w", rendition, ErrUnknown)
+func (f *fakeBox) Link(rendition string, length time.Duration) (string, time.Time, error) {
+	switch {
+	case rendition != "main":
+		return "", time.Time{}, fmt.Errorf("%q: %w", rendition, ErrUnknown)
+	case length <= 0:
+		return "", time.Time{}, fmt.Errorf("%w: a link lasts longer", ErrArguments)
 	}
+	return "token", time.Unix(0, 0).Add(length).UTC(), nil
+}
+
+func (f *fakeBox) WriteUsage(w io.Writer) error {
+	_, err := io.WriteString(w, "date,rendition\n")
+	return err
 }
 
 func (f *fakeBox) Actions() []ActionInfo {
@@ -80,7 +80,20 @@ func (f *fakeBox) Healthy() error {
 }
 
 func options(f *fakeBox) Options {
-	return Options{Box: f, Log: slog.New(slog.DiscardHandler), Hosts: []string{"encoder", "Box.Example.org"}}
+	return Options{Box: f, Log: slog.New(slog.DiscardHandler), Hosts: []string{"encoder", "Box.Example.org"}, Live: http.HandlerFunc(live)}
+}
+
+// live shows a card, and takes offers.
+func live(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case r.Method == http.MethodPost:
+		w.WriteHeader(http.StatusCreated)
+	case r.URL.Path == "/live/main.jpg":
+		w.Header().Set("Content-Type", "image/jpeg")
+		_, _ = w.Write(testCard)
+	default:
+		http.NotFound(w, r)
+	}
 }
 
 // testCard is a JPEG with colours to look at.

@@ -21,6 +21,9 @@ var headers = map[string]string{
 	"Permissions-Policy":           "camera=(), microphone=(), geolocation=()",
 }
 
+// livePath is where pictures for players are.
+const livePath = "/live/"
+
 // guard lets through what a page of the box itself, or a program, may ask.
 func guard(opts Options, next http.Handler) http.Handler {
 	foreign := http.NewCrossOriginProtection()
@@ -28,12 +31,18 @@ func guard(opts Options, next http.Handler) http.Handler {
 		for k, v := range headers {
 			w.Header().Set(k, v)
 		}
+		live := opts.Live != nil && strings.HasPrefix(r.URL.Path, livePath)
+		if live {
+			w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
+		}
 		switch {
 		case !opts.Local && !ours(r.Host, opts.Hosts):
 			// DNS rebinding: a foreign name that points to the box would make
 			// its pages look like ours to the browser.
 			problem(w, http.StatusMisdirectedRequest, "The box does not go by this name",
 				"Use its IP address or its .local name, or list the name in the config: [serve] hosts.")
+		case live: // it has a door of its own, and changes nothing of the box
+			next.ServeHTTP(w, r)
 		case !sameOrigin(r) || foreign.Check(r) != nil:
 			problem(w, http.StatusForbidden, "Another site asked",
 				"Pages of other sites may not use the box. Open the box's own page.")

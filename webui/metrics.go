@@ -233,7 +233,26 @@ var families = []metric{
 		eachOutput(func(o status.Output) float64 { return float64(o.Lost) }),
 	},
 
-	{"encoderd_readers", "Local viewers now.", gauge, []string{"protocol", "rendition"}, readers},
+	{
+		"encoderd_readers", "Local viewers now.", gauge,
+		[]string{"protocol", "rendition"},
+		eachAudience(func(sum float64, _ status.Reader) float64 { return sum + 1 }),
+	},
+	{
+		"encoderd_readers_bytes", "Bytes that those who watch now were sent.", gauge,
+		[]string{"protocol", "rendition"},
+		eachAudience(func(sum float64, r status.Reader) float64 { return sum + float64(r.Bytes) }),
+	},
+	{
+		"encoderd_readers_lost_units", "Pictures and sounds that those who watch now were too slow for.", gauge,
+		[]string{"protocol", "rendition"},
+		eachAudience(func(sum float64, r status.Reader) float64 { return sum + float64(r.Lost) }),
+	},
+	{
+		"encoderd_readers_lag_seconds", "Media that waits for the slowest of those who watch now.", gauge,
+		[]string{"protocol", "rendition"},
+		eachAudience(func(most float64, r status.Reader) float64 { return max(most, r.LagMS/1000) }),
+	},
 	{
 		"encoderd_tally_state", "What the switchers say about this camera: 1 for the state.", gauge,
 		[]string{"state"},
@@ -288,13 +307,18 @@ func faults(b status.Box, e emit) {
 	}
 }
 
-func readers(b status.Box, e emit) {
-	count := map[[2]string]int{}
-	for _, r := range b.Readers {
-		count[[2]string{r.Protocol, r.Rendition}]++
-	}
-	for of, n := range count {
-		e(float64(n), of[0], of[1])
+// eachAudience has a sample for each protocol and rendition that somebody
+// watches; peers would make too many.
+func eachAudience(add func(sum float64, r status.Reader) float64) func(status.Box, emit) {
+	return func(b status.Box, e emit) {
+		sums := map[[2]string]float64{}
+		for _, r := range b.Readers {
+			of := [2]string{r.Protocol, r.Rendition}
+			sums[of] = add(sums[of], r)
+		}
+		for of, sum := range sums {
+			e(sum, of[0], of[1])
+		}
 	}
 }
 

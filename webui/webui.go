@@ -15,12 +15,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/netutil"
 
 	"encoderd.example/daemon/status"
 )
@@ -32,10 +31,12 @@ type Box interface {
 	// version seen.
 	Status() (status.Box, uint64)
 	Wait(ctx context.Context, seen uint64) (status.Box, uint64, error)
-	// Snapshot returns the latest picture of a rendition as JPEG, which the
-	// caller does not change. It fails with ErrUnknown if there is no such
-	// rendition, and with ErrNotYet if it has no picture now.
-	Snapshot(ctx context.Context, rendition string) ([]byte, error)
+	// Link returns a token that opens a rendition to players for so long, and
+	// when it ends. It fails with ErrUnknown if there is no such rendition, and
+	// with ErrArguments if there can be no such link.
+	Link(rendition string, length time.Duration) (token string, until time.Time, err error)
+	// WriteUsage writes the daily report of who watched, as CSV.
+	WriteUsage(w io.Writer) error
 	// Actions lists what Do can do.
 	Actions() []ActionInfo
 	// Do carries out an action in the name of by. It fails with ErrUnknown if
@@ -49,7 +50,6 @@ type Box interface {
 // Errors that a Box wraps, so that they get the right HTTP status.
 var (
 	ErrUnknown   = errors.New("not known")
-	ErrNotYet    = errors.New("not there yet")
 	ErrArguments = errors.New("wrong arguments")
 )
 
@@ -68,6 +68,9 @@ type Options struct {
 	// addresses, localhost and *.local: its host name and what [serve] hosts
 	// lists.
 	Hosts []string
+	// Live, if set, answers everything below /live/: pictures for players, which
+	// pages of other sites may show, too. It says who may watch.
+	Live http.Handler
 	// Local says that the handler is for the control socket: actions work, and
 	// any Host is right.
 	Local bool
@@ -75,7 +78,8 @@ type Options struct {
 
 // The limits of the server over TCP.
 const (
-	maxConns      = 256
+	maxConns      = 4096 // players of HLS come by here, too
+	maxConnsEach  = 1024 // from one IPv4 address or IPv6 /64: a venue's whole network may hide behind one
 	maxHeader     = 16 << 10
 	headerTimeout = 5 * time.Second
 	readTimeout   = 15 * time.Second
@@ -106,7 +110,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	opts := s.Options
 	opts.Local = false
-	return Serve(ctx, netutil.LimitListener(ln, maxConns), opts, s.Live)
+	return Serve(ctx, ln, opts, s.Live)
 }
 
 func (s *Server) listen(ctx context.Context) (net.Listener, error) {
@@ -132,6 +136,9 @@ func Serve(ctx context.Context, ln net.Listener, opts Options, live func()) erro
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
+	}
+	if !opts.Local {
+		srv.ConnState = newDoor().note
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
@@ -160,8 +167,6 @@ func Handler(opts Options) http.Handler {
 	a := &api{
 		Options: opts,
 		streams: make(chan struct{}, maxStreams),
-		camera:  make(chan struct{}, 1),
-		shots:   map[string]shot{},
 	}
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
@@ -185,7 +190,9 @@ func (a *api) routes() []route {
 		{"GET /api/v1/events", http.HandlerFunc(a.events)},
 		{"GET /api/v1/actions", http.HandlerFunc(a.actions)},
 		{"POST /api/v1/actions/{name}", http.HandlerFunc(a.act)},
-		{"GET /live/{file}", http.HandlerFunc(a.snapshot)},
+		{"POST /api/v1/links", http.HandlerFunc(a.link)},
+		{"GET /api/v1/usage.csv", http.HandlerFunc(a.usage)},
+		{livePath, a.live()},
 		{"GET /{$}", asset("page/index.html", "text/html; charset=utf-8")},
 		{"GET /page/style.css", asset("page/style.css", "text/css; charset=utf-8")},
 		{"GET /page/page.js", asset("page/page.js", "text/javascript; charset=utf-8")},

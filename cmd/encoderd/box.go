@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"slices"
+	"time"
 
 	"encoderd.example/daemon"
 	"encoderd.example/daemon/config"
@@ -20,10 +22,10 @@ type box struct{ *daemon.Daemon }
 
 var _ webui.Box = box{}
 
-// Snapshot implements [webui.Box].
-func (b box) Snapshot(ctx context.Context, rendition string) ([]byte, error) {
-	jpeg, err := b.Daemon.Snapshot(ctx, rendition)
-	return jpeg, translate(err)
+// Link implements [webui.Box].
+func (b box) Link(rendition string, length time.Duration) (string, time.Time, error) {
+	token, until, err := b.Daemon.Link(rendition, length)
+	return token, until, translate(err)
 }
 
 // Do implements [webui.Box].
@@ -62,7 +64,6 @@ func translate(err error) error {
 	for _, t := range []struct{ from, to error }{
 		{daemon.ErrNoRendition, webui.ErrUnknown},
 		{daemon.ErrNoAction, webui.ErrUnknown},
-		{daemon.ErrNoPicture, webui.ErrNotYet},
 		{daemon.ErrBadArgument, webui.ErrArguments},
 	} {
 		if errors.Is(err, t.from) {
@@ -88,7 +89,7 @@ func serveWeb(ctx context.Context, addr string, c config.Config, d *daemon.Daemo
 		hosts = append(hosts, name)
 	}
 	s := webui.Server{
-		Options: webui.Options{Box: box{d}, Log: log.With("service", "web"), Hosts: hosts},
+		Options: webui.Options{Box: box{d}, Log: log.With("service", "web"), Hosts: hosts, Live: http.HandlerFunc(d.ServeLive)},
 		Addr:    addr, Live: live,
 	}
 	return s.Run(ctx)

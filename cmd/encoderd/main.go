@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // version is set by the linker.
@@ -51,6 +52,7 @@ func commands() []command {
 		{"probe", "[--config FILE] [--state DIR] [--board NAME] [--json] [--measure]", "list cameras, sound cards and encoders; measure what hardware encoders can do", program.probe},
 		{"status", "[--state DIR] [--json] [--watch]", "tell how the running box is", program.status},
 		{"do", "[--state DIR] ACTION [KEY=VALUE …]", "order the running box to do something", program.do},
+		{"link", "[--state DIR] [--for 12h] RENDITION", "make a link that opens a rendition for some time; * is all", program.link},
 		{"version", "", "print the version", program.version},
 	}
 }
@@ -124,6 +126,7 @@ func (p program) version(_ context.Context, args []string) error {
 type options struct {
 	config, state, board string
 	json, watch, measure bool
+	length               time.Duration // of a link
 }
 
 // parse reads the flags that a command has, and returns what follows them.

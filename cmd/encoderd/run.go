@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -59,8 +60,12 @@ func (p program) run(ctx context.Context, args []string) error {
 func (p program) runBox(ctx context.Context, o options, board hw.Board, c config.Config, log *slog.Logger) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	links, err := linkKey(o.state)
+	if err != nil {
+		return err
+	}
 	d := daemon.New(daemon.Options{
-		Board: board, State: o.state, Version: version, Log: log,
+		Board: board, State: o.state, Version: version, Log: log, LinkKey: links,
 		Web: func(ctx context.Context, addr string, c config.Config, d *daemon.Daemon, live func()) error {
 			return serveWeb(ctx, addr, c, d, log, live)
 		},
@@ -93,6 +98,25 @@ func (p program) runBox(ctx context.Context, o options, board hw.Board, c config
 		return cause
 	}
 	return err
+}
+
+// linkSecret is the name of the key that signs links. Whoever deletes it from
+// secrets.toml ends all links with the next start.
+const linkSecret = "watch-links"
+
+// linkKey returns the key that signs links; a box that has none makes it.
+func linkKey(state string) ([]byte, error) {
+	secrets, err := config.OpenSecrets(state)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	key, ok := secrets.Get(linkSecret)
+	if !ok {
+		if key, err = secrets.Set(linkSecret, rand.Text()+rand.Text()); err != nil {
+			return nil, err
+		}
+	}
+	return []byte(key.Reveal()), nil
 }
 
 // tellReady tells systemd once the box has settled, and that it stops.

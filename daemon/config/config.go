@@ -20,6 +20,7 @@ type Config struct {
 	Renditions []Rendition `toml:"rendition"` // at least one
 	Outputs    []Output    `toml:"output,omitempty"`
 	Serve      Serve       `toml:"serve"`
+	Watch      Watch       `toml:"watch"`
 	Record     Record      `toml:"record"`
 }
 
@@ -76,6 +77,9 @@ type Rendition struct {
 	Preset string `toml:"preset,omitempty"`
 	// Threads is for software encoders; 0 leaves it to the encoder.
 	Threads int `toml:"threads,omitempty"`
+	// Access says who may watch it, if not whom [Watch] lets in: "" or one of
+	// the values of [Watch.Access].
+	Access string `toml:"access,omitempty"`
 }
 
 // An Output is one destination.
@@ -96,10 +100,37 @@ type Serve struct {
 	RTMP   string `toml:"rtmp"`
 	SRT    string `toml:"srt"`    // UDP
 	WebRTC string `toml:"webrtc"` // UDP and TCP
+	RTSPS  string `toml:"rtsps"`  // RTSP over TLS, with SRTP
+	RTMPS  string `toml:"rtmps"`  // RTMP over TLS
+	// Multicast offers renditions that are open to everybody to RTSP players
+	// by multicast, too; it is sent while one asks for it.
+	Multicast bool `toml:"multicast"`
+	// Public are IP addresses at which viewers outside reach the box, for WebRTC
+	// through address translation.
+	Public []string `toml:"public,omitempty"`
 	// Hosts are further names under which browsers may reach the web page,
 	// beside IP addresses, localhost, *.local and the box's host name.
 	Hosts []string `toml:"hosts,omitempty"`
 }
+
+// Watch says who may watch the renditions that the box serves.
+type Watch struct {
+	// Access is Open, Password or Link. A link opens what a password does, too.
+	Access   string `toml:"access"`
+	User     string `toml:"user"`
+	Password Secret `toml:"password,omitempty"`
+	// Readers and ReadersPerAddress bound how many watch at a time, in all and
+	// from one IPv4 address or IPv6 /64; 0 is no limit.
+	Readers           int `toml:"readers"`
+	ReadersPerAddress int `toml:"readers_per_address"`
+}
+
+// The values of Watch.Access.
+const (
+	Open     = "open"     // everybody
+	Password = "password" // who knows user and password, or has a link
+	Link     = "link"     // who has a link that the box signed
+)
 
 // Record is about recordings.
 type Record struct {
@@ -142,7 +173,8 @@ func Default() Config {
 		Box:     Box{Name: "Encoder"},
 		Video:   Video{Source: "auto", Width: 1920, Height: 1080, FPS: Rate{30, 1}, Buffers: Auto},
 		Audio:   Audio{Source: "auto", Bitrate: 128_000, Channels: Stereo, Silence: -60, SilenceAfter: 30e9},
-		Serve:   Serve{Web: ":8080", RTSP: ":8554"},
+		Serve:   Serve{Web: ":8080", RTSP: ":8554", Multicast: true},
+		Watch:   Watch{Access: Open, User: "viewer", Readers: 500, ReadersPerAddress: 250},
 		Record:  Record{Dir: "recordings"},
 	}
 	main := defaultRendition()

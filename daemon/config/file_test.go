@@ -104,6 +104,15 @@ rtsp = ':8554'
 rtmp = ':1935'
 srt = ':8890'
 webrtc = ':8189'
+rtsps = ''
+rtmps = ''
+multicast = true
+
+[watch]
+access = 'open'
+user = 'viewer'
+readers = 500
+readers_per_address = 250
 
 [record]
 dir = 'recordings'

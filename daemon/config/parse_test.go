@@ -92,7 +92,8 @@ func TestEmptyFileIsADefaultBox(t *testing.T) {
 			Name: "main", Codec: "h264", Width: 1920, Height: 1080, FPS: Rate{30, 1},
 			Bitrate: 6_000_000, GOP: Span(2 * time.Second), Encoder: "auto",
 		}},
-		Serve:  Serve{Web: ":8080", RTSP: ":8554"},
+		Serve:  Serve{Web: ":8080", RTSP: ":8554", Multicast: true},
+		Watch:  Watch{Access: "open", User: "viewer", Readers: 500, ReadersPerAddress: 250},
 		Record: Record{Dir: "recordings"},
 	})
 	equal(t, got, Default())
@@ -112,7 +113,7 @@ func TestExampleFile(t *testing.T) {
 		Name: "youtube", URL: NewAddress("rtmps://a.rtmps.youtube.com:443/live2"), Key: named("youtube", "live-key"),
 		Rendition: "main", Start: "button", Required: true,
 	}}
-	want.Serve = Serve{Web: ":8080", RTSP: ":8554", RTMP: ":1935", SRT: ":8890", WebRTC: ":8189"}
+	want.Serve = Serve{Web: ":8080", RTSP: ":8554", RTMP: ":1935", SRT: ":8890", WebRTC: ":8189", Multicast: true}
 	equal(t, got, want)
 }
 
@@ -158,6 +159,10 @@ func TestValuesInAllTheirForms(t *testing.T) {
 		{"ports on different addresses do not collide", "serve={web='127.0.0.1:80',rtsp='10.0.0.1:80'}", func(c Config) any { return c.Serve.Web }, "127.0.0.1:80"},
 		{"UDP and TCP do not collide", "serve={web=':80',srt=':80'}", func(c Config) any { return c.Serve.SRT }, ":80"},
 		{"free ports do not collide", "serve={web=':0',rtsp=':0'}", func(c Config) any { return c.Serve.Web }, ":0"},
+		{"addresses outside", "serve.public=['203.0.113.7','2001:db8::1']", func(c Config) any { return c.Serve.Public }, []string{"203.0.113.7", "2001:db8::1"}},
+		{"a password", "[watch]\naccess='password'\npassword='sesame'", func(c Config) any { return c.Watch.Password.Reveal() }, "sesame"},
+		{"links for one rendition", "[[rendition]]\nname='a'\naccess='link'", func(c Config) any { return c.Renditions[0].Access }, "link"},
+		{"any number of readers", "watch.readers=0", func(c Config) any { return c.Watch.Readers }, 0},
 		{"hosts", "serve.hosts=['box.example.org']", func(c Config) any { return c.Serve.Hosts }, []string{"box.example.org"}},
 		{"a key in an inline list of outputs", "output=[{name='o',url='rtmp://h/a',key='k'}]", func(c Config) any { return c.Outputs[0].Key.Reveal() }, "k"},
 	}
@@ -261,6 +266,13 @@ func TestFaults(t *testing.T) {
 		{"one port for two", "[serve]\nweb = ':8080'\nrtmp = '10.0.0.1:8080'", `line 3: rtmp and web listen on the same port, give one of them another port`},
 		{"port of a default", "[serve]\nrtmp = ':8554'", `line 2: rtmp and rtsp listen on the same port, give one of them another port`},
 		{"UDP against UDP", "[serve]\nsrt = ':9000'\nwebrtc = ':9000'", `line 3: webrtc and srt listen on the same port, give one of them another port`},
+		{"no address outside", "[serve]\npublic = ['box.example.org']", `line 2: public holds something that is not an IP address, write addresses only, for example "203.0.113.7"`},
+		{"no such access", "[watch]\naccess = 'everybody'", `line 2: access cannot be "everybody", write "open", "password" or "link"`},
+		{"no such access of a rendition", "[[rendition]]\nname = 'a'\naccess = 'x'", `line 3: access cannot be "x", write "open", "password" or "link"`},
+		{"no password", "[[rendition]]\nname = 'a'\naccess = 'password'", `a password is asked for, but there is none, write password = "secret:NAME", and NAME = "…" into secrets.toml`},
+		{"a password that is not stored", "[watch]\npassword = 'secret:nobody'", `line 2: no secret named "nobody" is stored, write nobody = "THE KEY" into secrets.toml in the state directory`},
+		{"a user with a colon", "[watch]\nuser = 'a:b'", `line 2: user holds a character that players cannot send, leave colons out`},
+		{"too many readers", "[watch]\nreaders = 100000", `line 2: readers is out of range, from 0 to 10000, write 0 for no limit`},
 		{"host with a port", "[serve]\nhosts = ['box:80']", `line 2: hosts holds something that is not a host name, write names only, for example "box.example.org"`},
 		{"no folder", "[record]\ndir = ''", `line 2: dir is empty, write dir = "recordings" or another folder`},
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ const (
 	maxSilenceAfter        = Span(time.Hour)
 	maxChannel             = 64
 	maxThreads             = 16
+	maxReaders             = 10_000
 	maxNameLength          = 32
 	maxTitleLength         = 64
 )
@@ -34,6 +36,7 @@ var (
 	encoders = []string{Auto, Hardware, Software, Camera}
 	buffers  = []string{Auto, Export, Import, Copy}
 	starts   = []string{OnButton, OnBoot}
+	accesses = []string{Open, Password, Link}
 	profiles = map[string][]string{
 		"h264": {"baseline", "main", "high"},
 		"h265": {"main"},
@@ -74,6 +77,7 @@ func (v *validator) config(c *Config) {
 		v.output(at, &c.Outputs[i], c)
 	}
 	v.serve(c.Serve)
+	v.watch(c)
 	if c.Record.Dir == "" {
 		v.fault("record.dir", "dir is empty", `write dir = "recordings" or another folder`)
 	}
@@ -279,6 +283,8 @@ func (v *validator) serve(s Serve) {
 		{"rtmp", s.RTMP, true, false},
 		{"srt", s.SRT, false, true},
 		{"webrtc", s.WebRTC, true, true},
+		{"rtsps", s.RTSPS, true, false},
+		{"rtmps", s.RTMPS, true, false},
 	}
 	var open []listener
 	for _, l := range listeners {
@@ -292,10 +298,44 @@ func (v *validator) serve(s Serve) {
 		}
 		open = append(open, l)
 	}
+	for i, a := range s.Public {
+		if _, err := netip.ParseAddr(a); err != nil {
+			v.fault(fmt.Sprintf("serve.public[%d]", i), "public holds something that is not an IP address", `write addresses only, for example "203.0.113.7"`)
+		}
+	}
 	for i, h := range s.Hosts {
 		if h == "" || strings.ContainsAny(h, ":/ *") {
 			v.fault(fmt.Sprintf("serve.hosts[%d]", i), "hosts holds something that is not a host name", `write names only, for example "box.example.org"`)
 		}
+	}
+}
+
+// watch checks who may watch, and settles the password.
+func (v *validator) watch(c *Config) {
+	w := &c.Watch
+	v.resolve("watch.password", &w.Password)
+	v.word("watch.access", "access", w.Access, accesses)
+	v.readers("watch.readers", "readers", w.Readers)
+	v.readers("watch.readers_per_address", "readers_per_address", w.ReadersPerAddress)
+	if strings.ContainsFunc(w.User, unicode.IsControl) || strings.Contains(w.User, ":") {
+		v.fault("watch.user", "user holds a character that players cannot send", "leave colons out")
+	}
+	asked := w.Access == Password
+	for i, r := range c.Renditions {
+		if r.Access == "" {
+			continue
+		}
+		v.word(fmt.Sprintf("rendition[%d].access", i), "access", r.Access, accesses)
+		asked = asked || r.Access == Password
+	}
+	if asked && w.Password == (Secret{}) {
+		v.fault("watch.password", "a password is asked for, but there is none", `write password = "secret:NAME", and NAME = "…" into secrets.toml`)
+	}
+}
+
+func (v *validator) readers(path, key string, n int) {
+	if n < 0 || n > maxReaders {
+		v.fault(path, fmt.Sprintf("%s is out of range, from 0 to %d", key, maxReaders), "write 0 for no limit")
 	}
 }
 

@@ -143,6 +143,7 @@ type Reader struct {
 	Since     time.Time `json:"since"`
 	Bytes     uint64    `json:"bytes"`
 	Lost      uint64    `json:"lost"`
+	LagMS     float64   `json:"lag_ms"` // of media that waits for it, where the protocol tells
 }
 
 // Lamp is what a lamp shows and why.

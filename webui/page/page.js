@@ -251,7 +251,7 @@ function renditionRow(r) {
 function wayOf(b) { return b ? `${WAYS[b.way] ?? b.way}: ${b.reason}` : ''; }
 
 function readerRow(r) {
-  return [{ text: r.peer, wide: true }, r.protocol, r.rendition, ago(r.since), bytes(r.bytes), String(r.lost)];
+  return [{ text: r.peer, wide: true }, r.protocol, r.rendition, ago(r.since), bytes(r.bytes), String(r.lost), r.lag_ms ? `${(r.lag_ms / 1000).toFixed(1)} s` : ''];
 }
 
 function renderBox(box) {
