@@ -1,6 +1,7 @@
 package hls
 
 import (
+	"bytes"
 	"context"
 	"net/http/httptest"
 	"strings"
@@ -12,8 +13,9 @@ import (
 	"encoderd.example/stream/streamtest/peer"
 )
 
-// play serves media in real time, over and over, and returns the address.
-func play(t *testing.T, m *streamtest.Media) string {
+// play serves media in real time, over and over, and returns the address. past
+// changes the units of the round before the first player comes.
+func play(t *testing.T, m *streamtest.Media, past func(*stream.Unit)) string {
 	t.Helper()
 	r := m.Rendition(2048)
 	s := &Server{
@@ -24,7 +26,10 @@ func play(t *testing.T, m *streamtest.Media) string {
 	}
 	source := &streamtest.Source{Media: m, Start: stream.Monotonic() - 2*m.Length()}
 	source.PublishAll(r)
-	source.PublishAll(r)
+	for _, u := range source.Round() {
+		past(u)
+		r.Publish(u)
+	}
 	runAll(t, s.Segments.Run, s.Run, func(ctx context.Context) error {
 		source.Run(ctx, r)
 		return nil
@@ -40,14 +45,29 @@ func TestFFprobeGetsEveryUnitOnceAndInOrder(t *testing.T) {
 	} {
 		t.Run(index, func(t *testing.T) {
 			m := newMedia(t, 4*streamtest.FPS)
-			m.CheckLive(t, play(t, m)+index, 6)
+			m.CheckLive(t, play(t, m, asItIs)+index, 6)
 		})
 	}
 }
 
+func asItIs(*stream.Unit) {}
+
+func TestFFprobeReadsOverABreak(t *testing.T) {
+	m := streamtest.NewMedia(t, 4*streamtest.FPS)
+	other := *m.Video
+	other.Setup = bytes.Clone(other.Setup)
+	other.Setup[3]++ // a higher level of H.264, which changes nothing for the decoder
+	address := play(t, m, func(u *stream.Unit) {
+		if u.Track == m.Video {
+			u.Track = &other
+		}
+	})
+	m.CheckLive(t, address+"/live/test/index.m3u8", 6)
+}
+
 func TestFFmpegDecodesEveryPictureUndamaged(t *testing.T) {
 	m := streamtest.NewMedia(t, 4*streamtest.FPS)
-	out := peer.Output(t, "ffmpeg", "-v", "error", "-i", play(t, m)+"/live/test/index.m3u8", "-map", "0:v",
+	out := peer.Output(t, "ffmpeg", "-v", "error", "-i", play(t, m, asItIs)+"/live/test/index.m3u8", "-map", "0:v",
 		"-frames:v", "120", "-fps_mode", "passthrough", "-f", "framemd5", "-")
 	want := peer.PictureMD5(t, m.File)
 	place := map[string]int{}
