@@ -53,6 +53,56 @@ func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, se
 	}
 }
 
+// Listener returns a listener that hands on those callers of ln whom the limits
+// allow, and hangs up on the others. A caller counts until its connection is
+// closed. A TCP connection stays one in all that matters: [net.Buffers] go out
+// by one call.
+func (g *Gate) Listener(ln net.Listener) net.Listener { return &gated{ln, g} }
+
+type gated struct {
+	net.Listener
+	gate *Gate
+}
+
+func (l *gated) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		leave, ok := l.gate.Enter(nc.RemoteAddr().String())
+		if !ok {
+			_ = nc.Close()
+			continue
+		}
+		leave = sync.OnceFunc(leave)
+		if tcp, ok := nc.(*net.TCPConn); ok {
+			return &gatedTCP{tcp, leave}, nil
+		}
+		return &gatedConn{nc, leave}, nil
+	}
+}
+
+type gatedTCP struct {
+	*net.TCPConn
+	leave func()
+}
+
+func (c *gatedTCP) Close() error {
+	defer c.leave()
+	return c.TCPConn.Close()
+}
+
+type gatedConn struct {
+	net.Conn
+	leave func()
+}
+
+func (c *gatedConn) Close() error {
+	defer c.leave()
+	return c.Conn.Close()
+}
+
 // rest returns after d or when ctx ends.
 func rest(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)

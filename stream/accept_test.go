@@ -3,9 +3,12 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"os"
+	"strings"
 	"testing"
 
 	"encoderd.example/stream"
@@ -78,6 +81,77 @@ func TestABrokenListenerEndsItsCallers(t *testing.T) {
 	if err := <-done; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("got %v", err)
 	}
+}
+
+func TestAGatedListenerCountsUntilConnectionsAreClosed(t *testing.T) {
+	gate := stream.Gate{Limits: stream.Limits{Total: 1}}
+	plain := listen(t)
+	l := gate.Listener(plain)
+	defer l.Close()
+	call(t, plain)
+	first, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan net.Conn, 1)
+	go func() {
+		nc, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+		}
+		got <- nc
+	}()
+	if _, err := call(t, plain).Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("beyond the limit: %v", err)
+	}
+	first.Close()
+	first.Close()
+	third := call(t, plain)
+	nc := <-got
+	defer nc.Close()
+	if nc.RemoteAddr().String() != third.LocalAddr().String() {
+		t.Errorf("%v was let in", nc.RemoteAddr())
+	}
+}
+
+func TestAGatedConnectionWritesSeveralPiecesByOneCall(t *testing.T) {
+	plain := listen(t)
+	l := new(stream.Gate).Listener(plain)
+	defer l.Close()
+	far := call(t, plain)
+	near, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	const rounds = 100
+	before := writes(t)
+	for range rounds {
+		pieces := net.Buffers{[]byte("a"), []byte("b"), []byte("c"), []byte("d")}
+		if _, err := pieces.WriteTo(near); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := writes(t) - before; n < rounds || n > 2*rounds {
+		t.Errorf("%d calls for %d times four pieces", n, rounds)
+	}
+	if _, err := io.ReadFull(far, make([]byte, 4*rounds)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writes counts this process's calls that write (proc_pid_io(5)).
+func writes(t *testing.T) (n int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "syscw:")
+	if _, err := fmt.Sscan(after, &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func TestBitrateIsTheSumOrAGuess(t *testing.T) {

@@ -7,11 +7,13 @@ import (
 	"crypto/tls"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -593,6 +595,48 @@ func TestStalledReadersHarmNobody(t *testing.T) {
 			t.Errorf("stalled reader %d: %d gaps, %d torn; want gaps, and nothing torn", i, s.gaps, s.torn)
 		}
 	}
+}
+
+func TestAUnitIsOneWrite(t *testing.T) {
+	const pictures = 200
+	enc := newFake(64, 10, 40_000)
+	enc.publish()
+	srv := start(t, &Server{Find: only(enc.r)}, func(s *httptest.Server) {
+		s.Listener = new(stream.Gate).Listener(s.Listener)
+		s.Start()
+	})
+	for _, ending := range []string{"flv", "ts", "mp4"} {
+		body := get(t, srv.Client(), srv.URL+"/live/main."+ending).body
+		if _, err := io.ReadFull(body, make([]byte, 40_000)); err != nil {
+			t.Fatal(err)
+		}
+		before := writes(t)
+		for range pictures {
+			enc.publish()
+			if _, err := io.ReadFull(body, make([]byte, 40_000)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Each picture comes with a frame of sound; some wait in the socket.
+		if n := writes(t) - before; n < pictures || n > 2*pictures*5/4 {
+			t.Errorf("%s: %d writes for %d units", ending, n, 2*pictures)
+		}
+		body.Close()
+	}
+}
+
+// writes counts this process's calls that write (proc_pid_io(5)).
+func writes(t *testing.T) (n int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "syscw:")
+	if _, err := fmt.Sscan(after, &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // A tally checks the pictures that one reader gets.

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/coder/websocket"
@@ -48,7 +49,7 @@ func (s *site) open(w http.ResponseWriter, r *http.Request, rd *reading, f form,
 //	[size CRLF][piece]…[CRLF] ─► writev, no copy; if small or by TLS: copied
 type socket struct {
 	nc       net.Conn
-	plain    bool // TCP itself
+	plain    bool // the kernel's own
 	chunked  bool // not with HTTP/1.0
 	viewer   *stream.Viewer
 	patience time.Duration
@@ -72,7 +73,7 @@ func (s *site) openSocket(w http.ResponseWriter, r *http.Request, rd *reading, l
 		http.Error(w, "this server cannot stream", http.StatusInternalServerError)
 		return nil, fmt.Errorf("take over the connection: %w", err)
 	}
-	_, plain := nc.(*net.TCPConn)
+	_, plain := nc.(syscall.Conn) // TLS is none
 	k := &socket{nc: nc, plain: plain, chunked: r.ProtoAtLeast(1, 1), viewer: rd.viewer, patience: s.write}
 	k.flat = bufio.NewWriterSize(nc, smallUnit)
 	if !plain {
