@@ -5,8 +5,10 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -517,6 +519,37 @@ func heap() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+func TestAUnitIsOneWrite(t *testing.T) {
+	const pictures = 200
+	enc := newFake(64, 10, 40_000)
+	enc.publish()
+	v := visit(t, startServer(t, &Server{Find: only(enc.r)}))
+	v.play(t)
+	v.tags(t, 5)
+	before := writes(t)
+	for range pictures {
+		enc.publish()
+		v.tags(t, 2)
+	}
+	if n := writes(t) - before; n < pictures || n > 2*pictures*5/4 {
+		t.Errorf("%d writes for %d units", n, 2*pictures)
+	}
+}
+
+// writes counts this process's calls that write (proc_pid_io(5)).
+func writes(t *testing.T) (n int) {
+	t.Helper()
+	text, err := os.ReadFile("/proc/self/io")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(text), "syscw:")
+	if _, err := fmt.Sscan(after, &n); err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func TestAUnitCostsAPlayerNoMemory(t *testing.T) {
