@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"iter"
+	"time"
 )
 
 // A Batch is one unit in RTP packets, with the RTCP packets that go out beside
@@ -23,6 +24,9 @@ type Batch struct {
 	// RTP-Info tells a reader that starts here (RFC 2326, 12.33).
 	Seq  [2]uint16
 	Time [2]uint32
+
+	// At is the unit's PTS.
+	At time.Duration
 
 	medium Medium
 	buf    []byte
@@ -69,7 +73,7 @@ func (b *Batch) Rewrite(grow int, rewrite func(to []byte, channel uint8, packet 
 	for range b.Packets(everything) {
 		packets++
 	}
-	c := &Batch{Key: b.Key, Seq: b.Seq, Time: b.Time, medium: b.medium}
+	c := &Batch{Key: b.Key, Seq: b.Seq, Time: b.Time, At: b.At, medium: b.medium}
 	c.buf = make([]byte, 0, len(b.buf)+packets*grow)
 	for at := 0; at < len(b.buf); {
 		if at == b.split {

@@ -92,7 +92,7 @@ func (p *Packetizer) Batch(u *stream.Unit) (*Batch, error) {
 		stamp: p.flows[m].stamp(u.PTS),
 		buf:   make([]byte, 0, p.bound(u)),
 	}
-	b := &Batch{Key: u.Key, medium: m}
+	b := &Batch{Key: u.Key, At: u.PTS, medium: m}
 	for i := range p.flows {
 		b.Seq[i], b.Time[i] = p.flows[i].seq, p.flows[i].stamp(u.PTS)
 	}

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"encoderd.example/stream"
 	"encoderd.example/stream/rtp"
@@ -30,6 +31,7 @@ type feed struct {
 
 	packer *rtp.Packetizer
 	tracks [2]*stream.Track // by medium; nil: not offered
+	latest atomic.Int64     // PTS of the newest unit
 	log    *slog.Logger
 
 	sessions int // guarded by feeds.mu
@@ -80,6 +82,7 @@ func newFeed(src *stream.Rendition, packer *rtp.Packetizer, sv *service) *feed {
 	f.Source, f.Depth = src, orElse(sv.Depth, DefaultDepth)
 	f.Turn = func(u *stream.Unit) (b *rtp.Batch, key, ok bool, err error) {
 		b, err = packer.Batch(u)
+		f.latest.Store(int64(u.PTS))
 		return b, u.Key, b != nil, err
 	}
 	f.Failed = func(err error) {

@@ -52,6 +52,7 @@ func groupOf(seed, name string) group {
 
 // A caster multicasts one rendition out of one interface to its members.
 type caster struct {
+	feed *feed
 	stop func() // ends the goroutine and waits for it
 
 	mu      sync.Mutex
@@ -109,7 +110,7 @@ func (cs *casters) leave(key casterKey, c *caster, v *stream.Viewer) {
 func startCaster(ctx context.Context, f *feed, to groupSender) *caster {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	rd, leave := f.Watch(ctx)
-	c := &caster{ended: make(chan struct{})}
+	c := &caster{feed: f, ended: make(chan struct{})}
 	c.stop = func() {
 		cancel()
 		<-c.ended
@@ -142,17 +143,18 @@ func (c *caster) run(ctx context.Context, rd *stream.Reader[*rtp.Batch], to grou
 		if err != nil {
 			return err
 		}
-		c.count(uint64(n), rd.Lost())
+		c.count(uint64(n), rd.Lost(), c.feed.latest.Load()-int64(b.At))
 	}
 }
 
 // count tells every member what the network got.
-func (c *caster) count(bytes, lost uint64) {
+func (c *caster) count(bytes, lost uint64, lag int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, v := range c.members {
 		v.Bytes.Add(bytes)
 		v.Lost.Store(lost)
+		v.Lag.Store(lag)
 	}
 }
 

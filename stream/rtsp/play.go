@@ -39,6 +39,7 @@ type player struct {
 	cast   *caster // or nil
 	rd     *stream.Reader[*rtp.Batch]
 	first  *rtp.Batch // already taken from rd, or nil
+	feed   *feed
 	viewer *stream.Viewer
 	stop   context.CancelFunc
 	leave  []func() // out of feed, audience and sockets; only after done
@@ -50,7 +51,7 @@ type player struct {
 // newPlayer enters the audience, the feed and, over UDP, the sockets. Call
 // close once it is no longer wanted. The error is the audience's.
 func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *session) (*player, error) {
-	p := &player{stop: stop, done: make(chan struct{})}
+	p := &player{feed: s.feed, stop: stop, done: make(chan struct{})}
 	p.viewer = &stream.Viewer{Protocol: s.by.protocol(), Rendition: s.feed.Source.Name, Peer: c.nc.RemoteAddr().String(), Since: time.Now()}
 	if c.Audience != nil {
 		leave, err := c.Audience.Admit(p.viewer, c.shown)
@@ -180,6 +181,7 @@ func (p *player) run(ctx context.Context) error {
 				return err
 			}
 			p.viewer.Bytes.Add(uint64(n))
+			p.viewer.Lag.Store(p.feed.latest.Load() - int64(b.At))
 		}
 		next, err := p.rd.Next(ctx)
 		p.viewer.Lost.Store(p.rd.Lost())

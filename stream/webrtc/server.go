@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/ice/v4"
@@ -40,6 +41,7 @@ import (
 const (
 	DefaultPort     = 8189
 	DefaultVisitors = 64
+	maxUnconnected  = 8 // visitors of one origin to whom there is no line yet
 	DefaultDepth    = 512
 	maxOffer        = 64 << 10
 	connectTimeout  = 15 * time.Second
@@ -87,7 +89,7 @@ type service struct {
 
 	wg       sync.WaitGroup
 	mu       sync.Mutex
-	entering int
+	entering map[string]int // without a line yet, by origin
 	visitors map[string]*visitor
 	feeds    map[*stream.Rendition]*feed
 }
@@ -101,7 +103,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sv := &service{Server: s, log: s.logger(), ctx: ctx, visitors: map[string]*visitor{}, feeds: map[*stream.Rendition]*feed{}}
+	sv := &service{Server: s, log: s.logger(), ctx: ctx, visitors: map[string]*visitor{}, entering: map[string]int{}, feeds: map[*stream.Rendition]*feed{}}
 	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{Logger: quiet{}, UDPConn: packets})
 	tcp := ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: listener, Logger: quiet{}, ReadBufferSize: tcpReadBuffer})
 	if err := sv.settle(udp, tcp); err != nil {
@@ -201,6 +203,7 @@ type feed struct {
 	packer       *rtp.Packetizer
 	video, sound *stream.Track // sound may be nil
 	visitors     int           // guarded by service.mu
+	latest       atomic.Int64  // PTS of the newest unit
 }
 
 // feedOf returns the feed of a rendition until release is called, once.
@@ -253,6 +256,7 @@ func newFeed(src *stream.Rendition, tracks []*stream.Track, sv *service) (*feed,
 	}
 	f.Turn = func(u *stream.Unit) (b *rtp.Batch, key, ok bool, err error) {
 		b, err = packer.Batch(u)
+		f.latest.Store(int64(u.PTS))
 		return b, u.Key, b != nil, err
 	}
 	f.Failed = func(err error) {

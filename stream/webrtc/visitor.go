@@ -27,6 +27,7 @@ type visitor struct {
 	etag   string
 
 	outlets   [2]*outlet // by medium; nil: not carried
+	arrived   func()     // gives the place of those without a line back
 	connected chan struct{}
 	end       context.CancelCauseFunc
 	leave     []func() // out of feed and audience
@@ -45,25 +46,28 @@ var (
 	errLost   = errors.New("the line to the player was lost")
 	errEnded  = errors.New("the stream ended")
 	errBusy   = errors.New("as many WebRTC players as this box takes")
-	errOffer  = errors.New("the offer does not fit")
+	// errEntering is for who sends offers and never connects.
+	errEntering = errors.New("too many players from this address are connecting: try again in a moment")
+	errOffer    = errors.New("the offer does not fit")
 )
 
 // enter makes a visitor from a player's offer, and the answer to it. The
 // visitor lives until it leaves or the server ends.
 func (sv *service) enter(ctx context.Context, src *stream.Rendition, offer string, viewer *stream.Viewer, c stream.Credentials) (*visitor, string, error) {
-	done, err := sv.reserve()
+	arrived, err := sv.reserve(stream.Origin(viewer.Peer))
 	if err != nil {
 		return nil, "", err
 	}
-	defer done()
 	tracks, err := src.Wait(ctx)
 	if err != nil {
+		arrived()
 		return nil, "", fmt.Errorf("%q has no picture yet: %w", src.Name, err)
 	}
-	v := &visitor{id: rand.Text(), etag: rand.Text(), viewer: viewer, connected: make(chan struct{}), log: sv.log.With("peer", viewer.Peer)}
+	v := &visitor{id: rand.Text(), etag: rand.Text(), viewer: viewer, arrived: arrived, connected: make(chan struct{}), log: sv.log.With("peer", viewer.Peer)}
 	if sv.Audience != nil {
 		leave, err := sv.Audience.Admit(viewer, c)
 		if err != nil {
+			arrived()
 			return nil, "", err
 		}
 		v.leave = append(v.leave, leave)
@@ -76,23 +80,29 @@ func (sv *service) enter(ctx context.Context, src *stream.Rendition, offer strin
 	return v, answer, nil
 }
 
-// reserve keeps a place among the visitors until done.
-func (sv *service) reserve() (done func(), err error) {
+// reserve keeps a place for a visitor who has no line yet, until done. Offers
+// cost a sender nothing, so that one origin gets few such places.
+func (sv *service) reserve(origin string) (done func(), err error) {
 	limit := sv.MaxVisitors
 	if limit == 0 {
 		limit = DefaultVisitors
 	}
 	sv.mu.Lock()
 	defer sv.mu.Unlock()
-	if len(sv.visitors)+sv.entering >= limit || sv.ctx.Err() != nil {
+	switch {
+	case len(sv.visitors) >= limit || sv.ctx.Err() != nil:
 		return nil, fmt.Errorf("%w: %d", errBusy, limit)
+	case sv.entering[origin] >= min(maxUnconnected, limit):
+		return nil, errEntering
 	}
-	sv.entering++
-	return func() {
+	sv.entering[origin]++
+	return sync.OnceFunc(func() {
 		sv.mu.Lock()
 		defer sv.mu.Unlock()
-		sv.entering--
-	}, nil
+		if sv.entering[origin]--; sv.entering[origin] == 0 {
+			delete(sv.entering, origin)
+		}
+	}), nil
 }
 
 // open negotiates v's connection and starts what plays to it.
@@ -237,6 +247,7 @@ func (sv *service) host(ctx context.Context, v *visitor) {
 
 // part closes the connection, which tells the player, and leaves.
 func (v *visitor) part() {
+	v.arrived()
 	if v.pc != nil {
 		if err := v.pc.GracefulClose(); err != nil {
 			v.log.Debug("webrtc close", "err", err)
@@ -250,8 +261,10 @@ func (v *visitor) part() {
 func (v *visitor) play(ctx context.Context) error {
 	patience := time.NewTimer(connectTimeout)
 	defer patience.Stop()
+	defer v.arrived()
 	select {
 	case <-v.connected:
+		v.arrived()
 	case <-patience.C:
 		return errNoLine
 	case <-ctx.Done():
@@ -351,6 +364,7 @@ func (v *visitor) send(b *rtp.Batch, shift uint32) error {
 		bytes += len(packet)
 	}
 	v.viewer.Bytes.Add(uint64(bytes))
+	v.viewer.Lag.Store(v.feed.latest.Load() - int64(b.At))
 	return nil
 }
 

@@ -508,6 +508,31 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+func TestOffersThatNeverConnect(t *testing.T) {
+	s := newShow(t, 50)
+	audience := &stream.Audience{}
+	url := start(t, s, &Server{Audience: audience})
+	s.live(t)
+	good := connect(t, url, webrtc.NetworkTypeUDP4)
+	until(t, "pictures", func() bool { return good.video.Load() > 10 })
+	idle := newPlayer(t, webrtc.NetworkTypeUDP4)
+	offer := idle.offer(t)
+	for i := range maxUnconnected + 3 {
+		want := http.StatusCreated
+		if i >= maxUnconnected {
+			want = http.StatusServiceUnavailable
+		}
+		if status, _, text := post(t, url, offer); status != want {
+			t.Errorf("offer %d: %d %s", i, status, text)
+		}
+	}
+	seen := good.video.Load()
+	until(t, "more pictures", func() bool { return good.video.Load() > seen+20 })
+	if n := len(audience.Viewers()); n != maxUnconnected+1 {
+		t.Errorf("%d viewers", n)
+	}
+}
+
 func TestHostsOutside(t *testing.T) {
 	s := newShow(t, 50)
 	url := start(t, s, &Server{Hosts: []string{"203.0.113.7"}})
