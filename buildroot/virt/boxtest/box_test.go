@@ -61,8 +61,11 @@ func TestDaemonOnTheBoard(t *testing.T) {
 		{"a hung daemon is restarted by the watchdog", hang},
 	} {
 		t.Run(part.name, func(t *testing.T) {
+			begin := time.Now()
 			b := &box{Guest: virt.Start(t), programs: programs}
+			up := time.Now()
 			virt.InstallDaemon(t, b.Guest, b.daemon, settings{}.toml())
+			t.Logf("the guest was up after %.1f s, the daemon installed %.1f s later", up.Sub(begin).Seconds(), time.Since(up).Seconds())
 			// Enabled, as on a box; also, systemd forgets units that nobody wants.
 			// vivid can stamp pictures as most cameras do, when they are taken, and
 			// not some time in the future.
