@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"encoderd.example/daemon/status"
+	"encoderd.example/stream"
 )
 
 // Box is what the pages need from the running daemon. All methods may be
@@ -110,7 +111,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	opts := s.Options
 	opts.Local = false
-	return Serve(ctx, ln, opts, s.Live)
+	door := stream.Gate{Limits: stream.Limits{Total: maxConns, Each: maxConnsEach}}
+	return Serve(ctx, door.Listener(ln), opts, s.Live)
 }
 
 func (s *Server) listen(ctx context.Context) (net.Listener, error) {
@@ -136,9 +138,6 @@ func Serve(ctx context.Context, ln net.Listener, opts Options, live func()) erro
 		ReadTimeout:       readTimeout,
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
-	}
-	if !opts.Local {
-		srv.ConnState = newDoor().note
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
