@@ -93,11 +93,5 @@ func newFeed(src *stream.Rendition, packer *rtp.Packetizer, sv *service) *feed {
 
 // bitrate returns the feed's nominal bit rate.
 func (f *feed) bitrate() int {
-	sum := 0
-	for _, t := range f.tracks {
-		if t != nil {
-			sum += t.Bitrate
-		}
-	}
-	return orElse(sum, assumedBitrate)
+	return stream.Bitrate(slices.DeleteFunc(slices.Clone(f.tracks[:]), func(t *stream.Track) bool { return t == nil }))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -78,7 +77,7 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 		p.to = newUDPSender(c.udp, s.want, c.peer, c.local, s.ports, s.feed.bitrate())
 	} else {
 		p.to = tcpSender{c, s.want}
-		if err := limitSendBuffer(c.nc, s.feed.bitrate()); err != nil {
+		if err := stream.LimitSendBuffer(c.nc, s.feed.bitrate()); err != nil {
 			c.log.Debug("rtsp send buffer stays as it is", "err", err)
 		}
 	}
@@ -203,20 +202,4 @@ func over(ctx context.Context) bool { return ctx.Err() != nil }
 // be: no buffer, or a firewall's verdict.
 func dropped(err error) bool {
 	return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EPERM)
-}
-
-// limitSendBuffer keeps what waits in the kernel to about a second of media,
-// so that neither a slow reader's delay nor the box's memory creeps up.
-func limitSendBuffer(nc net.Conn, bitrate int) error {
-	if tls, ok := nc.(interface{ NetConn() net.Conn }); ok {
-		nc = tls.NetConn()
-	}
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok {
-		return nil
-	}
-	if err := tcp.SetWriteBuffer(min(max(bitrate/8, minSendBuffer), maxSendBuffer)); err != nil {
-		return fmt.Errorf("limit send buffer: %w", err)
-	}
-	return nil
 }

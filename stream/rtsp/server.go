@@ -21,7 +21,6 @@ package rtsp
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -47,10 +46,6 @@ const (
 	firstBatchTimeout          = 500 * time.Millisecond
 	goodbyeTimeout             = time.Second
 	goodbyeDelay               = 100 * time.Millisecond
-	acceptRetry                = 100 * time.Millisecond
-	minSendBuffer              = 128 << 10
-	maxSendBuffer              = 4 << 20
-	assumedBitrate             = 8_000_000 // of a track that does not tell
 	paceRate             int64 = 50_000_000 / 8
 	paceBurst                  = 64 << 10
 	multicastTTL               = 1 // as the kernel has it
@@ -155,7 +150,9 @@ func (s *Server) Run(ctx context.Context) error {
 		sv.udp.serve(&sockets, sv.log)
 	}
 	sv.log.Info("rtsp server listens", "addr", ln.Addr().String(), "udp_port", sv.udp.port())
-	err = sv.accept(ctx, ln)
+	if err = sv.gate.Accept(ctx, ln, sv.log, sv.serve); err != nil {
+		err = fmt.Errorf("rtsp: %w", err)
+	}
 	sv.wg.Wait()
 	if sv.udp != nil {
 		sv.udp.close() // after the goodbyes
@@ -174,41 +171,6 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 		return nil, fmt.Errorf("rtsp: %w", err)
 	}
 	return ln, nil
-}
-
-// accept starts a connection for every caller that the gate lets in.
-func (sv *service) accept(ctx context.Context, ln net.Listener) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // on a broken listener, ends the connections
-	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
-	defer stop()
-	defer func() { _ = ln.Close() }()
-	for {
-		nc, err := ln.Accept()
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				_ = nc.Close()
-			}
-			return nil
-		case errors.Is(err, net.ErrClosed):
-			return fmt.Errorf("rtsp: %w", err)
-		case err != nil: // out of descriptors, mostly: it passes
-			sv.log.Warn("rtsp accept failed", "err", err)
-			wait(ctx, acceptRetry)
-			continue
-		}
-		leave, ok := sv.gate.Enter(nc.RemoteAddr().String())
-		if !ok {
-			sv.log.Debug("rtsp connection refused: too many", "peer", nc.RemoteAddr().String())
-			_ = nc.Close()
-			continue
-		}
-		sv.wg.Go(func() {
-			defer leave()
-			sv.serve(ctx, nc)
-		})
-	}
 }
 
 // wait returns after d or when ctx ends.
