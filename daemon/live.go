@@ -32,13 +32,13 @@ type site struct {
 }
 
 // newSite makes a site of the daemon's renditions.
-func (d *Daemon) newSite(limits stream.Limits) *site {
+func (d *Daemon) newSite() *site {
 	log := func(protocol string) *slog.Logger { return d.Log.With("service", protocol) }
 	s := &site{segments: cmaf.Segmenter{Log: log("segments")}, mux: http.NewServeMux()}
 	s.hls = hls.Server{Find: d.Rendition, Names: d.names, Segments: &s.segments, Audience: &d.audience, Log: log("hls")}
 	s.dash = dash.Server{Find: d.Rendition, Names: d.names, Segments: &s.segments, Audience: &d.audience, Log: log("dash")}
 	endless := (&httplive.Server{
-		Find: d.Rendition, Audience: &d.audience, Log: log("http"), MaxReaders: limits.Total, MaxReadersPerIP: limits.Each,
+		Find: d.Rendition, Audience: &d.audience, Log: log("http"), MaxReaders: maxCallers, MaxReadersPerIP: maxCallersEach,
 	}).Handler()
 	stills := (&mjpeg.Server{Find: d.Rendition, Shoot: d.Snapshot, Audience: &d.audience, Log: log("mjpeg")}).Handler()
 
@@ -92,9 +92,9 @@ func (d *Daemon) ServeLive(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveLive keeps a site while the page's server runs.
-func (d *Daemon) serveLive(c liveConfig) run {
+func (d *Daemon) serveLive(liveConfig) run {
 	return func(ctx context.Context, live func()) error {
-		s := d.newSite(c.Limits)
+		s := d.newSite()
 		d.site.Store(s)
 		defer d.site.Store(nil)
 		live()
@@ -161,12 +161,8 @@ func (d *Daemon) turnDoor(c config.Config) {
 	for _, r := range c.Renditions {
 		rules.By[r.Name] = rule(cmp.Or(r.Access, c.Watch.Access))
 	}
-	d.audience.SetDoor(rules, readerLimits(c.Watch))
+	d.audience.SetDoor(rules, stream.Limits{Total: c.Watch.Readers, Each: c.Watch.ReadersPerAddress})
 	d.rules.Store(rules)
-}
-
-func readerLimits(w config.Watch) stream.Limits {
-	return stream.Limits{Total: w.Readers, Each: w.ReadersPerAddress}
 }
 
 // Link returns a token that opens a rendition, or every one if the name is

@@ -70,15 +70,13 @@ type (
 	rtspConfig struct {
 		Addr, Tracks, Name string
 		Secure, Multicast  bool
-		Limits             stream.Limits
 	}
 	rtmpConfig struct {
 		Addr   string
 		Secure bool
-		Limits stream.Limits
 	}
 	webrtcConfig struct{ Addr, Public string }
-	liveConfig   struct{ Limits stream.Limits }
+	liveConfig   struct{}
 	webConfig    struct{ Addr, Hosts string }
 	panelConfig  struct{ Board string }
 )
@@ -125,8 +123,7 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 // serve adds the servers of renditions. Players of RTSP have to connect anew
 // when a rendition carries other kinds of tracks.
 func (p *planner) serve(c config.Config) {
-	bounds := readerLimits(c.Watch)
-	rtsp := rtspConfig{Tracks: p.tracks("video"), Name: c.Box.Name, Multicast: c.Serve.Multicast, Limits: bounds}
+	rtsp := rtspConfig{Tracks: p.tracks("video"), Name: c.Box.Name, Multicast: c.Serve.Multicast}
 	if rtsp.Addr = c.Serve.RTSP; rtsp.Addr != "" {
 		p.add("rtsp", rtsp)
 	}
@@ -135,16 +132,16 @@ func (p *planner) serve(c config.Config) {
 		p.add("rtsps", rtsp)
 	}
 	if c.Serve.RTMP != "" {
-		p.add("rtmp", rtmpConfig{c.Serve.RTMP, false, bounds})
+		p.add("rtmp", rtmpConfig{c.Serve.RTMP, false})
 	}
 	if c.Serve.RTMPS != "" {
-		p.add("rtmps", rtmpConfig{c.Serve.RTMPS, true, bounds})
+		p.add("rtmps", rtmpConfig{c.Serve.RTMPS, true})
 	}
 	if c.Serve.WebRTC != "" {
 		p.add("webrtc", webrtcConfig{c.Serve.WebRTC, strings.Join(c.Serve.Public, " ")})
 	}
 	if c.Serve.Web != "" {
-		p.add("live", liveConfig{bounds})
+		p.add("live", liveConfig{})
 	}
 }
 

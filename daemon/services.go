@@ -159,7 +159,7 @@ func (d *Daemon) serveRTSP(c rtspConfig) run {
 		live()
 		s := rtsp.Server{
 			Listener: ln, Find: d.Rendition, Audience: &d.audience, Log: d.Log.With("service", "rtsp"),
-			MaxConns: callers(c.Limits.Total), MaxConnsPerIP: callers(c.Limits.Each), Multicast: c.Multicast, MulticastSeed: c.Name,
+			MaxConns: maxCallers, MaxConnsPerIP: maxCallersEach, Multicast: c.Multicast, MulticastSeed: c.Name,
 		}
 		return s.Run(ctx)
 	}
@@ -173,7 +173,7 @@ func (d *Daemon) serveRTMP(c rtmpConfig) run {
 		}
 		s := rtmp.Server{
 			Listener: ln, Find: d.Rendition, Audience: &d.audience, Log: d.Log.With("service", "rtmp"),
-			MaxConns: callers(c.Limits.Total), MaxConnsPerIP: callers(c.Limits.Each),
+			MaxConns: maxCallers, MaxConnsPerIP: maxCallersEach,
 		}
 		if c.Secure {
 			if s.TLS, err = d.tlsConfig(); err != nil {
@@ -185,15 +185,13 @@ func (d *Daemon) serveRTMP(c rtmpConfig) run {
 	}
 }
 
-// callers is how many connections a server takes for so many viewers, who may
-// come again before the last connection is seen to be dead.
-func callers(viewers int) int {
-	const most = 10_000
-	if viewers == 0 {
-		return most
-	}
-	return min(2*viewers+16, most)
-}
+// How many connections a server takes, of viewers and of those who do not say
+// yet what they want: how many may watch is for the audience to say, whose
+// limits change without a restart.
+const (
+	maxCallers     = 4096
+	maxCallersEach = 1024 // of one IPv4 address or IPv6 /64
+)
 
 // listener listens, by TLS if secure.
 func (d *Daemon) listener(ctx context.Context, addr string, secure bool) (net.Listener, error) {
