@@ -39,7 +39,13 @@ func (p *process) view(rendition, transport string, args ...string) viewer {
 type media struct {
 	pictures []shot
 	pcm      []int16
-	sound    []time.Duration // times of the packets of sound, of 1024 samples each
+	sound    []chunk
+}
+
+// A chunk is a stretch of the samples, with the time of its first one.
+type chunk struct {
+	at      time.Duration
+	samples int // of each channel
 }
 
 // A shot is one picture with what is burnt in.
@@ -49,11 +55,7 @@ type shot struct {
 	ok   bool // a test picture, not the slate
 }
 
-// The time base of sound.
-const (
-	packetSamples = 1024
-	sampleRate    = hw.SampleRate
-)
+const sampleRate = hw.SampleRate
 
 // decode reads a file of w x h pictures.
 func decode(tb testing.TB, file string, w, h int) media {
@@ -77,30 +79,60 @@ func decode(tb testing.TB, file string, w, h int) media {
 	for i := range m.pcm {
 		m.pcm[i] = int16(binary.LittleEndian.Uint16(raw[2*i:]))
 	}
-	m.sound = timesOf(tb, file, "a:0", "packet=pts_time")
-	if want := len(m.sound) * packetSamples * hw.Channels; len(m.pcm) != want || want == 0 {
+	m.sound = chunksOf(tb, file)
+	want := 0
+	for _, c := range m.sound {
+		want += c.samples * hw.Channels
+	}
+	if len(m.pcm) != want || want == 0 {
 		tb.Fatalf("%s holds %d packets of sound and %d samples, want %d", file, len(m.sound), len(m.pcm), want)
 	}
 	return m
+}
+
+// chunksOf asks ffprobe for the sound of a file.
+func chunksOf(tb testing.TB, file string) (chunks []chunk) {
+	tb.Helper()
+	for _, line := range entries(tb, file, "a:0", "frame=best_effort_timestamp_time,nb_samples") {
+		if len(line) < 2 {
+			tb.Fatalf("ffprobe says %q of a frame of sound", line)
+		}
+		n, err := strconv.Atoi(line[1])
+		if err != nil {
+			tb.Fatal(err)
+		}
+		chunks = append(chunks, chunk{seconds(line[0]), n})
+	}
+	return chunks
 }
 
 // timesOf asks ffprobe for one time of each entry of a stream. The first one
 // may be unknown to it.
 func timesOf(tb testing.TB, file, which, entry string) []time.Duration {
 	tb.Helper()
-	out := peer.Output(tb, "ffprobe", "-v", "error", "-select_streams", which, "-show_entries", entry, "-of", "csv=p=0", file)
+	var times []time.Duration
+	for _, line := range entries(tb, file, which, entry) {
+		times = append(times, seconds(line[0]))
+	}
+	return times
+}
+
+// entries asks ffprobe for some fields of each packet or frame of a stream.
+func entries(tb testing.TB, file, which, fields string) [][]string {
+	tb.Helper()
+	out := peer.Output(tb, "ffprobe", "-v", "error", "-select_streams", which, "-show_entries", fields, "-of", "csv=p=0", file)
 	r := csv.NewReader(bytes.NewReader(out))
 	r.FieldsPerRecord = -1
 	lines, err := r.ReadAll()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var times []time.Duration
-	for _, line := range lines {
-		s, _ := strconv.ParseFloat(line[0], 64)
-		times = append(times, time.Duration(math.Round(s*1e9)))
-	}
-	return times
+	return lines
+}
+
+func seconds(text string) time.Duration {
+	s, _ := strconv.ParseFloat(text, 64) // N/A is zero
+	return time.Duration(math.Round(s * 1e9))
 }
 
 // slates counts the pictures that carry no code.
@@ -177,12 +209,23 @@ func (m media) whole(tb testing.TB, before, after status.Box) {
 // steady wants sound without gaps.
 func (m media) steady(tb testing.TB) {
 	tb.Helper()
-	const frame = packetSamples * time.Second / sampleRate
 	for i := 1; i < len(m.sound); i++ {
-		if d := m.sound[i] - m.sound[i-1]; (d - frame).Abs() > 2*time.Millisecond {
-			tb.Errorf("sound packet %d comes %v after the one before, want %v", i, d, frame)
+		want := time.Duration(m.sound[i-1].samples) * time.Second / sampleRate
+		if d := m.sound[i].at - m.sound[i-1].at; (d - want).Abs() > 2*time.Millisecond {
+			tb.Errorf("sound packet %d comes %v after the one before, want %v", i, d, want)
 		}
 	}
+}
+
+// heard returns the time of a sample.
+func (m media) heard(sample int) time.Duration {
+	for _, c := range m.sound {
+		if sample < c.samples {
+			return c.at + time.Duration(sample)*time.Second/sampleRate
+		}
+		sample -= c.samples
+	}
+	panic("there are fewer samples")
 }
 
 // longest returns the longest time without a new picture.
@@ -208,7 +251,7 @@ func (m media) offsets() []time.Duration {
 	shift := median(shifts)
 	var offsets []time.Duration
 	for _, onset := range picture.FindBeeps(m.pcm) {
-		at := m.sound[onset/packetSamples] + time.Duration(onset%packetSamples)*time.Second/sampleRate
+		at := m.heard(onset)
 		// Beeps begin at whole seconds of the clock.
 		d := (at - shift) % time.Second
 		if d < -time.Second/2 {

@@ -34,6 +34,8 @@ type settings struct {
 	sub          bool   // a second rendition
 	outputs      string // [[output]] tables
 	video        string // further lines of [video]
+	serve        string // further lines of [serve]
+	watch        string // lines of [watch]
 }
 
 // A process is a running encoderd on the software board.
@@ -110,7 +112,10 @@ threads = 1
 [serve]
 web = %q
 rtsp = %q
-`, s.video, or(s.bitrate, "500k"), or(s.gop, "1s"), sub, s.outputs, p.web, p.rtsp))
+%s
+[watch]
+%s
+`, s.video, or(s.bitrate, "500k"), or(s.gop, "1s"), sub, s.outputs, p.web, p.rtsp, s.serve, s.watch))
 }
 
 func or(s, usual string) string {
