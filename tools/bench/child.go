@@ -21,11 +21,14 @@ import (
 //	bench child capture JOB        our pipeline on a camera that plays a file
 //	bench child paths FOLDER       all paths, on the virtual board, with the
 //	                               pictures in a folder
+//	bench child crowd JOB          readers of any protocol, who come at once
+//	bench child publish JOB        a publisher of coded material by RTMP
+//	bench child serve FILE         our servers with that material
 //	bench child floor FILE         a server that writes the units in FILE, which
 //	                               are lengths and times, to all who connect
 //
 // A child prints a line once it is under way, and ends when its standard input
-// does; "read" and "capture" then print what they saw, as JSON.
+// does; "read", "crowd" and "capture" then print what they saw, as JSON.
 const childWord = "child"
 
 var errChild = errors.New("wrong use of a child process")
@@ -47,6 +50,12 @@ func child(args []string, in io.Reader, out io.Writer) error {
 		return floor(ctx, args[1], out)
 	case args[0] == "capture":
 		return capture(ctx, args[1], out)
+	case args[0] == "serve":
+		return serveShow(ctx, args[1], out)
+	case args[0] == "publish":
+		return publish(ctx, args[1], out)
+	case args[0] == "crowd":
+		return runCrowd(ctx, args[1], out)
 	case len(args) != 3:
 		return errChild
 	}

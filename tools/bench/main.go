@@ -8,8 +8,12 @@
 //	         publication: bytes copied, time from stamp to publication
 //	latency  capture of a picture to its last packet at an RTSP reader
 //	allocs   allocations for each unit published, with 0, 1 and 20 readers
-//	serve    CPU for each RTSP reader, beside a bare program that writes the
-//	         same bytes to as many sockets
+//	whole    CPU of the whole box for each RTSP reader, beside a bare program
+//	         that writes the same bytes to as many sockets
+//	serve    our servers beside others on the same coded material, at 1, 50 and
+//	         200 readers of each protocol: CPU, memory, time to the first
+//	         picture, latency, loss. PEER_MEDIAMTX and PEER_GO2RTC name programs
+//	         that no distribution has
 //
 // The programs run in turn, and medians of several rounds count. Whatever makes
 // load for a test runs in a process of its own, which is this program again
@@ -61,6 +65,7 @@ type bench struct {
 	warm     time.Duration
 	window   time.Duration
 	rounds   int
+	show     showOptions
 	table    table
 }
 
@@ -77,6 +82,7 @@ var parts = []part{
 	{"paths", (*bench).paths},
 	{"latency", (*bench).latency},
 	{"allocs", (*bench).allocs},
+	{"whole", (*bench).whole},
 	{"serve", (*bench).serve},
 }
 
@@ -94,6 +100,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	flags.DurationVar(&b.warm, "warm", 5*time.Second, "how long a program runs before it is measured")
 	flags.DurationVar(&b.window, "window", 20*time.Second, "how long it is measured")
 	flags.IntVar(&b.rounds, "rounds", 3, "how often each program has its turn")
+	b.show.flags(flags)
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

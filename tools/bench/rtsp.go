@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/textproto"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,10 +24,18 @@ type player struct {
 	base    string
 	session string
 	cseq    int
+	media   []string // "video", "audio", in the order of tracks
 }
 
 // play returns once the server has agreed to play.
 func play(ctx context.Context, address string) (*player, error) {
+	return playBy(ctx, address, func(track int) string {
+		return fmt.Sprintf("RTP/AVP/TCP;unicast;interleaved=%d-%d", 2*track, 2*track+1)
+	})
+}
+
+// playBy plays by what transport returns for each track.
+func playBy(ctx context.Context, address string, transport func(track int) string) (*player, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, fmt.Errorf("play: %w", err)
@@ -36,31 +45,36 @@ func play(ctx context.Context, address string) (*player, error) {
 		return nil, fmt.Errorf("play: %w", err)
 	}
 	p := &player{conn: conn, r: bufio.NewReaderSize(conn, 1<<16), base: address}
-	if err := p.begin(); err != nil {
+	if err := p.begin(transport); err != nil {
 		return nil, errors.Join(fmt.Errorf("play: %w", err), conn.Close())
 	}
 	return p, nil
 }
 
-func (p *player) begin() error {
+// video returns the channel of the picture's packets.
+func (p *player) video() byte { return byte(2 * max(slices.Index(p.media, "video"), 0)) }
+
+func (p *player) begin(transport func(track int) string) error {
 	sdp, err := p.ask("DESCRIBE", p.base, "Accept: application/sdp")
 	if err != nil {
 		return err
 	}
-	track := 0
 	for line := range strings.Lines(sdp) {
+		if m, ok := strings.CutPrefix(line, "m="); ok {
+			kind, _, _ := strings.Cut(m, " ")
+			p.media = append(p.media, kind)
+			continue
+		}
 		control, ok := strings.CutPrefix(strings.TrimSpace(line), "a=control:")
-		if !ok || control == "*" || control == p.base {
+		if !ok || len(p.media) == 0 || control == "*" || control == p.base {
 			continue
 		}
 		if !strings.Contains(control, "://") {
 			control = strings.TrimSuffix(p.base, "/") + "/" + control
 		}
-		transport := fmt.Sprintf("Transport: RTP/AVP/TCP;unicast;interleaved=%d-%d", 2*track, 2*track+1)
-		if _, err := p.ask("SETUP", control, transport); err != nil {
+		if _, err := p.ask("SETUP", control, "Transport: "+transport(len(p.media)-1)); err != nil {
 			return err
 		}
-		track++
 	}
 	_, err = p.ask("PLAY", p.base, "Range: npt=0-")
 	return err

@@ -166,8 +166,8 @@ func (b *bench) countAllocs(ctx context.Context, x *box) (mallocs, pictures, uni
 	return mallocs, pictures, pictures + sound, nil
 }
 
-// serve measures what each RTSP reader costs the box, and a bare program.
-func (b *bench) serve(ctx context.Context) error {
+// whole measures what each RTSP reader costs the box, and a bare program.
+func (b *bench) whole(ctx context.Context) error {
 	x, err := b.startBox(ctx, "", true)
 	if err != nil {
 		return err

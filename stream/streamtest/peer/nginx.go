@@ -67,7 +67,7 @@ func (c NginxConfig) text() string {
 	if c.Deny != "" {
 		deny = "application deny { live on; on_publish " + c.Deny + "/deny; }"
 	}
-	return fmt.Sprintf(nginxConfig, loadModule(), c.Dir, level, c.Address, c.Records(), names, c.Live, deny)
+	return fmt.Sprintf(nginxConfig, NginxModule(), c.Dir, level, c.Address, c.Records(), names, c.Live, deny)
 }
 
 // Records is the folder of recordings.
@@ -115,8 +115,9 @@ func startNginx(tb testing.TB, live string) *Nginx {
 	return n
 }
 
-// loadModule is empty where the module is built in.
-func loadModule() string {
+// NginxModule returns the line of nginx's config that loads its RTMP module; it
+// is empty where the module is built in.
+func NginxModule() string {
 	const module = "/usr/lib/nginx/modules/ngx_rtmp_module.so"
 	if _, err := os.Stat(module); err != nil {
 		return ""
