@@ -105,6 +105,7 @@ func (d *Daemon) haveEncoders(list []hw.EncoderDriver, err error) {
 		d.drivers = list
 	}
 	back := d.departures.back(list, time.Now())
+	back = d.departures.replugged(before, list) || back
 	d.encoderTrouble = err
 	d.mu.Unlock()
 	if err != nil && text(err) != trouble {
@@ -170,6 +171,26 @@ func (l departures) back(list []hw.EncoderDriver, now time.Time) (found bool) {
 			d.away, found = false, true
 			d.returns++
 		}
+	}
+	return found
+}
+
+// replugged reports whether one in the list is another device than the one of
+// its name before, and counts that. It may never have said that it was gone:
+// while it was unused, or not asked in between.
+func (l departures) replugged(before, list []hw.EncoderDriver) (found bool) {
+	for _, now := range list {
+		i := slices.IndexFunc(before, func(old hw.EncoderDriver) bool { return old.Name == now.Name })
+		if i < 0 || before[i].Instance == now.Instance || before[i].Instance == 0 || now.Instance == 0 {
+			continue
+		}
+		d := l[now.Name]
+		if d == nil {
+			d = &departure{pause: leastReturn}
+			l[now.Name] = d
+		}
+		d.away, found = false, true
+		d.returns++
 	}
 	return found
 }

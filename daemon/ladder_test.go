@@ -23,12 +23,15 @@ func inHall(t *testing.T, test func(hall)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		h := hall{hard: &videoDriver{free: make(chan struct{})}, soft: &videoDriver{}}
+		h.hard.instance.Store(7)
 		h.rig = newRig(t, small, func(b *hw.Board) {
 			b.FindEncoders = func() ([]hw.EncoderDriver, error) {
 				if h.hard.gone.Load() {
 					return nil, nil
 				}
-				return []hw.EncoderDriver{h.hard.driver("hard", true)}, nil
+				driver := h.hard.driver("hard", true)
+				driver.Instance = h.hard.instance.Load()
+				return []hw.EncoderDriver{driver}, nil
 			}
 			b.Encoders = []hw.EncoderDriver{h.soft.driver("soft", false)}
 		})
@@ -163,6 +166,10 @@ func TestHardwareComesBackWhenSomethingAboutItChanged(t *testing.T) {
 				t.Error("software let go")
 			}
 			h.hard.gone.Store(false)
+			h.devices.changed()
+		}},
+		{"plugged in anew between two looks", func(h hall) {
+			h.hard.instance.Store(8)
 			h.devices.changed()
 		}},
 	}

@@ -140,11 +140,12 @@ func (r *rig) apply(doc string) { r.Apply(parse(r.t, doc)) }
 
 // A videoDriver makes encoders that code nothing, and knows them.
 type videoDriver struct {
-	mute atomic.Bool // its encoders take pictures and give nothing
-	wild atomic.Bool // those that are made hang at their end
-	busy atomic.Bool // none can be made
-	gone atomic.Bool // it is not there
-	slow atomic.Bool // none can be made, nor is that said, before free is closed
+	mute     atomic.Bool   // its encoders take pictures and give nothing
+	wild     atomic.Bool   // those that are made hang at their end
+	busy     atomic.Bool   // none can be made
+	gone     atomic.Bool   // it is not there
+	instance atomic.Uint64 // what it is told apart by
+	slow     atomic.Bool   // none can be made, nor is that said, before free is closed
 
 	mu   sync.Mutex
 	made []*fakeVideo

@@ -305,6 +305,9 @@ type EncoderDriver struct {
 	// Budget is how many macroblocks (16×16 pixels) a second all encoders of
 	// this driver code together; zero if it is not known.
 	Budget int
+	// Instance tells a device that was plugged in anew, or whose driver was,
+	// from the one before that had its name; zero if nobody can tell.
+	Instance uint64
 }
 
 // Macroblocks returns what a picture of that size costs of an encoder's budget

@@ -66,7 +66,9 @@ func (f Finder) Encoders() ([]hw.EncoderDriver, error) {
 			if nth := twins[n.name]; nth > 1 {
 				n.name = fmt.Sprintf("%s#%d", n.name, nth)
 			}
-			drivers = append(drivers, n.encoder())
+			d := n.encoder()
+			d.Instance = v4l2.Instance(f.Root, name)
+			drivers = append(drivers, d)
 		}
 	}
 	return drivers, errors.Join(errs...)

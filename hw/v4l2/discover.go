@@ -23,6 +23,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"encoderd.example/hw"
@@ -146,6 +147,21 @@ func Nodes(root fs.FS) ([]string, error) {
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) })
 	return names, nil
+}
+
+// Instance returns a number that a node has until its driver or device goes; the
+// next one of the same name has another. It is zero if root cannot tell.
+//
+// Sysfs gives each file that it makes an inode number of its own.
+func Instance(root fs.FS, name string) uint64 {
+	info, err := fs.Stat(root, path.Join(classDir, name, "dev"))
+	if err != nil {
+		return 0
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Ino)
+	}
+	return 0
 }
 
 // nodes returns the video nodes, video2 before video10.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"encoderd.example/hw"
+	"encoderd.example/hw/v4l2"
 	"encoderd.example/hw/v4l2/fakevb2"
 	"encoderd.example/hw/v4l2/uapi"
 )
@@ -204,5 +205,33 @@ func TestAnUnreadableSysfsIsAnError(t *testing.T) {
 	f.Root = brokenFS{}
 	if _, err := f.Cameras(); !errors.Is(err, errDisk) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestAnotherNodeOfTheSameNameIsTold(t *testing.T) {
+	dir := t.TempDir()
+	class := filepath.Join(dir, "sys/class/video4linux")
+	plug := func() uint64 {
+		t.Helper()
+		if err := os.MkdirAll(filepath.Join(class, "video0"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(class, "video0/dev"), []byte("81:0\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return v4l2.Instance(os.DirFS(dir), "video0")
+	}
+	first := plug()
+	if first == 0 || first != v4l2.Instance(os.DirFS(dir), "video0") {
+		t.Errorf("the first is %d, then %d", first, v4l2.Instance(os.DirFS(dir), "video0"))
+	}
+	if err := os.Rename(filepath.Join(class, "video0"), filepath.Join(dir, "gone")); err != nil { // so that its number is in use
+		t.Fatal(err)
+	}
+	if n := v4l2.Instance(os.DirFS(dir), "video0"); n != 0 {
+		t.Errorf("one that is not there is %d", n)
+	}
+	if second := plug(); second == 0 || second == first {
+		t.Errorf("the second is %d, the first was %d", second, first)
 	}
 }
