@@ -100,6 +100,7 @@ type theatre struct {
 	*rig
 	actor *actor
 	hard  *ratedDriver
+	spare *videoDriver // software, if set before
 
 	mu     sync.Mutex
 	slates map[time.Duration]bool // stamps
@@ -168,6 +169,9 @@ func inTheatre(t *testing.T, doc string, a *actor, camera func(*actor) hw.Camera
 		th.rig = newRig(t, doc, func(b *hw.Board) {
 			b.Cameras = func() ([]hw.Camera, error) { return []hw.Camera{camera(a)}, nil }
 			b.Encoders = []hw.EncoderDriver{{Name: "enc", Hardware: true, Codecs: []stream.Codec{stream.H264}, Open: th.hard.open}}
+			if th.spare != nil {
+				b.Encoders = append(b.Encoders, th.spare.driver("spare", false))
+			}
 		})
 		defer th.stop()
 		th.until("box on duty", onDuty)

@@ -30,6 +30,13 @@ var (
 	errNewRate   = errors.New("the camera's pictures come at another rate")
 )
 
+// exchanged reports whether an encoder is to be opened anew though nothing is
+// wrong with it. One that did not stop is no such: opened a second time, a chip
+// that hangs may take the box down.
+func exchanged(err error) bool {
+	return !errors.Is(err, errHangs) && (errors.Is(err, errNewLayout) || errors.Is(err, errNewRate))
+}
+
 // encode runs one rendition's encoders, one after the other: see [ladder].
 func (d *Daemon) encode(c encodeConfig) run {
 	l := &ladder{names: strings.Fields(c.Drivers)}
@@ -50,7 +57,7 @@ func (d *Daemon) encode(c encodeConfig) run {
 			switch {
 			case ctx.Err() != nil:
 				return nil
-			case errors.Is(err, errNewLayout), errors.Is(err, errNewRate):
+			case exchanged(err):
 				d.Log.Info("encoder opens anew", "rendition", c.Rendition, "encoder", s.driver.Name, "why", err)
 			case d.step(s, l, err):
 			default:

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"encoderd.example/daemon/status"
 	"encoderd.example/hw"
 	"encoderd.example/stream"
 )
@@ -86,6 +87,34 @@ func TestAnEncoderThatWasOpenedInTheDarkIsOpenedAnewByDay(t *testing.T) {
 		if e := th.hard.latest(); before.FPS != fps(15, 1) || before.GOP != 15 || e.FPS != fps(30, 1) || e.GOP != 30 || len(th.hard.all()) != 3 {
 			t.Errorf("%d encoders, the last for %v, a key frame each %d", len(th.hard.all()), e.FPS, e.GOP)
 		}
+	})
+}
+
+// Hardware that did not stop is not opened again, whatever it was closed for.
+func TestAnEncoderThatHangsWhenItIsExchangedIsLeftBehind(t *testing.T) {
+	before := func(th *theatre) {
+		th.hard.free, th.spare = make(chan struct{}), &videoDriver{}
+		th.hard.fixed.Store(true)
+	}
+	inTheatre(t, thirty, newActor(fps(30, 1)), plain, before, func(th *theatre) {
+		time.Sleep(10 * time.Second)
+		v := th.view("main")
+		th.hard.latest().stuck = true
+		th.actor.seldom.Store(2)
+		b := th.until("software", by("spare"))
+		if n := len(th.spare.all()); n != 1 {
+			t.Errorf("%d encoders of software", n)
+		}
+		if !b.Has(status.DriverHangs) || !strings.Contains(b.Renditions[0].EncoderReason, "close enc: hangs") {
+			t.Errorf("%+v, faults %+v", b.Renditions[0], b.Faults)
+		}
+		time.Sleep(20 * time.Second)
+		if n := len(th.hard.all()); n != 1 || !by("spare")(th.now()) {
+			t.Errorf("hardware was opened %d times, %+v", n, th.now().Renditions[0])
+		}
+		v.on(t)
+		close(th.hard.free)
+		th.until("the end of what hung", func(b status.Box) bool { return !b.Has(status.DriverHangs) })
 	})
 }
 
