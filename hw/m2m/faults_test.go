@@ -184,35 +184,64 @@ func TestADriverThatDoesNotStopIsLeftBehind(t *testing.T) {
 	})
 }
 
-// TestACodecThatHangsFullIsLeftWithoutOneMorePicture: what must come out before
-// the stop cannot be asked for again while the driver has all it may have.
-func TestACodecThatHangsFullIsLeftWithoutOneMorePicture(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, codec("bcm2835-codec"))
-		r.Do(func() { r.node.Idle = true })
-		e, err := r.driver.Open(small())
-		if err != nil {
+// TestACodecThatHangsIsLeftWithoutOneMorePicture: what must come out before the
+// stop is given to the driver again only when that has nothing left. Memory that
+// it may still read is not its to have twice.
+func TestACodecThatHangsIsLeftWithoutOneMorePicture(t *testing.T) {
+	for _, kind := range []string{"copied", "in place"} {
+		for _, inside := range []int{1, 2, 3, 4} {
+			t.Run(fmt.Sprint(inside, " ", kind), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) { hangs(t, inside, kind == "in place") })
+			})
+		}
+	}
+}
+
+// hangs closes an encoder that has so many pictures and gives none back.
+func hangs(t *testing.T, inside int, inPlace bool) {
+	t.Helper()
+	r := newRig(t, codec("bcm2835-codec"))
+	r.Do(func() { r.node.Idle = true })
+	cfg := small()
+	pictures := heap(t, hw.Mode{Pixel: hw.NV12, Width: cfg.Width, Height: cfg.Height})
+	if inPlace {
+		pictures, cfg.Input = reelOf(t, r.driver, hw.Layout{Pixel: hw.NV12, Width: cfg.Width, Height: cfg.Height})
+	}
+	e, err := r.driver.Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range inside {
+		f := pictures.next()
+		if err := e.Submit(f); err != nil {
 			t.Fatal(err)
 		}
-		pictures, err := newReel(hw.Mode{Pixel: hw.NV12, Width: small().Width, Height: small().Height}, nil) // to be copied
-		if err != nil {
-			t.Fatal(err)
+		f.Release()
+	}
+	synctest.Wait()
+	if copied := e.Stats().CopiedBytes; (copied == 0) != inPlace {
+		t.Fatalf("%d bytes were copied", copied)
+	}
+	before := queued(r)
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if more := queued(r) - before; more != 0 {
+		t.Errorf("Close queued %d buffers", more)
+	}
+	if len(pictures.frames) != cap(pictures.frames) {
+		t.Errorf("%d frames are back, want all", len(pictures.frames))
+	}
+}
+
+// queued counts the buffers that were queued so far.
+func queued(r *rig) (n int) {
+	for _, name := range r.Calls() {
+		if name == "qbuf" {
+			n++
 		}
-		for range 4 {
-			f := pictures.next()
-			if err := e.Submit(f); err != nil {
-				t.Fatal(err)
-			}
-			f.Release()
-		}
-		synctest.Wait()
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-		if len(pictures.frames) != cap(pictures.frames) {
-			t.Errorf("%d frames are back, want all", len(pictures.frames))
-		}
-	})
+	}
+	return n
 }
 
 // TestTheLastPictureComesOutBeforeTheStop: bcm2835's firmware hangs until the

@@ -515,10 +515,11 @@ func (w *worker) quiesce() error {
 	return errors.New("the last picture never came out")
 }
 
-// repeat gives the last picture to the driver once more, unless that has as many
-// as it may have: then it hangs, and more would not help.
+// repeat gives the last picture to the driver once more, unless that has not
+// even read those that it has: memory is never queued twice, and if the driver
+// hangs more would not help.
 func (w *worker) repeat() error {
-	if w.busy() >= mostInside {
+	if w.busy() > 0 {
 		return nil
 	}
 	w.mu.Lock()
