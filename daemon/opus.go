@@ -18,15 +18,14 @@ const opusLinger = 30 * time.Second
 type demand struct {
 	open    func() (hw.AudioEncoder, error) // nil: the board has none
 	present func() bool                     // whether a browser watches
-	now     func() time.Duration
 	log     *slog.Logger
-	asked   atomic.Int64 // when somebody did last, a reading of now; 0 is never
+	asked   atomic.Int64 // when somebody did last, a reading of stream.Monotonic; 0 is never
 	broken  atomic.Bool  // it does not open here
 }
 
 // newDemand takes the board's first encoder for Opus.
 func newDemand(drivers []hw.AudioEncoderDriver, audience *stream.Audience, log *slog.Logger) *demand {
-	d := &demand{now: stream.Monotonic, log: log, present: func() bool { return watchedBy(audience, "webrtc") }}
+	d := &demand{log: log, present: func() bool { return watchedBy(audience, "webrtc") }}
 	for _, driver := range drivers {
 		if driver.Codec == stream.Opus {
 			d.open = func() (hw.AudioEncoder, error) { return driver.Open(opusBitrate) }
@@ -53,7 +52,7 @@ func (d *demand) wanted() bool {
 	if d.open == nil || d.broken.Load() {
 		return false
 	}
-	d.asked.Store(int64(d.now()))
+	d.asked.Store(int64(stream.Monotonic()))
 	return true
 }
 
@@ -63,11 +62,11 @@ func (d *demand) due() bool {
 	if asked == 0 || d.broken.Load() {
 		return false
 	}
-	if d.now()-asked < opusLinger {
+	if stream.Monotonic()-asked < opusLinger {
 		return true
 	}
 	if d.present() {
-		d.asked.Store(int64(d.now()))
+		d.asked.Store(int64(stream.Monotonic()))
 		return true
 	}
 	d.asked.Store(0)
@@ -85,6 +84,9 @@ type second struct {
 // code codes samples if somebody wants them.
 func (s *second) code(samples []int16, stamp time.Duration) error {
 	if !s.due() {
+		if s.enc != nil {
+			s.log.Info("opus is coded no more: no browser is left", "service", "sound")
+		}
 		s.close()
 		return nil
 	}
@@ -96,6 +98,7 @@ func (s *second) code(samples []int16, stamp time.Duration) error {
 			return nil
 		}
 		s.enc = enc
+		s.log.Info("opus is coded for browsers", "service", "sound")
 	}
 	if err := s.enc.Encode(samples, stamp, s.publish); err != nil {
 		return fmt.Errorf("code opus: %w", err)

@@ -111,6 +111,7 @@ func (v venue) watches() []watch {
 		{"HLS, VLC", live + "main/index.m3u8", vlc, "ts"},
 		{"DASH, VLC", live + "main/manifest.mpd", vlc, "ts"},
 		{"RTSP, GStreamer", "rtsp://" + v.rtsp + "/main", gstRTSP, "mkv"},
+		{"HLS, GStreamer", live + "main/index.m3u8", gstHTTP, "mkv"},
 	}
 }
 
@@ -137,13 +138,20 @@ func vlc(url, file string) []string {
 }
 
 // seconds9 ends a program after nine seconds in order.
-var seconds9 = []string{"timeout", "--signal=INT", "--kill-after=5", "9"}
+var seconds9 = []string{"timeout", "--signal=INT", "--kill-after=2", "9"}
 
 // gstRTSP keeps what rtspsrc gives.
 func gstRTSP(url, file string) []string {
 	return gst(file, "rtspsrc", "location="+url, "protocols=tcp", "name=s",
 		"s.", "!", "rtph264depay", "!", "h264parse", "!", "queue", "!", "m.",
 		"s.", "!", "rtpmp4gdepay", "!", "aacparse", "!", "queue", "!", "m.")
+}
+
+// gstHTTP decodes, and codes again without loss what it would show and play.
+func gstHTTP(url, file string) []string {
+	return gst(file, "uridecodebin3", "uri="+url, "name=u",
+		"u.video_0", "!", "queue", "!", "videoconvert", "!", "avenc_ffv1", "!", "m.",
+		"u.audio_0", "!", "queue", "!", "audioconvert", "!", "audio/x-raw,format=S16LE", "!", "m.")
 }
 
 // gst ends a pipeline in a file.
