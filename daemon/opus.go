@@ -18,14 +18,15 @@ const opusLinger = 30 * time.Second
 type demand struct {
 	open    func() (hw.AudioEncoder, error) // nil: the board has none
 	present func() bool                     // whether a browser watches
+	now     func() time.Duration
 	log     *slog.Logger
-	asked   atomic.Int64 // when somebody did last, a reading of stream.Monotonic; 0 is never
+	asked   atomic.Int64 // when somebody did last, a reading of now; 0 is never
 	broken  atomic.Bool  // it does not open here
 }
 
 // newDemand takes the board's first encoder for Opus.
 func newDemand(drivers []hw.AudioEncoderDriver, audience *stream.Audience, log *slog.Logger) *demand {
-	d := &demand{log: log, present: func() bool { return watchedBy(audience, "webrtc") }}
+	d := &demand{now: stream.Monotonic, log: log, present: func() bool { return watchedBy(audience, "webrtc") }}
 	for _, driver := range drivers {
 		if driver.Codec == stream.Opus {
 			d.open = func() (hw.AudioEncoder, error) { return driver.Open(opusBitrate) }
@@ -52,7 +53,7 @@ func (d *demand) wanted() bool {
 	if d.open == nil || d.broken.Load() {
 		return false
 	}
-	d.asked.Store(int64(stream.Monotonic()))
+	d.asked.Store(int64(d.now()))
 	return true
 }
 
@@ -62,11 +63,11 @@ func (d *demand) due() bool {
 	if asked == 0 || d.broken.Load() {
 		return false
 	}
-	if stream.Monotonic()-asked < opusLinger {
+	if d.now()-asked < opusLinger {
 		return true
 	}
 	if d.present() {
-		d.asked.Store(int64(stream.Monotonic()))
+		d.asked.Store(int64(d.now()))
 		return true
 	}
 	d.asked.Store(0)
