@@ -269,7 +269,7 @@ func (c *crowd) readUDP(ctx context.Context, s *seat) error {
 	}
 	var others sync.WaitGroup
 	defer others.Wait()
-	defer p.conn.Close()
+	defer func() { _ = p.conn.Close() }() // ends who reads it
 	video := int(p.video())
 	for i, port := range ports {
 		if i%2 == 0 && i != video {
@@ -328,7 +328,8 @@ func playUDP(ctx context.Context, address string) (p *player, ports []net.Packet
 			return ""
 		}
 		ports = append(ports, rtp, rtcp)
-		port := rtp.LocalAddr().(*net.UDPAddr).Port //nolint:forcetypeassert // it is of UDP
+		port, err := portOf(rtp)
+		failed = errors.Join(failed, err)
 		return fmt.Sprintf("RTP/AVP;unicast;client_port=%d-%d", port, port+1)
 	})
 	if err = errors.Join(failed, err); err != nil {

@@ -55,7 +55,7 @@ func (c *crowd) readFLV(ctx context.Context, s *seat) error {
 	if err != nil {
 		return fmt.Errorf("hear: %w", err)
 	}
-	defer answer.Body.Close()
+	defer func() { _ = answer.Body.Close() }() // it was only read
 	if answer.StatusCode != http.StatusOK {
 		return fmt.Errorf("the server says %s: %w", answer.Status, errServer)
 	}
@@ -93,12 +93,11 @@ func (w *flowFLV) next(s *seat, r io.Reader) error {
 
 // An rtmpPlayer is a small RTMP client (Adobe RTMP 1.0).
 type rtmpPlayer struct {
-	conn   net.Conn
-	r      *bufio.Reader
-	chunk  int
-	flows  map[byte]*message
-	acked  int
-	opened int // transactions
+	conn  net.Conn
+	r     *bufio.Reader
+	chunk int // the server's chunk size
+	flows map[byte]*message
+	acked int
 }
 
 // A message is what a chunk stream carries at the moment.
@@ -193,10 +192,14 @@ func (p *rtmpPlayer) begin(app, address, name string) error {
 		return err
 	}
 	connect := amf0.Append(nil, amf0.String("connect"), amf0.Number(1), amf0.Object{
-		{Name: "app", Value: amf0.String(app)}, {Name: "flashVer", Value: amf0.String("LNX 9,0,124,2")},
-		{Name: "tcUrl", Value: amf0.String(address)}, {Name: "fpad", Value: amf0.Bool(false)},
-		{Name: "capabilities", Value: amf0.Number(15)}, {Name: "audioCodecs", Value: amf0.Number(4071)},
-		{Name: "videoCodecs", Value: amf0.Number(252)}, {Name: "videoFunction", Value: amf0.Number(1)},
+		{Name: "app", Value: amf0.String(app)},
+		{Name: "flashVer", Value: amf0.String("LNX 9,0,124,2")},
+		{Name: "tcUrl", Value: amf0.String(address)},
+		{Name: "fpad", Value: amf0.Bool(false)},
+		{Name: "capabilities", Value: amf0.Number(15)},
+		{Name: "audioCodecs", Value: amf0.Number(4071)},
+		{Name: "videoCodecs", Value: amf0.Number(252)},
+		{Name: "videoFunction", Value: amf0.Number(1)},
 	})
 	if err := p.write(3, rtmpCommand, 0, connect); err != nil {
 		return err
@@ -353,22 +356,22 @@ type mediaList struct {
 	target time.Duration
 }
 
-func (h *hlsReader) get(ctx context.Context, u *url.URL, w io.Writer) (int64, error) {
+func (h *hlsReader) get(ctx context.Context, u *url.URL, w io.Writer) error {
 	q, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	answer, err := h.client.Do(q)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	defer answer.Body.Close()
+	defer func() { _ = answer.Body.Close() }() // it was only read
 	if answer.StatusCode != http.StatusOK {
-		return 0, fmt.Errorf("%s: the server says %s: %w", u, answer.Status, errServer)
+		return fmt.Errorf("%s: the server says %s: %w", u, answer.Status, errServer)
 	}
 	n, err := io.Copy(w, answer.Body)
 	h.seat.took(int(n))
-	return n, err
+	return err
 }
 
 // begin finds the media playlists. A server may take some time to have one.
@@ -380,7 +383,7 @@ func (h *hlsReader) begin(ctx context.Context, address string) ([]*mediaList, er
 	var doc bytes.Buffer
 	for tries := 0; ; tries++ {
 		doc.Reset()
-		_, err = h.get(ctx, u, &doc)
+		err = h.get(ctx, u, &doc)
 		if err == nil && (tries >= 100 || bytes.Contains(doc.Bytes(), []byte("#EXTINF")) || bytes.Contains(doc.Bytes(), []byte("#EXT-X-STREAM-INF"))) {
 			break
 		}
@@ -432,7 +435,7 @@ func mediaLists(u *url.URL, doc string) (lists []*mediaList, err error) {
 // end (RFC 8216, 6.3.3).
 func (h *hlsReader) follow(ctx context.Context, l *mediaList) (news bool, err error) {
 	var doc bytes.Buffer
-	if _, err := h.get(ctx, l.url, &doc); err != nil {
+	if err := h.get(ctx, l.url, &doc); err != nil {
 		return false, err
 	}
 	first, segments, target := parseMediaList(doc.String())
@@ -466,7 +469,7 @@ func (h *hlsReader) follow(ctx context.Context, l *mediaList) (news bool, err er
 func (h *hlsReader) segment(ctx context.Context, l *mediaList, at *url.URL, missing uint64) error {
 	h.seat.got(missing)
 	if !l.video || !h.seat.looks {
-		if _, err := h.get(ctx, at, io.Discard); err != nil {
+		if err := h.get(ctx, at, io.Discard); err != nil {
 			return err
 		}
 		if l.video {
@@ -475,7 +478,7 @@ func (h *hlsReader) segment(ctx context.Context, l *mediaList, at *url.URL, miss
 		return nil
 	}
 	var doc bytes.Buffer
-	if _, err := h.get(ctx, at, &doc); err != nil {
+	if err := h.get(ctx, at, &doc); err != nil {
 		return err
 	}
 	h.seat.picture(true, stamped(doc.Bytes()))

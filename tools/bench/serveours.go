@@ -33,6 +33,10 @@ func serveShow(ctx context.Context, file string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	return s.serve(ctx, out)
+}
+
+func (s *show) serve(ctx context.Context, out io.Writer) (err error) {
 	var lns [4]net.Listener
 	for i := range lns {
 		if lns[i], err = new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0"); err != nil {

@@ -30,7 +30,7 @@ type rival struct {
 	name      string
 	env       string // which variable names the program; "" is installed
 	protocols []string
-	start     func(b *bench, ctx context.Context, program, show string) (*host, error)
+	start     func(ctx context.Context, b *bench, program, show string) (*host, error)
 }
 
 // The servers' names.
@@ -64,7 +64,7 @@ func (c *host) end() {
 	c.stop()
 }
 
-func startOurs(b *bench, _ context.Context, _, show string) (*host, error) {
+func startOurs(_ context.Context, b *bench, _, show string) (*host, error) {
 	l, err := b.startLoad("serve", show)
 	if err != nil {
 		return nil, err
@@ -74,20 +74,24 @@ func startOurs(b *bench, _ context.Context, _, show string) (*host, error) {
 		l.stop()
 		return nil, fmt.Errorf("hear from the server: %w", err)
 	}
-	return &host{process: l.process, url: map[string]string{
+	return &host{process: l.process, url: ourURLs(d)}, nil
+}
+
+func ourURLs(d doorway) map[string]string {
+	return map[string]string{
 		overRTSP: "rtsp://" + d.RTSP + "/main",
 		overUDP:  "rtsp://" + d.RTSP + "/main",
 		overRTMP: "rtmp://" + d.RTMP + "/live/main",
 		overFLV:  "http://" + d.HTTP + "/live/main.flv",
 		overHLS:  "http://" + d.HTTP + "/live/main/index.m3u8",
 		profile:  "http://" + d.Profile + "/debug/pprof/profile",
-	}}, nil
+	}
 }
 
 const profile = "pprof"
 
 // startFloor starts the bare writer on the bytes that our RTSP server writes.
-func startFloor(b *bench, _ context.Context, _, show string) (*host, error) {
+func startFloor(_ context.Context, b *bench, _, show string) (*host, error) {
 	s, err := readShow(show)
 	if err != nil {
 		return nil, err
@@ -128,7 +132,7 @@ paths:
   all_others:
 `
 
-func startMediaMTX(b *bench, ctx context.Context, program, show string) (*host, error) {
+func startMediaMTX(ctx context.Context, b *bench, program, show string) (*host, error) {
 	a, err := addresses(ctx)
 	if err != nil {
 		return nil, err
@@ -156,7 +160,7 @@ log: {level: warn}
 streams: {main: ""}
 `
 
-func startGo2RTC(b *bench, ctx context.Context, program, show string) (*host, error) {
+func startGo2RTC(ctx context.Context, b *bench, program, show string) (*host, error) {
 	a, err := addresses(ctx)
 	if err != nil {
 		return nil, err
@@ -201,7 +205,7 @@ http {
 }
 `
 
-func startNginx(b *bench, ctx context.Context, _, show string) (*host, error) {
+func startNginx(ctx context.Context, b *bench, _, show string) (*host, error) {
 	a, err := addresses(ctx)
 	if err != nil {
 		return nil, err
@@ -264,11 +268,16 @@ func portPair(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	_, port, _ := net.SplitHostPort(first.LocalAddr().String())
-	if err := errors.Join(first.Close(), second.Close()); err != nil {
+	port, err := portOf(first)
+	return port, errors.Join(err, first.Close(), second.Close())
+}
+
+func portOf(c net.PacketConn) (int, error) {
+	_, name, err := net.SplitHostPort(c.LocalAddr().String())
+	if err != nil {
 		return 0, err
 	}
-	return strconv.Atoi(port)
+	return strconv.Atoi(name)
 }
 
 // openSomePair opens an even UDP port and the one after it, wherever there are
@@ -288,13 +297,12 @@ func openPair(ctx context.Context) (first, second net.PacketConn, err error) {
 	if first, err = lc.ListenPacket(ctx, "udp4", "127.0.0.1:0"); err != nil {
 		return nil, nil, err
 	}
-	host, name, _ := net.SplitHostPort(first.LocalAddr().String())
-	port, err := strconv.Atoi(name)
+	port, err := portOf(first)
 	if err == nil && port%2 == 1 {
 		err = errors.New("an odd port")
 	}
 	if err == nil {
-		second, err = lc.ListenPacket(ctx, "udp4", net.JoinHostPort(host, strconv.Itoa(port+1)))
+		second, err = lc.ListenPacket(ctx, "udp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port+1)))
 	}
 	if err != nil {
 		return nil, nil, errors.Join(err, first.Close())

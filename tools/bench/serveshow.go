@@ -106,7 +106,7 @@ func (b *bench) serve(ctx context.Context) error {
 
 // turns measures a server of its own with each crowd.
 func (b *bench) turns(ctx context.Context, v rival, program, show, protocol string, crowds []int, outcomes map[turn]*outcome) error {
-	c, err := v.start(b, ctx, program, show)
+	c, err := v.start(ctx, b, program, show)
 	if err != nil {
 		return err
 	}
@@ -287,7 +287,7 @@ func (o *outcome) String() string {
 
 // fetchProfile writes a profile of so long to a file.
 func fetchProfile(ctx context.Context, address string, length time.Duration, file string) (err error) {
-	f, err := os.Create(file) //nolint:gosec // G304: who calls us names it
+	f, err := os.Create(file)
 	if err != nil {
 		return fmt.Errorf("write the profile: %w", err)
 	}
@@ -297,6 +297,5 @@ func fetchProfile(ctx context.Context, address string, length time.Duration, fil
 	if err != nil {
 		return err
 	}
-	_, err = h.get(ctx, u, f)
-	return err
+	return h.get(ctx, u, f)
 }
