@@ -27,7 +27,8 @@ type conn struct {
 	peer  netip.Addr // not valid on networks without addresses
 	local netip.Addr
 
-	wmu sync.Mutex // one response or one batch at a time
+	wmu     sync.Mutex // one response or one batch at a time
+	renewed time.Time  // when a write got its time
 
 	began   time.Time
 	seen    atomic.Int64 // when the player last showed life, nanoseconds after began
@@ -229,11 +230,22 @@ func (c *conn) skip() (bool, error) {
 func (c *conn) write(data []byte) error {
 	c.wmu.Lock()
 	defer c.wmu.Unlock()
-	if err := c.nc.SetWriteDeadline(time.Now().Add(c.limits.write)); err != nil {
+	if err := c.renew(); err != nil {
 		return err
 	}
 	if _, err := c.nc.Write(data); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
 	return nil
+}
+
+// renew gives the next write its time, or a little more: setting a timer for
+// each of some thousand writes a second costs more than it is worth.
+func (c *conn) renew() error {
+	now, slack := time.Now(), c.limits.write/8
+	if now.Sub(c.renewed) < slack {
+		return nil
+	}
+	c.renewed = now
+	return c.nc.SetWriteDeadline(now.Add(c.limits.write + slack))
 }

@@ -537,7 +537,7 @@ func TestDeadReaderIsClosed(t *testing.T) {
 		defer stop()
 		c := ln.dial(t)
 		c.play(t) // and reads no more: a pipe holds nothing
-		time.Sleep(writeTimeout + goodbyeTimeout)
+		time.Sleep(writeTimeout + writeTimeout/8 + goodbyeTimeout)
 		synctest.Wait()
 		if n := len(audience.Viewers()); n != 0 {
 			t.Errorf("%d viewers after %v of silence", n, writeTimeout)
