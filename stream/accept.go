@@ -25,7 +25,7 @@ func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, se
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
 	defer func() { _ = ln.Close() }()
-	for {
+	for troubled := false; ; {
 		nc, err := ln.Accept()
 		switch {
 		case ctx.Err() != nil:
@@ -36,10 +36,14 @@ func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, se
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil: // out of descriptors, mostly: it passes
-			log.Warn("accept failed", "addr", ln.Addr().String(), "err", err)
+			if !troubled {
+				log.Warn("callers have to wait", "addr", ln.Addr().String(), "err", err)
+			}
+			troubled = true
 			rest(ctx, acceptRetry)
 			continue
 		}
+		troubled = false
 		leave, ok := g.Enter(nc.RemoteAddr().String())
 		if !ok {
 			log.Debug("connection refused: too many", "peer", nc.RemoteAddr().String())
@@ -56,7 +60,8 @@ func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, se
 // Listener returns a listener that hands on those callers of ln whom the limits
 // allow, and hangs up on the others. A caller counts until its connection is
 // closed. A TCP connection stays one in all that matters: [net.Buffers] go out
-// by one call.
+// by one call. While the machine is out of descriptors, Accept waits; its only
+// error wraps [net.ErrClosed].
 func (g *Gate) Listener(ln net.Listener) net.Listener { return &gated{ln, g} }
 
 type gated struct {
@@ -67,8 +72,12 @@ type gated struct {
 func (l *gated) Accept() (net.Conn, error) {
 	for {
 		nc, err := l.Listener.Accept()
-		if err != nil {
+		if errors.Is(err, net.ErrClosed) {
 			return nil, err
+		}
+		if err != nil { // not every server survives it
+			rest(context.Background(), acceptRetry)
+			continue
 		}
 		leave, ok := l.gate.Enter(nc.RemoteAddr().String())
 		if !ok {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"encoderd.example/stream"
@@ -111,6 +112,55 @@ func TestAGatedListenerCountsUntilConnectionsAreClosed(t *testing.T) {
 	defer nc.Close()
 	if nc.RemoteAddr().String() != third.LocalAddr().String() {
 		t.Errorf("%v was let in", nc.RemoteAddr())
+	}
+}
+
+// A tiredListener is out of descriptors for the first few callers.
+type tiredListener struct {
+	net.Listener
+	fails int
+}
+
+func (l *tiredListener) Accept() (net.Conn, error) {
+	if l.fails > 0 {
+		l.fails--
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return l.Listener.Accept()
+}
+
+func TestAGatedListenerSurvivesALackOfDescriptors(t *testing.T) {
+	plain := listen(t)
+	l := new(stream.Gate).Listener(&tiredListener{plain, 2})
+	call(t, plain)
+	nc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
+	l.Close()
+	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("once closed: %v", err)
+	}
+}
+
+func TestALackOfDescriptorsIsLoggedOnce(t *testing.T) {
+	plain := listen(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	var log strings.Builder
+	inside, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		var gate stream.Gate
+		done <- gate.Accept(ctx, &tiredListener{plain, 3}, slog.New(slog.NewTextHandler(&log, nil)), func(_ context.Context, nc net.Conn) {
+			nc.Close()
+			close(inside)
+		})
+	}()
+	call(t, plain)
+	<-inside
+	cancel()
+	if err := <-done; err != nil || strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("%v, log:\n%s", err, log.String())
 	}
 }
 
