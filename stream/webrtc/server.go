@@ -44,6 +44,9 @@ const (
 	maxUnconnected  = 8 // visitors of one origin to whom there is no line yet
 	DefaultDepth    = 512
 	maxOffer        = 64 << 10
+	maxReason       = 200 // bytes of what is said about a bad offer
+	maxLines        = 512 // TCP connections
+	maxLinesEach    = 128 // from one IPv4 address or IPv6 /64
 	connectTimeout  = 15 * time.Second
 	silenceTimeout  = 10 * time.Second // until a line that says nothing is lost
 	answerTimeout   = 5 * time.Second
@@ -105,7 +108,11 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	sv := &service{Server: s, log: s.logger(), ctx: ctx, visitors: map[string]*visitor{}, entering: map[string]int{}, feeds: map[*stream.Rendition]*feed{}}
 	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{Logger: quiet{}, UDPConn: packets})
-	tcp := ice.NewTCPMuxDefault(ice.TCPMuxParams{Listener: listener, Logger: quiet{}, ReadBufferSize: tcpReadBuffer})
+	door := stream.Gate{Limits: stream.Limits{Total: maxLines, Each: maxLinesEach}}
+	tcp := ice.NewTCPMuxDefault(ice.TCPMuxParams{
+		Listener: door.Listener(listener), Logger: quiet{}, ReadBufferSize: tcpReadBuffer,
+		FirstStunBindTimeout: connectTimeout, AliveDurationForConnFromStun: connectTimeout,
+	})
 	if err := sv.settle(udp, tcp); err != nil {
 		return errors.Join(err, tcp.Close(), udp.Close(), packets.Close())
 	}

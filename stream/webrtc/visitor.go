@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pion/rtcp"
@@ -25,6 +27,7 @@ type visitor struct {
 	pc     *webrtc.PeerConnection
 	log    *slog.Logger
 	etag   string
+	taken  atomic.Int32 // candidates of the player's
 
 	outlets   [2]*outlet // by medium; nil: not carried
 	arrived   func()     // gives the place of those without a line back
@@ -167,16 +170,16 @@ func (v *visitor) negotiate(ctx context.Context, offer string) (string, error) {
 			return "", err
 		}
 	}
-	if err := v.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: offer}); err != nil {
-		return "", fmt.Errorf("%w: %w", errOffer, err)
+	if err := v.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: v.spare(offer)}); err != nil {
+		return "", unfit(err)
 	}
 	answer, err := v.pc.CreateAnswer(nil)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", errOffer, err)
+		return "", unfit(err)
 	}
 	gathered := webrtc.GatheringCompletePromise(v.pc)
 	if err := v.pc.SetLocalDescription(answer); err != nil {
-		return "", fmt.Errorf("%w: %w", errOffer, err)
+		return "", unfit(err)
 	}
 	select {
 	case <-gathered:
@@ -185,6 +188,30 @@ func (v *visitor) negotiate(ctx context.Context, offer string) (string, error) {
 		return "", context.Cause(ctx)
 	}
 }
+
+// unfit says what is wrong with an offer, of which parsers like to repeat all.
+func unfit(err error) error {
+	text := err.Error()
+	if len(text) > maxReason {
+		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
+	}
+	return fmt.Errorf("%w: %s", errOffer, text)
+}
+
+// spare returns an offer without the candidates that are too many.
+func (v *visitor) spare(offer string) string {
+	var b strings.Builder
+	for line := range strings.Lines(offer) {
+		if !strings.HasPrefix(line, "a=candidate:") || v.mayTry() {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+// mayTry reports whether one more candidate of the player's may be tried. The
+// box sends packets to each of them, whoever is there, so that they are few.
+func (v *visitor) mayTry() bool { return v.taken.Add(1) <= maxCandidates }
 
 // accepted returns the answer if the player takes the picture.
 func (v *visitor) accepted() (string, error) {

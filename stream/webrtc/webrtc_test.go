@@ -481,6 +481,7 @@ func TestBadRequests(t *testing.T) {
 		{"no offer", http.MethodPost, url, "hello", []string{"Content-Type", offerType, in, "Bearer letmein"}, http.StatusBadRequest},
 		{"an empty offer", http.MethodPost, url, "", []string{"Content-Type", offerType, in, "Bearer letmein"}, http.StatusBadRequest},
 		{"another codec", http.MethodPost, url, noVideo, []string{"Content-Type", offerType, in, "Bearer letmein"}, http.StatusBadRequest},
+		{"a long line that does not fit", http.MethodPost, url, strings.Replace(good, "m=video", "m="+strings.Repeat("z", 9000), 1), []string{"Content-Type", offerType, in, "Bearer letmein"}, http.StatusBadRequest},
 		{"too long", http.MethodPost, url, strings.Repeat("x", maxOffer+1), []string{"Content-Type", offerType, in, "Bearer letmein"}, http.StatusRequestEntityTooLarge},
 		{"no such session", http.MethodDelete, url + "/x", "", nil, http.StatusNotFound},
 		{"no such session to add to", http.MethodPatch, url + "/x", "", nil, http.StatusNotFound},
@@ -493,7 +494,7 @@ func TestBadRequests(t *testing.T) {
 			if status != tt.want || header.Get("Access-Control-Allow-Origin") != "*" {
 				t.Errorf("status %d, want %d: %s", status, tt.want, text)
 			}
-			if status >= 400 && (text == "" || strings.Count(text, "\n") != 1) {
+			if status >= 400 && (text == "" || strings.Count(text, "\n") != 1 || len(text) > 2*maxReason) {
 				t.Errorf("says %q", text)
 			}
 		})
@@ -530,6 +531,83 @@ func TestOffersThatNeverConnect(t *testing.T) {
 	until(t, "more pictures", func() bool { return good.video.Load() > seen+20 })
 	if n := len(audience.Viewers()); n != maxUnconnected+1 {
 		t.Errorf("%d viewers", n)
+	}
+}
+
+func TestTheBoxTriesFewOfAPlayersAddresses(t *testing.T) {
+	s := newShow(t, 50)
+	url := start(t, s, &Server{})
+	s.live(t)
+	// A bystander, to whom a player's candidates point, hears what the box sends.
+	packets, err := net.ListenPacket("udp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packets.Close()
+	_, port, _ := net.SplitHostPort(packets.LocalAddr().String())
+	candidates := func(from, to int) (lines string) {
+		for i := from; i < to; i++ {
+			lines += fmt.Sprintf("a=candidate:%d 1 udp 2130706431 127.3.%d.%d %s typ host\r\n", i, i/250, 1+i%250, port)
+		}
+		return lines
+	}
+	offer := newPlayer(t, webrtc.NetworkTypeUDP4).offer(t)
+	status, header, text := post(t, url, offer+candidates(0, maxCandidates))
+	if status != http.StatusCreated {
+		t.Fatal(status, text)
+	}
+	base, _, _ := strings.Cut(url, "/live/")
+	for i := range 3 {
+		more := "a=mid:0\r\n" + candidates(100*(i+1), 100*(i+1)+maxCandidates)
+		if i == 2 {
+			more = fmt.Sprintf("a=mid:0\r\na=candidate:1 1 udp 2130706431 127.0.0.1 %s typ host\r\n", port)
+		}
+		status, _, text := request(t, http.MethodPatch, base+header.Get("Location"), more, "Content-Type", candidateType)
+		if status != http.StatusNoContent {
+			t.Errorf("patch %d: %d %s", i, status, text)
+		}
+	}
+	if err := packets.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, from, err := packets.ReadFrom(make([]byte, 1500)); err == nil {
+		t.Errorf("%v tries one address more than it may", from)
+	}
+}
+
+func TestOfManyCandidatesSomeAreTaken(t *testing.T) {
+	v := &visitor{}
+	line := "a=candidate:1 1 udp 2130706431 192.0.2.1 5000 typ host\r\n"
+	got := v.spare("v=0\r\n" + strings.Repeat(line, 3*maxCandidates) + "a=mid:0\r\n")
+	if want := "v=0\r\n" + strings.Repeat(line, maxCandidates) + "a=mid:0\r\n"; got != want {
+		t.Errorf("%d candidates are left", strings.Count(got, line))
+	}
+	if v.mayTry() {
+		t.Error("and more later")
+	}
+}
+
+func TestLinesThatSayNothingAreFew(t *testing.T) {
+	srv := &Server{}
+	start(t, newShow(t, 50), srv)
+	listener := srv.Listener
+	for range maxLinesEach {
+		nc, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+	}
+	more, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer more.Close()
+	if err := more.SetReadDeadline(time.Now().Add(connectTimeout / 2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := more.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("one more than may be gets %v", err)
 	}
 }
 

@@ -190,6 +190,9 @@ func (sv *service) patch(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	for _, c := range candidates(text) {
+		if !v.mayTry() {
+			break
+		}
 		if err := v.pc.AddICECandidate(c); err != nil {
 			visit.Fail(w, http.StatusBadRequest, "a candidate cannot be read")
 			return
@@ -198,7 +201,7 @@ func (sv *service) patch(w http.ResponseWriter, r *http.Request, id string) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-const maxCandidates = 64 // looked at in one request
+const maxCandidates = 64 // of one player, in its offer and later
 
 // candidates returns those of an SDP fragment (RFC 8840, 9).
 func candidates(fragment string) (found []webrtc.ICECandidateInit) {
