@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"encoderd.example/daemon/status"
+	"encoderd.example/stream"
 )
 
 // by is who did it, in logs: whoever may open the control socket.
@@ -25,7 +26,7 @@ const silence = -120
 // api answers requests. Its maps and channels are its own.
 type api struct {
 	Options
-	streams chan struct{} // one place for each event stream
+	streams stream.Gate // of event streams
 }
 
 func (a *api) status(w http.ResponseWriter, _ *http.Request) {

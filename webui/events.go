@@ -12,8 +12,10 @@ import (
 )
 
 const (
-	// maxStreams leaves most connections to short requests.
-	maxStreams = 64
+	// maxStreams leaves most connections to short requests, and maxStreamsEach
+	// leaves some of these streams to others than one address.
+	maxStreams     = 64
+	maxStreamsEach = 16
 	// pace is the least time from event to event: five a second.
 	pace = 200 * time.Millisecond
 	// beat is how often a page hears from the box even if nothing changes, so
@@ -27,14 +29,13 @@ const (
 // state and its version as id, and "alive" with the box's time. A slow page
 // misses states in between but never the latest.
 func (a *api) events(w http.ResponseWriter, r *http.Request) {
-	select {
-	case a.streams <- struct{}{}:
-		defer func() { <-a.streams }()
-	default:
+	leave, ok := a.streams.Enter(r.RemoteAddr)
+	if !ok {
 		w.Header().Set("Retry-After", "10")
 		problem(w, http.StatusServiceUnavailable, "Too many pages are open", "Close some of them.")
 		return
 	}
+	defer leave()
 	s := pageStream{w, http.NewResponseController(w)}
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("Cache-Control", "no-store")

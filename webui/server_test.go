@@ -25,6 +25,7 @@ type memory struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
+	from   net.Addr // of callers; nil: a pipe's
 }
 
 func newMemory() *memory { return &memory{conns: make(chan net.Conn), closed: make(chan struct{})} }
@@ -43,6 +44,9 @@ func (m *memory) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 7
 
 func (m *memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	near, far := net.Pipe()
+	if m.from != nil {
+		far = caller{far, m.from}
+	}
 	select {
 	case m.conns <- far:
 		return near, nil
@@ -52,6 +56,14 @@ func (m *memory) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 		return nil, ctx.Err()
 	}
 }
+
+// A caller has an address.
+type caller struct {
+	net.Conn
+	addr net.Addr
+}
+
+func (c caller) RemoteAddr() net.Addr { return c.addr }
 
 // serve runs a server in memory for a test in a bubble.
 func serve(t *testing.T, opts Options) (client *http.Client, stop func() error) {
@@ -201,7 +213,7 @@ func TestTooManyPagesAreTurnedAwayAndThePlaceIsGivenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, stop := serve(t, options(onAir()))
 		var hangUps []func() error
-		for range maxStreams {
+		for range maxStreamsEach {
 			_, hangUp := listen(t, client)
 			hangUps = append(hangUps, hangUp)
 		}
@@ -222,6 +234,41 @@ func TestTooManyPagesAreTurnedAwayAndThePlaceIsGivenBack(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+func TestManyPagesAtOneAddressLeaveRoomForOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newMemory()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- (&Server{Options: options(onAir()), Listener: ln}).Run(ctx) }()
+		transport := &http.Transport{DialContext: ln.dial}
+		var hangUps []func() error
+		for host := range byte(maxStreams / maxStreamsEach) {
+			ln.from = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 100+host), Port: 5000}
+			for range maxStreamsEach {
+				_, hangUp := listen(t, &http.Client{Transport: transport})
+				hangUps = append(hangUps, hangUp)
+			}
+		}
+		ln.from = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 99), Port: 5000}
+		resp, err := (&http.Client{Transport: transport}).Get("http://192.0.2.7:8080/api/v1/events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("one more than in all: %s", resp.Status)
+		}
+		for _, h := range hangUps {
+			_ = h()
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		transport.CloseIdleConnections()
 	})
 }
 

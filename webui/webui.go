@@ -165,7 +165,7 @@ func Serve(ctx context.Context, ln net.Listener, opts Options, live func()) erro
 func Handler(opts Options) http.Handler {
 	a := &api{
 		Options: opts,
-		streams: make(chan struct{}, maxStreams),
+		streams: stream.Gate{Limits: stream.Limits{Total: maxStreams, Each: maxStreamsEach}},
 	}
 	mux := http.NewServeMux()
 	for _, r := range a.routes() {
