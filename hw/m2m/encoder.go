@@ -39,6 +39,10 @@ type Encoder struct {
 	bitrate atomic.Int64
 	rate    atomic.Pointer[hw.Rate]
 	refused atomic.Pointer[string]
+	// What the driver stays at since it has refused to change it while it runs;
+	// zero until then.
+	fixedBitrate atomic.Int64
+	fixedRate    atomic.Pointer[hw.Rate]
 
 	submitted, coded, dropped, swallowed, copied atomic.Uint64
 
@@ -157,12 +161,16 @@ func (e *Encoder) why() error {
 }
 
 // SetBitrate implements [hw.Encoder]. bps is moved into the limits of the driver
-// and of the level that the encoder was opened with. The error wraps [hw.ErrUnsupported] if the hardware must be opened anew for that.
+// and of the level that the encoder was opened with. The error wraps
+// [hw.ErrUnsupported] if the hardware must be opened anew for that. Whether it
+// must may show only when a driver refuses the first change: that one is told in
+// the log, and the encoder goes on as it was.
 func (e *Encoder) SetBitrate(bps int) error {
+	fixed := e.fixedBitrate.Load()
 	switch {
 	case bps <= 0:
 		return fmt.Errorf("%s: %d bit/s: %w", e.node.name, bps, hw.ErrUnsupported)
-	case e.node.quirks.liveBitrate == no:
+	case e.node.quirks.liveBitrate == no, fixed != 0 && fixed != int64(bps):
 		return fmt.Errorf("%s cannot change its bit rate while it runs: %w", e.node.name, hw.ErrUnsupported)
 	}
 	e.bitrate.Store(int64(bps))
@@ -172,12 +180,15 @@ func (e *Encoder) SetBitrate(bps int) error {
 
 // SetRate tells the encoder that pictures come at another rate from now on; it
 // begins a new GOP with that rate in its parameter sets. The error wraps
-// [hw.ErrUnsupported] if the hardware must be opened anew for that.
+// [hw.ErrUnsupported] if the hardware must be opened anew for that, which may
+// show only when a driver refuses the first change, as with SetBitrate: its rate
+// control then counts on by the rate before.
 func (e *Encoder) SetRate(r hw.Rate) error {
+	fixed := e.fixedRate.Load()
 	switch {
 	case r.Num <= 0 || r.Den <= 0:
 		return fmt.Errorf("%s: %.4g fps: %w", e.node.name, r.Float(), hw.ErrUnsupported)
-	case !e.node.quirks.liveRate:
+	case !e.node.quirks.liveRate, fixed != nil && *fixed != r:
 		return fmt.Errorf("%s cannot change its frame rate while it runs: %w", e.node.name, hw.ErrUnsupported)
 	}
 	e.rate.Store(&r)

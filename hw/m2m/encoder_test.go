@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"golang.org/x/sys/unix"
+
 	"encoderd.example/hw"
 	"encoderd.example/hw/m2m"
 	"encoderd.example/hw/v4l2/fakevb2"
@@ -243,6 +245,71 @@ func TestRatesWhileItRuns(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestADriverThatChangesNothingWhileItStreams keeps its rates and is not given
+// up for that: the log says so once, and the next wish fails, so that the caller
+// can open it anew.
+func TestADriverThatChangesNothingWhileItStreams(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		refuse map[string]unix.Errno
+		change func(e *m2m.Encoder, up bool) error
+		told   string
+		keys   string
+	}{
+		{"the frame rate is busy", map[string]unix.Errno{"s_parm": unix.EBUSY}, changeRate, "refuses a new frame rate", "[0 2 6]"},
+		{"the frame rate is not known", map[string]unix.Errno{"s_parm": unix.ENOTTY}, changeRate, "refuses a new frame rate", "[0 2 6]"},
+		{"the bit rate is busy", map[string]unix.Errno{"s_ext_ctrls": unix.EBUSY}, changeBitrate, "refuses a new bit rate", "[0]"},
+		{"the bit rate is out of range", map[string]unix.Errno{"s_ext_ctrls": unix.ERANGE}, changeBitrate, "refuses a new bit rate", "[0]"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, codec("vh264enc"))
+				s := r.play(t, small())
+				e := s.e.(*m2m.Encoder)
+				s.pass(2)
+				r.Do(func() { r.node.Refuse = tt.refuse })
+				if err := tt.change(e, true); err != nil {
+					t.Errorf("the first wish: %v", err)
+				}
+				s.pass(2)
+				if err := tt.change(e, true); !errors.Is(err, hw.ErrUnsupported) {
+					t.Errorf("the second wish: %v", err)
+				}
+				s.pass(2)
+				if err := tt.change(e, false); err != nil {
+					t.Errorf("back to what the driver has: %v", err)
+				}
+				s.pass(2)
+				if len(s.units) != 8 || fmt.Sprint(keys(s.units)) != tt.keys {
+					t.Errorf("%d units, keys %v, want 8 and %s", len(s.units), keys(s.units), tt.keys)
+				}
+				if n := strings.Count(r.log.String(), tt.told); n != 1 {
+					t.Errorf("told %d times that the driver %s:\n%s", n, tt.told, &r.log)
+				}
+				if err := s.close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func changeRate(e *m2m.Encoder, up bool) error {
+	r := small().FPS
+	if up {
+		r.Num *= 2
+	}
+	return e.SetRate(r)
+}
+
+func changeBitrate(e *m2m.Encoder, up bool) error {
+	bps := small().Bitrate
+	if up {
+		bps += 1_000_000
+	}
+	return e.SetBitrate(bps)
 }
 
 // TestPicturesArriveWhole looks at what the encoder is given, by whatever way.

@@ -334,12 +334,15 @@ func TestKeyPicturesAreInsistedOn(t *testing.T) {
 }
 
 // TestADriverThatCannotEmitTheLastPicture is not waited for longer than Close
-// may take.
+// may take, and gets ever more bits until then, also where int has 32.
 func TestADriverThatCannotEmitTheLastPicture(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := codec("bcm2835-codec")
 		n.Encoder.Script = slices.Repeat([]fakevb2.CodingFault{{Dropped: true}}, 100)
-		s := newRig(t, n).play(t, small())
+		r := newRig(t, n)
+		cfg := small()
+		cfg.Bitrate = 25_000_000
+		s := r.play(t, cfg)
 		s.pass(3)
 		begun := time.Now()
 		if err := s.close(); err != nil {
@@ -348,5 +351,16 @@ func TestADriverThatCannotEmitTheLastPicture(t *testing.T) {
 		if took := time.Since(begun); took < 500*time.Millisecond || took >= 2*time.Second {
 			t.Errorf("Close took %s", took)
 		}
+		r.Do(func() {
+			var rates []int64
+			for _, set := range r.node.Settings() {
+				if set.ID == uapi.CIDBitrate {
+					rates = append(rates, set.Value)
+				}
+			}
+			if len(rates) < 3 || !slices.IsSorted(rates) {
+				t.Errorf("bit rates %d, want them to rise", rates)
+			}
+		})
 	})
 }

@@ -1,7 +1,6 @@
 package m2m
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -47,7 +46,7 @@ func (k *knobs) set(id uint32, v int64) (bool, error) {
 		v = nearest(v, c)
 	}
 	err := k.dev.SetControl(id, v)
-	if errors.Is(err, hw.ErrUnsupported) || errors.Is(err, hw.ErrBusy) {
+	if err != nil && declined(err) {
 		k.log.Debug("the driver refuses a setting", "control", c.Name, "value", v, "err", err)
 		return false, nil
 	}
@@ -105,7 +104,7 @@ func (k *knobs) configure(q quirks, cfg hw.EncoderConfig) (most int, err error) 
 	if err != nil {
 		return 0, err
 	}
-	if err := k.bitrate(cfg.Bitrate); err != nil {
+	if _, err := k.bitrate(cfg.Bitrate); err != nil {
 		return 0, err
 	}
 	own := k.configureH264
@@ -182,13 +181,17 @@ func (k *knobs) configureH265(q quirks, cfg hw.EncoderConfig) (most int, err err
 }
 
 // bitrate sets the target and, where the driver has one, the peak, which may
-// never be lower: so before a target that rises, and after one that falls.
-func (k *knobs) bitrate(bps int) error {
-	return k.setAll(
-		setting{uapi.CIDBitratePeak, int64(bps)},
-		setting{uapi.CIDBitrate, int64(bps)},
-		setting{uapi.CIDBitratePeak, int64(bps)},
-	)
+// never be lower: so before a target that rises, and after one that falls. It
+// reports whether the driver took the target.
+func (k *knobs) bitrate(bps int) (took bool, err error) {
+	for _, id := range []uint32{uapi.CIDBitratePeak, uapi.CIDBitrate, uapi.CIDBitratePeak} {
+		ok, err := k.set(id, int64(bps))
+		if err != nil {
+			return false, err
+		}
+		took = took || ok && id == uapi.CIDBitrate
+	}
+	return took, nil
 }
 
 // profile sets the profile of that name, or for "" the best that the driver

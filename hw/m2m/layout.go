@@ -174,3 +174,7 @@ func tolerate(err error) error {
 	}
 	return err
 }
+
+// declined reports whether an error only says that the driver does not do this,
+// or not now: some change nothing while they stream.
+func declined(err error) bool { return tolerate(err) == nil || errors.Is(err, hw.ErrBusy) }

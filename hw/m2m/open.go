@@ -71,7 +71,7 @@ func (s *session) setUp() error {
 	if s.raw, err = s.setFormats(); err != nil {
 		return err
 	}
-	if err := s.setRate(s.cfg.FPS); err != nil {
+	if err := tolerate(s.setRate(s.cfg.FPS)); err != nil {
 		return err
 	}
 	if err := s.crop(); err != nil {
@@ -120,7 +120,7 @@ func (s *session) setRate(r hw.Rate) error {
 		r = hw.Rate{Num: int(r.Float() + 0.5), Den: 1}
 	}
 	_, err := s.dev.SetOutputRate(s.node.raw, r)
-	return tolerate(err)
+	return err
 }
 
 // crop cuts off the lines and columns that the driver added, after the raw

@@ -1,6 +1,7 @@
 package m2m_test
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -237,6 +238,7 @@ type rig struct {
 
 	node   *fakevb2.Node
 	driver hw.EncoderDriver
+	log    bytes.Buffer // what the encoder has logged; read it while nothing runs
 }
 
 func sysfs(names ...string) fstest.MapFS {
@@ -259,7 +261,8 @@ func newRig(t *testing.T, n *fakevb2.Node) *rig {
 
 // find looks for the encoder.
 func (r *rig) find() error {
-	list, err := m2m.Finder{Root: sysfs("video0"), Sys: r.Kernel, Log: slog.New(slog.DiscardHandler)}.Encoders()
+	log := slog.New(slog.NewTextHandler(&r.log, nil))
+	list, err := m2m.Finder{Root: sysfs("video0"), Sys: r.Kernel, Log: log}.Encoders()
 	if err == nil && len(list) != 1 {
 		err = fmt.Errorf("found %d encoders: %w", len(list), hw.ErrGone)
 	}

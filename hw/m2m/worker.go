@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,8 +39,8 @@ type worker struct {
 	headers  headers
 	broken   error // what is wrong with the bitstream
 
-	now     int     // bit/s that the driver was told
-	pace    hw.Rate // likewise
+	now     int     // bit/s that the driver took last
+	pace    hw.Rate // at which pictures come
 	wantKey bool    // the next picture that goes in is to be a key picture
 	asked   int64   // stamp of a picture that was to be one, until one comes; else zero
 	ordered bool    // the driver has the order for a key picture
@@ -108,17 +109,45 @@ func (w *worker) run() error {
 func (w *worker) named(err error) error { return fmt.Errorf("%s: %w", w.node.name, err) }
 
 // tune follows the wanted rates.
-func (w *worker) tune() error {
-	if bps := min(int(w.bitrate.Load()), w.most); bps != w.now {
+func (w *worker) tune() error { return errors.Join(w.tuneBitrate(), w.tuneRate()) }
+
+// tuneBitrate follows the wanted bit rate, unless the driver has refused that.
+func (w *worker) tuneBitrate() error {
+	bps := min(int(w.bitrate.Load()), w.most)
+	if bps == w.now || w.fixedBitrate.Load() != 0 {
+		return nil
+	}
+	took, err := w.knobs.bitrate(bps)
+	switch {
+	case err != nil:
+		return err
+	case took:
 		w.now = bps
-		if err := w.knobs.bitrate(bps); err != nil {
-			return err
-		}
+	default:
+		w.fixedBitrate.Store(int64(w.now))
+		w.node.log.Warn("the driver refuses a new bit rate: it counts when the encoder is opened again", "encoder", w.node.name, "wanted", bps, "kept", w.now)
 	}
-	if r := *w.rate.Load(); r != w.pace {
-		w.pace, w.headers.cfg.FPS, w.wantKey = r, r, true
-		return w.setRate(r)
+	return nil
+}
+
+// tuneRate follows the wanted frame rate. The parameter sets tell at which rate
+// pictures come, also if the driver goes on counting by another.
+func (w *worker) tuneRate() error {
+	r := *w.rate.Load()
+	if r == w.pace {
+		return nil
 	}
+	last := w.pace
+	w.pace, w.headers.cfg.FPS, w.wantKey = r, r, true
+	if w.fixedRate.Load() != nil {
+		return nil
+	}
+	err := w.setRate(r)
+	if err == nil || !declined(err) {
+		return err
+	}
+	w.fixedRate.Store(&last)
+	w.node.log.Warn("the driver refuses a new frame rate: it counts when the encoder is opened again", "encoder", w.node.name, "wanted", r.Float(), "kept", last.Float())
 	return nil
 }
 
@@ -504,8 +533,8 @@ func (w *worker) quiesce() error {
 		if err := w.settle(emitWithin, done); err != nil || done() || w.newest == nil {
 			return err
 		}
-		w.now *= 2
-		if err := w.knobs.bitrate(w.now); err != nil {
+		w.now = min(w.now, math.MaxInt32/2) * 2
+		if _, err := w.knobs.bitrate(w.now); err != nil {
 			return err
 		}
 		if err := w.repeat(); err != nil {
