@@ -501,7 +501,7 @@ func (v *view) pass(f *hw.Frame) {
 		return
 	}
 	v.last = f.Stamp
-	v.hub.fanOut(f, v.measured)
+	v.hub.fanOut(f, v.tempo.rate.Period())
 	select {
 	case got := <-v.hub.shots:
 		got <- f.Retain()
@@ -509,12 +509,14 @@ func (v *view) pass(f *hw.Frame) {
 	}
 }
 
-// fanOut hands f to every encoder that is due.
-func (h *hub) fanOut(f *hw.Frame, interval time.Duration) {
+// fanOut hands f to every encoder that is due. Which ones are not given all
+// pictures goes by the period that encoders are told of, see [rateOf], and not
+// by one that jitter moves.
+func (h *hub) fanOut(f *hw.Frame, period time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range h.sinks {
-		if !thins(interval, s.pace.period) || s.pace.due(f.Stamp) {
+		if !thins(period, s.pace.period) || s.pace.due(f.Stamp) {
 			_ = s.encoder.Submit(f) // a drop is counted by the encoder
 		}
 	}

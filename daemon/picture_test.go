@@ -62,12 +62,20 @@ var ten = pictureConfig{Box: "test", Width: 64, Height: 36, FPS: hw.Rate{Num: 10
 
 func newStudio(t *testing.T) *studio {
 	t.Helper()
+	return newStudioAt(t, ten.FPS)
+}
+
+// newStudioAt returns one whose picture and encoder have that rate.
+func newStudioAt(t *testing.T, rate hw.Rate) *studio {
+	t.Helper()
 	s := &studio{hub: newHub(), t: t, enc: &recorder{}}
 	s.now = bubbleClock()
-	s.attach(s.enc, ten.FPS)
+	s.attach(s.enc, rate)
+	c := ten
+	c.FPS = rate
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
-	go func() { done <- s.run(ctx, ten, func() {}) }()
+	go func() { done <- s.run(ctx, c, func() {}) }()
 	s.stop = func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -62,22 +62,31 @@ func (l ledger) place(c encodeConfig, drivers []hw.EncoderDriver) placement {
 // book reserves room for c on a driver that it is about to be opened with: the
 // first of its list, or one that it falls back to. It fails with the sum if the
 // renditions that are there, or have their place there and are still to come,
-// leave none.
+// leave none. A source that is a little faster than a rendition is not thinned
+// out, and costs what it gives.
 func (d *Daemon) book(c encodeConfig, driver hw.EncoderDriver) error {
+	source := d.hub.rate()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := planner{config: d.config, fps: hw.Rate(d.config.Video.FPS)}
 	room := ledger{}
 	for _, r := range d.config.Renditions {
 		if at := d.placeOf(r.Name); r.Name != c.Rendition && at != "" {
-			room[at] = append(room[at], p.encode(r))
+			room[at] = append(room[at], p.encode(r).atMost(source))
 		}
 	}
-	if sum, fits := room.sum(driver, c); !fits {
+	if sum, fits := room.sum(driver, c.atMost(source)); !fits {
 		return fmt.Errorf("%w: %s", errOverload, sum)
 	}
 	d.booked[c.Rendition] = driver.Name
 	return nil
+}
+
+// atMost returns c at the rate at which pictures may have to be coded: as
+// configured, or that of a source that is faster and not thinned out.
+func (c encodeConfig) atMost(source hw.Rate) encodeConfig {
+	c.FPS = faster(c.FPS, rateOf(c.FPS, source))
+	return c
 }
 
 // placeOf returns the encoder on which a rendition counts, or "". The caller

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -176,4 +177,31 @@ func TestARenditionThatMustHaveHardwareSaysWhyItHasNone(t *testing.T) {
 			t.Errorf("%d encoders of software, %d on the little chip", len(soft.all()), len(second.all()))
 		}
 	})
+}
+
+// What is not thinned out has to be coded.
+func TestASourceThatIsALittleFasterCostsWhatItGives(t *testing.T) {
+	tests := []struct {
+		name   string
+		source hw.Rate
+		refuse string // with that sum
+	}{
+		{"as configured", fps(10, 1), ""},
+		{"in the dark", fps(5, 1), ""},
+		{"a little faster", fps(11, 1), "main 128x72 11 fps 440, chip codes 420 macroblocks a second"},
+		{"thinned out", fps(12, 1), ""},
+		{"not known yet", hw.Rate{}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := New(Options{State: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+			d.config = parse(t, small)
+			d.hub.setRate(tt.source)
+			p := planner{config: d.config, fps: hw.Rate(d.config.Video.FPS)}
+			err := d.book(p.encode(d.config.Renditions[0]), hw.EncoderDriver{Name: "chip", Hardware: true, Budget: 420})
+			if refused := errors.Is(err, errOverload); refused != (tt.refuse != "") || refused && !strings.Contains(err.Error(), tt.refuse) {
+				t.Errorf("%v, want %q", err, tt.refuse)
+			}
+		})
+	}
 }

@@ -149,10 +149,10 @@ func measured(fps float64, granted hw.Rate) (rate hw.Rate, named bool) {
 	return hw.Rate{Num: max(int(math.Round(fps*100)), 1), Den: 100}, false
 }
 
-// thins reports whether pictures that come so often are too many for a
-// rendition with that period. Only a source that is clearly faster is thinned
-// out: where both have one rate, a picture that comes early is jitter.
-func thins(interval, period time.Duration) bool { return interval <= period*5/6 }
+// thins reports whether a source of that period gives too many pictures for a
+// rendition of the other. Only one that is clearly faster is thinned out, such
+// as 30 for 25: where both have one rate, a picture that comes early is jitter.
+func thins(source, rendition time.Duration) bool { return source <= rendition*9/10 }
 
 // rateOf is how many pictures a second of a source reach the encoder of a
 // rendition.
@@ -161,4 +161,12 @@ func rateOf(rendition, source hw.Rate) hw.Rate {
 		return rendition
 	}
 	return source
+}
+
+// faster returns the higher of two rates.
+func faster(a, b hw.Rate) hw.Rate {
+	if b.Float() > a.Float() {
+		return b
+	}
+	return a
 }

@@ -115,6 +115,11 @@ func TestTheRateOfARenditionIsTheSourcesUnlessItIsThinnedOut(t *testing.T) {
 		{fps(30, 1), fps(50, 1), fps(30, 1)},
 		{fps(15, 1), fps(30, 1), fps(15, 1)},
 		{fps(15, 1), fps(12, 1), fps(12, 1)},
+		{fps(25, 1), fps(30, 1), fps(25, 1)},
+		{fps(50, 1), fps(60, 1), fps(50, 1)},
+		{fps(25, 1), fps(30000, 1001), fps(25, 1)},
+		{fps(25, 1), fps(24, 1), fps(24, 1)},
+		{fps(24, 1), fps(25, 1), fps(25, 1)},
 		{fps(30, 1), hw.Rate{}, fps(30, 1)},
 	}
 	for _, tt := range tests {
