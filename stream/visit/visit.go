@@ -35,6 +35,7 @@ const (
 	unwatched  = 30 * time.Second
 	resting    = 5 * time.Minute
 	sweepEvery = time.Second
+	maxShown   = 256 // bytes of a user, password or token: no right one is longer
 )
 
 // ErrOver says that a visit was forgotten: the player has to begin anew.
@@ -319,15 +320,18 @@ func (t *Visit) out() {
 }
 
 // Credentials returns what a request shows: the token of a signed link, in the
-// address or as a Bearer (RFC 6750, 2), and name and password by HTTP Basic.
+// address or as a Bearer (RFC 6750, 2), and name and password by HTTP Basic,
+// each cut to 256 bytes. They hold no memory of the request's.
 func Credentials(r *http.Request) stream.Credentials {
-	c := stream.Credentials{Token: r.URL.Query().Get("token")}
-	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
-		c.Token = token
+	token := r.URL.Query().Get("token")
+	if scheme, bearer, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		token = bearer
 	}
-	c.User, c.Password, _ = r.BasicAuth()
-	return c
+	user, password, _ := r.BasicAuth()
+	return stream.Credentials{User: keep(user), Password: keep(password), Token: keep(token)}
 }
+
+func keep(shown string) string { return strings.Clone(shown[:min(len(shown), maxShown)]) }
 
 // Refuse answers why somebody may not watch: 401, 403 or 503, with a short
 // text.

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"go.uber.org/goleak"
 
@@ -246,4 +248,27 @@ func TestRefusalsSpeakHTTP(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestVisitsKeepLittleOfWhatIsShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, _ := begin(t, stream.Limits{})
+		long := strings.Repeat("x", 10*maxShown)
+		r := request("192.0.2.1:5000", "player", "?token="+long)
+		r.SetBasicAuth(long, long)
+		visit, err := v.Begin(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := visit.credentials
+		for _, kept := range []string{c.User, c.Password, c.Token} {
+			if kept == "" || len(kept) > maxShown {
+				t.Errorf("%d bytes are kept", len(kept))
+			}
+		}
+		query := r.URL.RawQuery
+		if cut := strings.TrimPrefix(query, "token="); unsafe.StringData(cut) == unsafe.StringData(c.Token) {
+			t.Error("the token holds the whole address in memory")
+		}
+	})
 }
