@@ -25,6 +25,9 @@ type Batch struct {
 	Seq  [2]uint16
 	Time [2]uint32
 
+	// Rolls is, of each medium, how often the numbers had begun anew at Seq
+	// (RFC 3711, 3.3.1).
+	Rolls [2]uint32
 	// At is the unit's PTS.
 	At time.Duration
 
@@ -73,7 +76,7 @@ func (b *Batch) Rewrite(grow int, rewrite func(to []byte, channel uint8, packet 
 	for range b.Packets(everything) {
 		packets++
 	}
-	c := &Batch{Key: b.Key, Seq: b.Seq, Time: b.Time, At: b.At, medium: b.medium}
+	c := &Batch{Key: b.Key, Seq: b.Seq, Rolls: b.Rolls, Time: b.Time, At: b.At, medium: b.medium}
 	c.buf = make([]byte, 0, len(b.buf)+packets*grow)
 	for at := 0; at < len(b.buf); {
 		if at == b.split {

@@ -61,7 +61,7 @@ func newPacketizer(size int, random func() uint32, wall func(time.Duration) time
 		p.flows[m] = flow{
 			payloadType: VideoType + byte(m),
 			ssrc:        random(),
-			seq:         uint16(random()),
+			seq:         random() & 0xffff,
 			offset:      random(),
 			clock:       Clock(t),
 		}
@@ -94,7 +94,8 @@ func (p *Packetizer) Batch(u *stream.Unit) (*Batch, error) {
 	}
 	b := &Batch{Key: u.Key, At: u.PTS, medium: m}
 	for i := range p.flows {
-		b.Seq[i], b.Time[i] = p.flows[i].seq, p.flows[i].stamp(u.PTS)
+		f := &p.flows[i]
+		b.Seq[i], b.Rolls[i], b.Time[i] = uint16(f.seq), f.seq>>16, f.stamp(u.PTS)
 	}
 	if p.due(u) {
 		w.buf = p.appendReport(w.buf, 1-m, u.PTS)

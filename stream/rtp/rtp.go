@@ -90,7 +90,7 @@ func Clock(t *stream.Track) int {
 type flow struct {
 	payloadType byte
 	ssrc        uint32
-	seq         uint16 // of the next packet
+	seq         uint32 // of the next packet, with the count of rollovers above its 16 bits
 	offset      uint32 // of the time stamps
 	clock       int
 	packets     uint32 // sent so far, for sender reports

@@ -32,6 +32,7 @@ type feed struct {
 	packer *rtp.Packetizer
 	tracks [2]*stream.Track // by medium; nil: not offered
 	latest atomic.Int64     // PTS of the newest unit
+	rolls  [2]atomic.Uint32 // rollovers of the newest packets, by medium
 	log    *slog.Logger
 
 	sessions int // guarded by feeds.mu
@@ -83,6 +84,10 @@ func newFeed(src *stream.Rendition, packer *rtp.Packetizer, sv *service) *feed {
 	f.Turn = func(u *stream.Unit) (b *rtp.Batch, key, ok bool, err error) {
 		b, err = packer.Batch(u)
 		f.latest.Store(int64(u.PTS))
+		if b != nil {
+			f.rolls[rtp.Video].Store(b.Rolls[rtp.Video])
+			f.rolls[rtp.Sound].Store(b.Rolls[rtp.Sound])
+		}
 		return b, u.Key, b != nil, err
 	}
 	f.Failed = func(err error) {

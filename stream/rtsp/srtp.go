@@ -27,8 +27,9 @@ const (
 )
 
 // A seal makes the sealed copy of a feed. Its goroutine runs from the first
-// watcher to the last; its cipher lives as long as the feed, since no two
-// packets may ever be sealed under one index.
+// watcher to the last, while the feed may go on for others: so at every start
+// it learns how often the numbers have begun anew. No two packets may ever be
+// sealed under one index.
 type seal struct {
 	key [masterKeySize + masterSalt]byte
 
@@ -99,7 +100,7 @@ func (s *seal) start(ctx context.Context, f *feed) {
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer ring.Close()
-		if err := s.run(ctx, plain, ring); err != nil {
+		if err := s.run(ctx, f, plain, ring); err != nil {
 			f.log.Warn("rtsp cannot seal", "rendition", f.Source.Name, "err", err)
 		}
 	})
@@ -111,16 +112,28 @@ func (s *seal) start(ctx context.Context, f *feed) {
 	}
 }
 
-func (s *seal) run(ctx context.Context, plain *stream.Reader[*rtp.Batch], ring *stream.Ring[*rtp.Batch]) error {
-	for {
+func (s *seal) run(ctx context.Context, f *feed, plain *stream.Reader[*rtp.Batch], ring *stream.Ring[*rtp.Batch]) error {
+	for first := true; ; first = false {
 		b, err := plain.Next(ctx)
 		if err != nil {
 			return nil //nolint:nilerr // the feed's end or ours: readers see it in the ring
+		}
+		if first {
+			s.catchUp(f, b)
 		}
 		if b, err = s.batch(b); err != nil {
 			return err
 		}
 		ring.Publish(b, b.Key)
+	}
+}
+
+// catchUp tells the cipher at which index the packets from b on are.
+func (s *seal) catchUp(f *feed, b *rtp.Batch) {
+	s.cipher.Lock()
+	defer s.cipher.Unlock()
+	for _, m := range []rtp.Medium{rtp.Video, rtp.Sound} {
+		s.srtp.SetROC(f.packer.SSRC(m), b.Rolls[m])
 	}
 }
 
@@ -136,12 +149,9 @@ func (s *seal) batch(b *rtp.Batch) (*rtp.Batch, error) {
 	})
 }
 
-// message returns the MIKEY message that hands the key of one source out, in
-// base64: RFC 3830, 6 with the attributes of RFC 4567, 3.
-func (s *seal) message(ssrc uint32, now time.Time) (string, error) {
-	s.cipher.Lock()
-	roc, _ := s.srtp.ROC(ssrc)
-	s.cipher.Unlock()
+// message returns the MIKEY message that hands the key of one source out, whose
+// numbers have begun anew roc times, in base64: RFC 3830, 6 with the attributes of RFC 4567, 3.
+func (s *seal) message(ssrc, roc uint32, now time.Time) (string, error) {
 	var id [4]byte
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(id[:])
@@ -194,7 +204,7 @@ func (f *feed) keys(now time.Time) (keys [2]string, err error) {
 		if f.tracks[m] == nil {
 			continue
 		}
-		if keys[m], err = s.message(f.packer.SSRC(m), now); err != nil {
+		if keys[m], err = s.message(f.packer.SSRC(m), f.rolls[m].Load(), now); err != nil {
 			return keys, err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"log/slog"
 	"math/big"
 	"net"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"github.com/bluenviron/gortsplib/v5/pkg/format"
 	"github.com/pion/rtcp"
 	"github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
 
 	"encoderd.example/stream"
 	media "encoderd.example/stream/rtp"
@@ -164,6 +166,82 @@ func TestNothingLeavesTLSInTheClear(t *testing.T) {
 	plain := dial(t, start(t, &Server{Find: only(enc.r)}), "main")
 	for _, line := range []string{"RTP/SAVP;unicast;client_port=40000-40001", "RTP/SAVP/TCP;unicast"} { // who would hand the key out?
 		plain.must(t, 461, "SETUP", plain.base+"/trackID=0", "Transport: "+line)
+	}
+}
+
+// The feed goes on for players over TCP while nobody wants it sealed.
+func TestNoPacketIsSealedUnderTheIndexOfAnother(t *testing.T) {
+	enc := newFake(t, 1, 60_000)
+	tracks, _ := enc.r.Tracks()
+	if tracks[0] == nil {
+		enc.publish()
+		tracks, _ = enc.r.Tracks()
+	}
+	var fs feeds
+	f, release, err := fs.open(enc.r, tracks, &service{Server: &Server{}, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	plain, leave := f.Watch(t.Context()) // a player over TCP
+	defer leave()
+	next := func() *media.Batch {
+		t.Helper()
+		b, err := plain.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	var last *media.Batch
+	for last == nil || last.Rolls[media.Video] < 2 || last.Seq[media.Video] < 1000 {
+		sealed, err := func() (*media.Batch, error) {
+			if last != nil && last.Rolls[media.Video] == 1 {
+				return nil, nil // nobody wants it sealed for a whole round
+			}
+			rd, leave, err := f.watchSealed(t.Context())
+			if err != nil {
+				return nil, err
+			}
+			defer leave()
+			enc.publish()
+			return rd.Next(t.Context())
+		}()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if sealed == nil {
+			enc.publish()
+		}
+		last = next()
+		for last.At == 0 || !last.Key {
+			last = next()
+		}
+		if sealed != nil {
+			understood(t, f, sealed)
+		}
+	}
+}
+
+// understood opens a batch as a player does who was just told the key.
+func understood(t *testing.T, f *feed, b *media.Batch) {
+	t.Helper()
+	s, err := f.sealed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := srtp.CreateContext(s.key[:masterKeySize], s.key[masterKeySize:], srtp.ProtectionProfileAes128CmHmacSha1_80)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.SetROC(f.packer.SSRC(media.Video), b.Rolls[media.Video])
+	for channel, packet := range b.Packets(media.Set(0).With(media.Video)) {
+		if channel != 0 {
+			continue
+		}
+		if _, err := c.DecryptRTP(nil, packet, nil); err != nil {
+			t.Fatalf("round %d, number %d: %v", b.Rolls[media.Video], b.Seq[media.Video], err)
+		}
 	}
 }
 
