@@ -163,10 +163,13 @@ func TestReadersOfEveryProtocolGetPicturesFromOurServers(t *testing.T) {
 		t.Fatal(err)
 	}
 	urls := ourURLs(d)
-	for _, protocol := range []string{overRTSP, overUDP, overRTMP, overFLV, overHLS} {
+	for protocol, length := range map[string]time.Duration{
+		overRTSP: time.Second, overUDP: time.Second, overRTMP: time.Second, overFLV: time.Second,
+		overHLS: 6 * time.Second, // a segment that begins now has to end, and to be found
+	} {
 		t.Run(protocol, func(t *testing.T) {
 			const readers = lookers + 2
-			seen := watchFor(t, crowdJob{Protocol: protocol, URL: urls[protocol], Readers: readers}, 2*time.Second)
+			seen := watchFor(t, crowdJob{Protocol: protocol, URL: urls[protocol], Readers: readers}, length)
 			if len(seen.First) != readers || seen.Gone != 0 {
 				t.Errorf("%d of %d readers got a picture, %d have gone", len(seen.First), readers, seen.Gone)
 			}

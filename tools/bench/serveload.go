@@ -167,15 +167,17 @@ func (s *seat) got(missing uint64) {
 	}
 }
 
-func (s *seat) took(n int) {
+// took takes note of bytes. It never fails; see [drop].
+func (s *seat) took(n int) error {
 	if s.crowd.counts.Load() != 0 {
 		s.bytes += uint64(n)
 	}
+	return nil
 }
 
 // drop takes what comes by TCP and throws it away in the kernel (tcp(7),
-// MSG_TRUNC), until the connection ends. ack, if set, is told of all bytes.
-func (s *seat) drop(conn net.Conn, ack func(total int) error) error {
+// MSG_TRUNC), until the connection ends. took is told of the bytes.
+func drop(conn net.Conn, took func(n int) error) error {
 	tcp, ok := conn.(syscall.Conn)
 	if !ok {
 		return fmt.Errorf("drop: %T: %w", conn, errChild)
@@ -184,7 +186,6 @@ func (s *seat) drop(conn net.Conn, ack func(total int) error) error {
 	if err != nil {
 		return fmt.Errorf("drop: %w", err)
 	}
-	total := 0
 	for {
 		n, got := 0, error(nil)
 		err := raw.Read(func(fd uintptr) bool {
@@ -197,12 +198,7 @@ func (s *seat) drop(conn net.Conn, ack func(total int) error) error {
 		if n == 0 {
 			return io.EOF
 		}
-		total += n
-		s.took(n)
-		if ack == nil {
-			continue
-		}
-		if err := ack(total); err != nil {
+		if err := took(n); err != nil {
 			return err
 		}
 	}
@@ -223,7 +219,7 @@ func (c *crowd) readBare(ctx context.Context, s *seat) error {
 		return err
 	}
 	s.begin()
-	return s.drop(conn, nil)
+	return drop(conn, s.took)
 }
 
 func (c *crowd) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -249,12 +245,12 @@ func (c *crowd) readRTSP(ctx context.Context, s *seat) error {
 		if err != nil {
 			return err
 		}
-		s.took(len(packet.data) + 4)
+		_ = s.took(len(packet.data) + 4)
 		if packet.channel == p.video() {
 			w.see(s, packet.data)
 		}
 	}
-	return s.drop(p.conn, nil)
+	return drop(p.conn, s.took)
 }
 
 // readUDP plays by UDP: two ports for each track.
@@ -276,7 +272,7 @@ func (c *crowd) readUDP(ctx context.Context, s *seat) error {
 			others.Go(func() { dropPackets(port) })
 		}
 	}
-	others.Go(func() { _ = new(seat).ignore(p.conn) })
+	others.Go(func() { _ = drop(p.conn, func(int) error { return nil }) })
 	var w flow264
 	buf := make([]byte, 1<<11)
 	for {
@@ -287,18 +283,13 @@ func (c *crowd) readUDP(ctx context.Context, s *seat) error {
 		if err != nil {
 			return err
 		}
-		s.took(n)
+		_ = s.took(n)
 		if s.began() && !s.looks {
 			w.count(s, buf[:n])
 			continue
 		}
 		w.see(s, buf[:n])
 	}
-}
-
-func (s *seat) ignore(conn net.Conn) error {
-	s.crowd = new(crowd)
-	return s.drop(conn, nil)
 }
 
 func readPacket(conn net.PacketConn, buf []byte) (int, error) {
