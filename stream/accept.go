@@ -12,6 +12,9 @@ import (
 // acceptRetry is how long a listener that has run out of descriptors rests.
 const acceptRetry = 100 * time.Millisecond
 
+// acceptTold is the least time between two lines about it in the log.
+const acceptTold = time.Minute
+
 // Accept takes callers from ln, lets each one in that the limits allow, and
 // runs serve for it in a goroutine of its own, until ctx ends. Then it closes
 // ln, waits for every serve and returns nil; serve sees the end of its ctx and
@@ -25,7 +28,8 @@ func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, se
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
 	defer func() { _ = ln.Close() }()
-	for troubled := false; ; {
+	var told time.Time
+	for {
 		nc, err := ln.Accept()
 		switch {
 		case ctx.Err() != nil:
@@ -36,14 +40,13 @@ func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, se
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil: // out of descriptors, mostly: it passes
-			if !troubled {
+			if time.Since(told) > acceptTold {
 				log.Warn("callers have to wait", "addr", ln.Addr().String(), "err", err)
+				told = time.Now()
 			}
-			troubled = true
 			rest(ctx, acceptRetry)
 			continue
 		}
-		troubled = false
 		leave, ok := g.Enter(nc.RemoteAddr().String())
 		if !ok {
 			log.Debug("connection refused: too many", "peer", nc.RemoteAddr().String())

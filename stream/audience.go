@@ -229,6 +229,10 @@ func Origin(peer string) string {
 // zero means none. All methods may be called from any goroutine.
 type Gate struct {
 	Limits Limits
+	// Fair keeps the last places for origins that have few: each may hold as
+	// many as there are free ones. It takes a crowd of origins, each with half
+	// of what the one before left, to shut the gate.
+	Fair bool
 
 	mu   sync.Mutex
 	in   int
@@ -241,7 +245,8 @@ func (g *Gate) Enter(peer string) (leave func(), ok bool) {
 	key := Origin(peer)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if exceeds(g.in, g.Limits.Total) || exceeds(g.from[key], g.Limits.Each) {
+	has := g.from[key]
+	if exceeds(g.in, g.Limits.Total) || exceeds(has, g.Limits.Each) || g.Fair && exceeds(has, g.Limits.Total-g.in) {
 		return nil, false
 	}
 	if g.from == nil {

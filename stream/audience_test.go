@@ -3,6 +3,7 @@ package stream_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -154,5 +155,23 @@ func TestOrigin(t *testing.T) {
 		if got := stream.Origin(peer); got != want {
 			t.Errorf("%q: got %q, want %q", peer, got, want)
 		}
+	}
+}
+
+func TestAFairGateKeepsPlacesForOthers(t *testing.T) {
+	g := stream.Gate{Limits: stream.Limits{Total: 64, Each: 16}, Fair: true}
+	var counts []int
+	for host := range 8 {
+		n := 0
+		for {
+			if _, ok := g.Enter(fmt.Sprintf("192.0.2.%d:5000", host)); !ok {
+				break
+			}
+			n++
+		}
+		counts = append(counts, n)
+	}
+	if want := []int{16, 16, 16, 8, 4, 2, 1, 1}; !slices.Equal(counts, want) {
+		t.Errorf("one origin after the other gets %v, want %v", counts, want)
 	}
 }

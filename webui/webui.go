@@ -111,7 +111,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	opts := s.Options
 	opts.Local = false
-	door := stream.Gate{Limits: stream.Limits{Total: maxConns, Each: maxConnsEach}}
+	door := stream.Gate{Limits: stream.Limits{Total: maxConns, Each: maxConnsEach}, Fair: true}
 	return Serve(ctx, door.Listener(ln), opts, s.Live)
 }
 
