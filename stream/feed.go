@@ -12,11 +12,9 @@ import (
 // last: nobody watching, no cost. Set the exported fields before use; Watch
 // and Ended may be called from any goroutine.
 type Feed[T any] struct {
-	// Source is what is turned.
+	// Source is what is turned. As many values are kept for readers as it keeps
+	// units: more than a group of pictures.
 	Source *Rendition
-	// Depth is how many values are kept for readers: more than a group of
-	// pictures.
-	Depth int
 	// Turn returns what stands for a unit, and whether reading can start
 	// there; ok is false if nothing does. It is called by one goroutine at a
 	// time, in the order of the units, beginning with a key unit. An error
@@ -67,7 +65,7 @@ func (f *Feed[T]) leave() {
 
 // start runs into a new ring. The caller holds f.mu.
 func (f *Feed[T]) start(ctx context.Context) {
-	ring := NewRing[T](f.Depth)
+	ring := f.Ring()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -82,6 +80,10 @@ func (f *Feed[T]) start(ctx context.Context) {
 		wg.Wait()
 	}
 }
+
+// Ring returns a ring that is as deep as the source's: for what is made of the
+// feed's values one by one, too.
+func (f *Feed[T]) Ring() *Ring[T] { return NewRing[T](f.Source.ring.size()) }
 
 // run turns until ctx ends. It never waits for readers.
 func (f *Feed[T]) run(ctx context.Context, ring *Ring[T]) error {
@@ -100,8 +102,12 @@ func (f *Feed[T]) run(ctx context.Context, ring *Ring[T]) error {
 			f.ended.Store(true)
 			return err
 		}
-		if ok {
-			ring.Publish(v, key)
+		if !ok {
+			continue
 		}
+		if want := f.Source.ring.size(); want != ring.size() { // groups of pictures are longer now, or shorter
+			ring.Resize(want)
+		}
+		ring.Publish(v, key)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // numbers is a feed of the presentation times of a rendition's units; odd
 // ones have none.
 func numbers(r *stream.Rendition) *stream.Feed[time.Duration] {
-	return &stream.Feed[time.Duration]{Source: r, Depth: 16, Turn: func(u *stream.Unit) (time.Duration, bool, bool, error) {
+	return &stream.Feed[time.Duration]{Source: r, Turn: func(u *stream.Unit) (time.Duration, bool, bool, error) {
 		if u.PTS < 0 {
 			return 0, false, false, errors.New("time runs backwards")
 		}
@@ -59,6 +59,35 @@ func TestFeedRunsWhileSomebodyWatches(t *testing.T) {
 			t.Errorf("got %v, ended %v", err, f.Ended())
 		}
 		leaveThree()
+	})
+}
+
+func TestFeedKeepsAsMuchAsItsSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		track := &stream.Track{Codec: stream.H264}
+		r := stream.NewRendition("main", 8, stream.H264)
+		f := numbers(r)
+		publish := func(from, to time.Duration) {
+			for pts := from; pts < to; pts += 2 {
+				r.Publish(&stream.Unit{Track: track, PTS: pts, Key: pts == from})
+				synctest.Wait()
+			}
+		}
+		want := func(pts time.Duration) {
+			t.Helper()
+			rd, leave := f.Watch(t.Context())
+			defer leave()
+			if v, err := rd.Next(t.Context()); v != pts || err != nil {
+				t.Errorf("a late reader begins at %v, %v; want %v", v, err, pts)
+			}
+		}
+		_, leave := f.Watch(t.Context())
+		defer leave()
+		publish(0, 14)
+		want(0)
+		r.Resize(200) // the config has longer groups of pictures now
+		publish(1000, 1300)
+		want(1000)
 	})
 }
 

@@ -29,15 +29,19 @@ func (c *conn) admit(cl call, name string) *response {
 		return nil
 	}
 	shown, err := c.credentials(cl.request, name)
+	stale := errors.Is(err, errStale)
 	if shown.Empty() && c.opened == name {
 		shown = c.shown // few players repeat a link's token on every request
 	}
-	if err == nil {
+	if err == nil || stale {
 		err = c.Audience.Allow(c.nc.RemoteAddr().String(), name, shown)
 	}
 	if err == nil {
 		c.shown, c.opened = shown, name
 		return nil
+	}
+	if stale && shown.Empty() {
+		return answer(401, c.challenges(true)...)
 	}
 	return c.deny(cl, name, shown, err)
 }
@@ -45,7 +49,7 @@ func (c *conn) admit(cl call, name string) *response {
 // deny asks for credentials, or ends a connection that has shown enough wrong
 // ones.
 func (c *conn) deny(cl call, name string, shown stream.Credentials, err error) *response {
-	res := answer(401, c.challenges()...)
+	res := answer(401, c.challenges(false)...)
 	if shown.Empty() {
 		return res
 	}
@@ -59,18 +63,27 @@ func (c *conn) deny(cl call, name string, shown stream.Credentials, err error) *
 
 // challenges returns the ways to show a password. The nonce is the
 // connection's own, so that nothing heard on one is worth anything on another.
-func (c *conn) challenges() []string {
+// A stale one before it lets the player try again without asking anybody.
+func (c *conn) challenges(stale bool) []string {
 	if c.nonce == "" {
 		c.nonce = rand.Text()
 	}
 	lines := []string{fmt.Sprintf(`WWW-Authenticate: Digest realm=%q, nonce=%q, algorithm=MD5`, realm, c.nonce)}
+	if stale {
+		lines[0] += ", stale=true"
+	}
 	if c.secure {
 		lines = append(lines, fmt.Sprintf(`WWW-Authenticate: Basic realm=%q`, realm))
 	}
 	return lines
 }
 
-var errAuthorization = errors.New("the Authorization line is malformed")
+var (
+	errAuthorization = errors.New("the Authorization line is malformed")
+	// errStale is no guess but nothing shown: players that connect again begin
+	// with the nonce that they have, and what they say under it is not looked at.
+	errStale = errors.New("the nonce is not this connection's")
+)
 
 // credentials returns what a request shows.
 func (c *conn) credentials(req *request, name string) (stream.Credentials, error) {
@@ -87,8 +100,11 @@ func (c *conn) credentials(req *request, name string) (stream.Credentials, error
 		if err != nil {
 			return stream.Credentials{}, err
 		}
+		if c.nonce == "" || d.nonce != c.nonce {
+			return stream.Credentials{}, errStale
+		}
 		return stream.Credentials{Proves: func(user, password string) bool {
-			return d.proves(c.nonce, req.method, name, user, password)
+			return d.proves(req.method, name, user, password)
 		}}, nil
 	case strings.EqualFold(scheme, "Basic") && c.secure:
 		r := http.Request{Header: http.Header{"Authorization": {line}}}
@@ -166,16 +182,17 @@ func cutValue(s string) (value, rest string, ok bool) {
 }
 
 // proves reports whether d was made with this password for a request of this
-// method on this rendition, under the connection's nonce.
-func (d digest) proves(nonce, method, name, user, password string) bool {
-	if nonce == "" || d.nonce != nonce || d.realm != realm || d.user != user || !about(d.uri, name) {
+// method on this rendition. That its nonce is the connection's is the caller's
+// to know.
+func (d digest) proves(method, name, user, password string) bool {
+	if d.realm != realm || d.user != user || !about(d.uri, name) {
 		return false
 	}
 	secret := sum(user + ":" + realm + ":" + password)
 	request := sum(method + ":" + d.uri)
-	want := sum(secret + ":" + nonce + ":" + request)
+	want := sum(secret + ":" + d.nonce + ":" + request)
 	if d.qop == "auth" {
-		want = sum(strings.Join([]string{secret, nonce, d.nc, d.cnonce, d.qop, request}, ":"))
+		want = sum(strings.Join([]string{secret, d.nonce, d.nc, d.cnonce, d.qop, request}, ":"))
 	}
 	return subtle.ConstantTimeCompare([]byte(want), []byte(strings.ToLower(d.response))) == 1
 }

@@ -126,6 +126,42 @@ func TestGuessersAreCutOff(t *testing.T) {
 	}
 }
 
+func TestPlayersThatConnectAgainGuessNothing(t *testing.T) {
+	addr, _ := guarded(t)
+	old := dial(t, addr, "main").nonce(t)
+	for range 20 {
+		c := dial(t, addr, "main")
+		for range maxRefusals + 1 {
+			r := c.must(t, 401, "DESCRIBE", c.base, authorize("venue", secret, old, "DESCRIBE", c.base))
+			if line := r.header.Get("WWW-Authenticate"); !strings.HasSuffix(line, ", stale=true") || strings.Contains(line, old) {
+				t.Fatalf("challenge is %q", line)
+			}
+		}
+	}
+	c := dial(t, addr, "main")
+	c.must(t, 200, "DESCRIBE", c.base, authorize("venue", secret, c.nonce(t), "DESCRIBE", c.base))
+	for range 3 { // wrong passwords are guesses still
+		c := dial(t, addr, "main")
+		nonce := c.nonce(t)
+		for range maxRefusals - 1 {
+			c.must(t, 401, "DESCRIBE", c.base, authorize("venue", "x", nonce, "DESCRIBE", c.base))
+		}
+	}
+	c = dial(t, addr, "main")
+	c.must(t, 401, "DESCRIBE", c.base, authorize("venue", secret, c.nonce(t), "DESCRIBE", c.base))
+}
+
+func TestAStaleDigestIsNothingShown(t *testing.T) {
+	addr, audience := guarded(t)
+	old := dial(t, addr, "main").nonce(t)
+	c := dial(t, addr, "main")
+	c.must(t, 200, "DESCRIBE", c.base, authorize("venue", secret, c.nonce(t), "DESCRIBE", c.base))
+	c.must(t, 200, "SETUP", c.base+"/trackID=0", tcp, authorize("venue", "x", old, "SETUP", c.base+"/trackID=0"))
+	audience.SetDoor(nil, stream.Limits{})
+	d := dial(t, addr, "main")
+	d.must(t, 200, "DESCRIBE", d.base, authorize("venue", "x", old, "DESCRIBE", d.base)) // open by now
+}
+
 func TestLinks(t *testing.T) {
 	addr, audience := guarded(t)
 	c := dial(t, addr, "main")
@@ -181,7 +217,7 @@ func FuzzDigest(f *testing.F) {
 	f.Add(`="`)
 	f.Fuzz(func(t *testing.T, s string) {
 		d, err := parseDigest(s)
-		if err == nil && d.proves("nonce", "DESCRIBE", "main", "venue", "a password that nobody guesses") {
+		if err == nil && d.proves("DESCRIBE", "main", "venue", "a password that nobody guesses") {
 			t.Errorf("%q is let in", s)
 		}
 	})

@@ -80,7 +80,7 @@ func (fs *feeds) release(f *feed) {
 
 func newFeed(src *stream.Rendition, packer *rtp.Packetizer, sv *service) *feed {
 	f := &feed{packer: packer, log: sv.log}
-	f.Source, f.Depth = src, orElse(sv.Depth, DefaultDepth)
+	f.Source = src
 	f.Turn = func(u *stream.Unit) (b *rtp.Batch, key, ok bool, err error) {
 		b, err = packer.Batch(u)
 		f.latest.Store(int64(u.PTS))

@@ -72,12 +72,13 @@ type casterKey struct {
 }
 
 // join makes v a member of a feed's caster until leave is called. The first
-// member starts it, the last one ends it.
+// member starts it, the last one ends it. One that has ended by itself keeps
+// the members that have not left yet, and gets no more.
 func (cs *casters) join(ctx context.Context, key casterKey, v *stream.Viewer, open func() (groupSender, error)) (c *caster, leave func(), err error) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	c = cs.of[key]
-	if c == nil {
+	if c == nil || c.over() {
 		to, err := open()
 		if err != nil {
 			return nil, nil, err
@@ -101,10 +102,13 @@ func (cs *casters) leave(key casterKey, c *caster, v *stream.Viewer) {
 	c.members = slices.DeleteFunc(c.members, func(o *stream.Viewer) bool { return o == v })
 	last := len(c.members) == 0
 	c.mu.Unlock()
-	if last {
-		delete(cs.of, key)
-		c.stop()
+	if !last {
+		return
 	}
+	if cs.of[key] == c {
+		delete(cs.of, key)
+	}
+	c.stop()
 }
 
 func startCaster(ctx context.Context, f *feed, to groupSender) *caster {
@@ -155,6 +159,17 @@ func (c *caster) count(bytes, lost uint64, lag int64) {
 		v.Bytes.Add(bytes)
 		v.Lost.Store(lost)
 		v.Lag.Store(lag)
+	}
+}
+
+// over reports whether nothing more will come, as after a send that failed.
+// Its sockets are closed then, so that another caster can have their ports.
+func (c *caster) over() bool {
+	select {
+	case <-c.ended:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -108,6 +108,54 @@ func TestGortsplibListensToAGroup(t *testing.T) {
 	}
 }
 
+func TestACasterThatEndedTakesNoMoreMembers(t *testing.T) {
+	enc := newFake(t, 1, 1000)
+	enc.publish()
+	var fs feeds
+	f, release, err := fs.open(enc.r, []*stream.Track{enc.video, enc.sound}, &service{Server: &Server{}, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	var opened []groupSender
+	open := func() (groupSender, error) {
+		from := netip.MustParseAddr(outside(t))
+		to, err := newGroupSender(t.Context(), groupOf(t.Name(), "main"), from, 0)
+		opened = append(opened, to)
+		return to, err
+	}
+	var cs casters
+	key := casterKey{feed: f}
+	join := func(v *stream.Viewer) (*caster, func()) {
+		c, leave, err := cs.join(t.Context(), key, v, open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c, leave
+	}
+	first, leaveFirst := join(&stream.Viewer{})
+	opened[0].close() // as if its network were gone
+	enc.publish()
+	<-first.ended
+	v := &stream.Viewer{}
+	second, leaveSecond := join(v)
+	if second == first {
+		t.Fatal("a newcomer joins what has ended")
+	}
+	leaveFirst()
+	third, leaveThird := join(&stream.Viewer{})
+	if third != second {
+		t.Error("the old caster's last member took the new one along")
+	}
+	enc.publish()
+	until(t, "packets for the newcomer", func() bool { return v.Bytes.Load() > 0 })
+	leaveSecond()
+	leaveThird()
+	if len(cs.of) != 0 || len(opened) != 2 {
+		t.Errorf("%d casters are left, %d were opened", len(cs.of), len(opened))
+	}
+}
+
 func TestWhatIsGuardedIsNotMulticast(t *testing.T) {
 	url, audience := castTo(t)
 	audience.SetDoor(guard{"venue", "pass", "letmein"}, stream.Limits{})

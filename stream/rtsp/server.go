@@ -37,7 +37,6 @@ const (
 	DefaultUDPPort             = 8000
 	DefaultMaxConns            = 512
 	DefaultMaxConnsPerIP       = 64
-	DefaultDepth               = 512
 	sessionTimeout             = 60 * time.Second
 	firstRequestTimeout        = 10 * time.Second
 	requestTimeout             = 10 * time.Second
@@ -80,7 +79,6 @@ type Server struct {
 	MaxConns      int // connections in all; zero means 512
 	MaxConnsPerIP int // per IPv4 address or IPv6 /64; zero means 64
 	PacketSize    int // of RTP, in bytes; zero means rtp.DefaultSize
-	Depth         int // batches kept for readers, more than a group of pictures; zero means 512
 
 	limits limits // tests shorten them
 }

@@ -96,7 +96,7 @@ func (s *seal) leave() {
 func (s *seal) start(ctx context.Context, f *feed) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	plain, leave := f.Watch(ctx)
-	ring := stream.NewRing[*rtp.Batch](f.Depth)
+	ring := f.Ring()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		defer ring.Close()

@@ -42,7 +42,6 @@ const (
 	DefaultPort     = 8189
 	DefaultVisitors = 64
 	maxUnconnected  = 8 // visitors of one origin to whom there is no line yet
-	DefaultDepth    = 512
 	maxOffer        = 64 << 10
 	maxReason       = 200 // bytes of what is said about a bad offer
 	maxLines        = 512 // TCP connections
@@ -77,7 +76,6 @@ type Server struct {
 	Log *slog.Logger
 
 	MaxVisitors int // at a time; zero means 64: each has a cipher of its own
-	Depth       int // batches kept for readers, more than a group of pictures; zero means 512
 
 	mu      sync.Mutex
 	service *service // nil while Run does not run
@@ -108,7 +106,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer cancel()
 	sv := &service{Server: s, log: s.logger(), ctx: ctx, visitors: map[string]*visitor{}, entering: map[string]int{}, feeds: map[*stream.Rendition]*feed{}}
 	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{Logger: quiet{}, UDPConn: packets})
-	door := stream.Gate{Limits: stream.Limits{Total: maxLines, Each: maxLinesEach}}
+	door := stream.Gate{Limits: stream.Limits{Total: maxLines, Each: maxLinesEach}, Fair: true}
 	tcp := ice.NewTCPMuxDefault(ice.TCPMuxParams{
 		Listener: door.Listener(listener), Logger: quiet{}, ReadBufferSize: tcpReadBuffer,
 		FirstStunBindTimeout: connectTimeout, AliveDurationForConnFromStun: connectTimeout,
@@ -257,10 +255,7 @@ func newFeed(src *stream.Rendition, tracks []*stream.Track, sv *service) (*feed,
 	if err != nil {
 		return nil, err
 	}
-	f.packer, f.Source, f.Depth = packer, src, sv.Depth
-	if f.Depth == 0 {
-		f.Depth = DefaultDepth
-	}
+	f.packer, f.Source = packer, src
 	f.Turn = func(u *stream.Unit) (b *rtp.Batch, key, ok bool, err error) {
 		b, err = packer.Batch(u)
 		f.latest.Store(int64(u.PTS))
