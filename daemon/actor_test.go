@@ -23,6 +23,8 @@ type actor struct {
 	seldom  atomic.Int32  // only each so many-th picture comes, if not zero
 	silent  atomic.Bool   // none comes
 	opened  atomic.Int32  // times that it was
+	closed  atomic.Int32  // times that it was
+	opening hunt          // hangs with the driver
 	closing time.Duration // that Close takes
 }
 
@@ -45,6 +47,7 @@ func (a *actor) Modes() ([]hw.Mode, error) { return []hw.Mode{a.granted()}, nil 
 
 func (a *actor) Open(context.Context, hw.Mode) (hw.CameraStream, error) {
 	a.opened.Add(1)
+	a.opening.wait()
 	select {
 	case err := <-a.opens:
 		return nil, err
@@ -66,6 +69,7 @@ func (s *take) Stats() hw.CameraStats { return hw.CameraStats{Frames: uint64(s.s
 
 func (s *take) Close() error {
 	time.Sleep(s.closing)
+	s.closed.Add(1)
 	return nil
 }
 
@@ -109,7 +113,7 @@ type theatre struct {
 // A ratedDriver makes encoders that can be told the rate.
 type ratedDriver struct {
 	videoDriver
-	fixed  atomic.Bool // they cannot
+	fixed  atomic.Bool // they cannot; its driver says so if that was set before the box ran
 	mu     sync.Mutex
 	rates  []hw.Rate // told
 	slated func(*hw.Frame)
@@ -168,7 +172,7 @@ func inTheatre(t *testing.T, doc string, a *actor, camera func(*actor) hw.Camera
 		}
 		th.rig = newRig(t, doc, func(b *hw.Board) {
 			b.Cameras = func() ([]hw.Camera, error) { return []hw.Camera{camera(a)}, nil }
-			b.Encoders = []hw.EncoderDriver{{Name: "enc", Hardware: true, Codecs: []stream.Codec{stream.H264}, Open: th.hard.open}}
+			b.Encoders = []hw.EncoderDriver{{Name: "enc", Hardware: true, Codecs: []stream.Codec{stream.H264}, Open: th.hard.open, LiveRate: !th.hard.fixed.Load()}}
 			if th.spare != nil {
 				b.Encoders = append(b.Encoders, th.spare.driver("spare", false))
 			}

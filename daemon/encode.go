@@ -158,7 +158,8 @@ func (d *Daemon) tryEncoder(c encodeConfig, l *ladder) (*session, error) {
 	s := &session{d: d, config: c, driver: driver, ladder: l, opened: time.Now()}
 	var plan hw.BufferPlan
 	plan, s.input, s.seen = d.buffersFor(driver, c.EncoderConfig)
-	s.pace = newPace(c.EncoderConfig, d.hub.rate())
+	source := d.hub.rate()
+	s.pace = newPace(c.EncoderConfig, source, driver.LiveRate && !l.fixed)
 	conf := s.pace.opened
 	conf.Input = s.input
 	open := func() (hw.Encoder, error) { return driver.Open(conf) }
@@ -167,6 +168,9 @@ func (d *Daemon) tryEncoder(c encodeConfig, l *ladder) (*session, error) {
 		return nil, err
 	}
 	s.enc = enc
+	if rate := rateOf(c.FPS, source); rate != s.pace.rate() {
+		s.tell(rate)
+	}
 	s.note = d.noteEncoder(c.Rendition, driver, enc, c.Bitrate, l.left)
 	l.left = false
 	d.noteBuffers(s.note, plan, l.reason)

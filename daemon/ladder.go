@@ -115,6 +115,7 @@ type ladder struct {
 	strikes int    // of the encoder on this rung, lately
 	reason  string // why the first is not in use, or ""
 	left    bool   // the encoder before was left behind with what it holds
+	fixed   bool   // the encoder on this rung does not take another rate while it runs
 }
 
 // name returns the encoder to use, or "" if none is left.
@@ -140,7 +141,7 @@ func (l *ladder) strike(why string, hopeless bool) {
 // fall goes down one rung.
 func (l *ladder) fall(why string) {
 	l.rung++
-	l.strikes = 0
+	l.strikes, l.fixed = 0, false
 	if l.reason != "" {
 		why = l.reason + "; " + why
 	}

@@ -14,16 +14,21 @@ import (
 // frames half as often as the config wants.
 type pace struct {
 	wanted hw.EncoderConfig // as configured
-	opened hw.EncoderConfig // as the encoder was opened: wanted at the rate of that time
+	opened hw.EncoderConfig // as the encoder was opened: wanted at the rate of that time, or at the highest
 	now    *atomic.Pointer[hw.Rate]
 	key    time.Duration // DTS of the last key unit, or of the last time that one was asked for
 }
 
 // newPace returns that of an encoder that is to be opened while the source has
-// that rate.
-func newPace(c hw.EncoderConfig, source hw.Rate) pace {
+// that rate. One that is live can be told another rate later, but none that is
+// higher: it is opened for the highest that is foreseen, so that a hall that
+// gets light does not cost a new encoder.
+func newPace(c hw.EncoderConfig, source hw.Rate, live bool) pace {
 	p := pace{wanted: c, opened: c, now: &atomic.Pointer[hw.Rate]{}}
 	p.opened.FPS = rateOf(c.FPS, source)
+	if live {
+		p.opened.FPS = faster(c.FPS, p.opened.FPS)
+	}
 	p.opened.GOP = max(int(float64(c.GOP)*p.opened.FPS.Float()/c.FPS.Float()+0.5), 1)
 	p.now.Store(&p.opened.FPS)
 	return p
@@ -64,13 +69,26 @@ func (s *session) follow() (changed bool, err error) {
 	if rate == s.pace.rate() {
 		return false, nil
 	}
-	if e, ok := s.enc.(rater); ok && rate.Float() <= s.pace.opened.FPS.Float() && e.SetRate(rate) == nil {
+	if s.tell(rate) {
 		s.d.Log.Info("encoder follows the rate", "rendition", s.config.Rendition, "encoder", s.driver.Name, "fps", rate.Float())
-		s.pace.now.Store(&rate)
 		return true, nil
 	}
 	if s.driver.Hardware && time.Since(s.opened) < reopenAfter {
 		return false, nil
 	}
 	return false, errNewRate
+}
+
+// tell tells the encoder a rate and reports whether it took it. One that does
+// not take a lower one has no knob, whatever its driver says.
+func (s *session) tell(rate hw.Rate) bool {
+	if rate.Float() > s.pace.opened.FPS.Float() {
+		return false
+	}
+	if e, ok := s.enc.(rater); !ok || e.SetRate(rate) != nil {
+		s.ladder.fixed = true
+		return false
+	}
+	s.pace.now.Store(&rate)
+	return true
 }

@@ -41,15 +41,18 @@ func TestAnEncoderIsToldTheRateOrOpenedAnew(t *testing.T) {
 	tests := []struct {
 		name   string
 		fixed  bool // it has no such knob
+		claims bool // and its driver says that it has
 		opened int  // encoders in all
 		told   []hw.Rate
 	}{
-		{"an encoder with a knob", false, 1, []hw.Rate{fps(15, 1), fps(30, 1)}},
-		{"an encoder that refuses", true, 3, nil},
+		{"an encoder with a knob", false, true, 1, []hw.Rate{fps(15, 1), fps(30, 1)}},
+		{"an encoder without", true, false, 3, nil},
+		{"an encoder that refuses", true, true, 3, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			inTheatre(t, thirty, newActor(fps(30, 1)), plain, func(th *theatre) { th.hard.fixed.Store(tt.fixed) }, func(th *theatre) {
+			inTheatre(t, thirty, newActor(fps(30, 1)), plain, func(th *theatre) { th.hard.fixed.Store(tt.fixed && !tt.claims) }, func(th *theatre) {
+				th.hard.fixed.Store(tt.fixed)
 				time.Sleep(10 * time.Second)
 				v := th.view("main")
 				if n := len(th.hard.all()); n != 1 {
@@ -74,21 +77,46 @@ func TestAnEncoderIsToldTheRateOrOpenedAnew(t *testing.T) {
 	}
 }
 
-// An encoder's level is that of the rate at which it was opened.
-func TestAnEncoderThatWasOpenedInTheDarkIsOpenedAnewByDay(t *testing.T) {
-	inTheatre(t, thirty, newActor(fps(15, 1)), plain, nil, func(th *theatre) {
-		time.Sleep(5 * time.Second)
-		th.apply(strings.Replace(thirty, `gop = "2s"`, `gop = "1s"`, 1)) // opens it anew, at 15
-		time.Sleep(5 * time.Second)
-		day := fps(30, 1)
-		th.actor.rate.Store(&day)
-		before := th.hard.latest()
-		th.actor.fails <- hw.ErrGone
-		time.Sleep(10 * time.Second)
-		if e := th.hard.latest(); before.FPS != fps(15, 1) || before.GOP != 15 || e.FPS != fps(30, 1) || e.GOP != 30 || len(th.hard.all()) != 3 {
-			t.Errorf("%d encoders, the last for %v, a key frame each %d", len(th.hard.all()), e.FPS, e.GOP)
-		}
-	})
+// An encoder's level is that of the rate at which it was opened: one that can be
+// told another rate is opened for what the config foresees, so that a hall that
+// gets light needs no new one.
+func TestAnEncoderThatWasOpenedInTheDarkIsThereByDay(t *testing.T) {
+	dark, day := fps(15, 1), fps(30, 1)
+	tests := []struct {
+		name   string
+		fixed  bool // it has no such knob
+		claims bool // and its driver says that it has
+		opened []hw.Rate
+		told   []hw.Rate // of the last one
+	}{
+		{"an encoder with a knob", false, true, []hw.Rate{day}, []hw.Rate{dark, day}},
+		{"an encoder without", true, false, []hw.Rate{dark, day}, nil},
+		{"an encoder that refuses", true, true, []hw.Rate{day, dark, day}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inTheatre(t, thirty, newActor(dark), plain, func(th *theatre) { th.hard.fixed.Store(tt.fixed && !tt.claims) }, func(th *theatre) {
+				th.hard.fixed.Store(tt.fixed)
+				time.Sleep(10 * time.Second)
+				before, told := len(th.hard.all()), len(th.hard.told())
+				th.apply(strings.Replace(thirty, `gop = "2s"`, `gop = "1s"`, 1)) // opens it anew
+				time.Sleep(10 * time.Second)
+				th.actor.rate.Store(&day)
+				th.actor.fails <- hw.ErrGone
+				time.Sleep(10 * time.Second)
+				var opened []hw.Rate
+				for _, e := range th.hard.all()[before:] {
+					opened = append(opened, e.FPS)
+					if e.GOP != int(e.FPS.Float()) {
+						t.Errorf("opened for %v with a key frame each %d, want each second", e.FPS, e.GOP)
+					}
+				}
+				if got := th.hard.told()[told:]; !slices.Equal(opened, tt.opened) || !slices.Equal(got, tt.told) {
+					t.Errorf("opened for %v and told %v, want %v and %v", opened, got, tt.opened, tt.told)
+				}
+			})
+		})
+	}
 }
 
 // Hardware that did not stop is not opened again, whatever it was closed for.
@@ -137,15 +165,18 @@ func TestKeyFramesAreAskedForByTimeWhereTheEncoderCountsFrames(t *testing.T) {
 	tests := []struct {
 		name         string
 		source, then hw.Rate
+		live         bool
 		want         int // of ten seconds
 	}{
-		{"the rate of the beginning", fps(30, 1), fps(30, 1), 0},
-		{"half of it", fps(30, 1), fps(15, 1), 5},
-		{"opened at that", fps(15, 1), fps(15, 1), 0},
-		{"more than that", fps(15, 1), fps(30, 1), 0},
+		{"the rate of the beginning", fps(30, 1), fps(30, 1), false, 0},
+		{"half of it", fps(30, 1), fps(15, 1), false, 5},
+		{"opened at that", fps(15, 1), fps(15, 1), false, 0},
+		{"more than that", fps(15, 1), fps(30, 1), false, 0},
+		{"opened in the dark for the day", fps(15, 1), fps(15, 1), true, 5},
+		{"day", fps(15, 1), fps(30, 1), true, 0},
 	}
 	for _, tt := range tests {
-		p := newPace(conf, tt.source)
+		p := newPace(conf, tt.source, tt.live)
 		p.now.Store(&tt.then)
 		asked, count := 0, 0
 		for at := time.Hour; at < time.Hour+10*time.Second; at += tt.then.Period() {

@@ -302,6 +302,9 @@ type EncoderDriver struct {
 	Open func(EncoderConfig) (Encoder, error)
 	// Importer is nil for software.
 	Importer Importer
+	// LiveRate says that its encoders can be told another frame rate while they
+	// run, up to the one that they were opened for.
+	LiveRate bool
 	// Budget is how many macroblocks (16×16 pixels) a second all encoders of
 	// this driver code together; zero if it is not known.
 	Budget int

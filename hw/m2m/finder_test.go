@@ -56,12 +56,15 @@ func TestFinderGoesByWhatNodesCanDo(t *testing.T) {
 	}
 	var got []string
 	for _, d := range drivers {
-		got = append(got, fmt.Sprintf("%s %d %v", d.Name, d.Budget, d.Codecs))
+		got = append(got, fmt.Sprintf("%s %d %v live=%v", d.Name, d.Budget, d.Codecs, d.LiveRate))
 		if !d.Hardware || d.Importer == nil {
 			t.Errorf("%+v", d)
 		}
 	}
-	want := []string{"v4l2:bcm2835-codec 245760 [h264]", "v4l2:wave5-enc 0 [h264 h265]", "v4l2:wave5-enc#2 0 [h265]", "v4l2:vh264enc 0 [h264]", "v4l2:vh264enc#2 0 [h264]"}
+	want := []string{
+		"v4l2:bcm2835-codec 245760 [h264] live=true", "v4l2:wave5-enc 0 [h264 h265] live=false", "v4l2:wave5-enc#2 0 [h265] live=false",
+		"v4l2:vh264enc 0 [h264] live=true", "v4l2:vh264enc#2 0 [h264] live=true",
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

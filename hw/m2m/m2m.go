@@ -177,6 +177,7 @@ func (n *node) encoder() hw.EncoderDriver {
 			return e, nil
 		},
 		Importer: n,
+		LiveRate: n.quirks.liveRate,
 		Budget:   n.quirks.budget,
 	}
 }
