@@ -164,3 +164,6 @@ func (r *Rendition) Close() {
 		b.Close()
 	}
 }
+
+// Closed reports whether [Rendition.Close] was called.
+func (r *Rendition) Closed() bool { return r.ring.isClosed() }

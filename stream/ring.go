@@ -76,6 +76,12 @@ func (r *Ring[T]) Close() {
 	}
 }
 
+func (r *Ring[T]) isClosed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closed
+}
+
 // Reader returns a reader placed at the latest key value, or, if the ring
 // holds none, at the next one to come.
 func (r *Ring[T]) Reader() *Reader[T] {

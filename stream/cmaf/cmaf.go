@@ -20,8 +20,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"encoderd.example/stream"
@@ -115,6 +117,7 @@ type Segmenter struct {
 	mu      sync.Mutex
 	spawn   func(work func(context.Context)) (stop context.CancelFunc) // nil: not running
 	streams map[*stream.Rendition]*Stream
+	numbers numbers
 }
 
 // Run lets renditions be cut until ctx ends, then waits for the last goroutine
@@ -156,23 +159,45 @@ func (s *Segmenter) start(work func(context.Context)) (stop context.CancelFunc, 
 func (s *Segmenter) Of(r *stream.Rendition) *Stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	maps.DeleteFunc(s.streams, func(src *stream.Rendition, _ *Stream) bool { return src.Closed() })
 	if st := s.streams[r]; st != nil {
 		return st
+	}
+	st := &Stream{sg: s, src: r, wall: stream.Wall, next: s.numbers.first(time.Now())}
+	if r.Closed() {
+		return st // for this one caller
 	}
 	if s.streams == nil {
 		s.streams = make(map[*stream.Rendition]*Stream)
 	}
-	// Numbers go on where they could have come to before a restart, so that
-	// players never see them go back.
-	st := &Stream{sg: s, src: r, wall: stream.Wall, next: uint64(time.Now().Unix())}
 	s.streams[r] = st
 	return st
 }
 
-func (s *Segmenter) forget(r *stream.Rendition) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.streams, r)
+// numbers gives streams the number of their first segment: one that a stream
+// of the same name cannot have come to before, in this program or an earlier
+// one, for players must never see numbers go back.
+type numbers struct{ next atomic.Uint64 } // after the highest used
+
+// numbersBegin keeps numbers small: some players count by 32 bits. No box is
+// older.
+var numbersBegin = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// numberEvery is a time in which no stream uses up more than one number, though
+// each begins with the past that its rendition keeps.
+const numberEvery = shortest / 2
+
+func (n *numbers) first(now time.Time) uint64 {
+	return max(n.next.Load(), uint64(max(now.Sub(numbersBegin), 0)/numberEvery))
+}
+
+func (n *numbers) used(number uint64) {
+	for {
+		next := n.next.Load()
+		if number < next || n.next.CompareAndSwap(next, number+1) {
+			return
+		}
+	}
 }
 
 func (s *Segmenter) log() *slog.Logger { return orElse(s.Log, slog.New(slog.DiscardHandler)) }
@@ -188,6 +213,7 @@ type Stream struct {
 	cut     *cutter // nil: idle
 	asked   time.Time
 	next    uint64        // number of the next segment
+	begun   bool          // there was one before
 	breaks  uint64        // discontinuities so far
 	longest time.Duration // segment ever
 }
@@ -310,7 +336,6 @@ func (st *Stream) run(ctx context.Context, c *cutter) {
 	case ctx.Err() != nil:
 		err = errRest
 	case errors.Is(err, stream.ErrClosed):
-		st.sg.forget(st.src)
 	default:
 		log.Warn("segments end", "err", err)
 	}
@@ -342,13 +367,16 @@ func (st *Stream) drop(c *cutter) {
 	}
 }
 
-// opening takes the next segment's number.
-func (st *Stream) opening(discontinuity bool) *opening {
+// opening takes the next segment's number. broken says that it does not go on
+// from the one before, if there was one.
+func (st *Stream) opening(broken bool) *opening {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	o := &opening{number: st.next, discontinuity: discontinuity, before: st.breaks}
+	o := &opening{number: st.next, discontinuity: broken && st.begun, before: st.breaks}
+	st.sg.numbers.used(st.next)
 	st.next++
-	if discontinuity {
+	st.begun = true
+	if o.discontinuity {
 		st.breaks++
 	}
 	return o

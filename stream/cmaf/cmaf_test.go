@@ -209,7 +209,57 @@ func TestNobodyAsksAndItRests(t *testing.T) {
 		if again.Segments[0].Number <= first.Last().Number {
 			t.Errorf("number %d comes again", again.Segments[0].Number)
 		}
+		if first.Segments[0].Discontinuity || !again.Segments[0].Discontinuity || again.Segments[1].Discontinuity {
+			t.Error("the first segment after a rest, and no other, is to be a discontinuity")
+		}
 	})
+}
+
+func TestNumbersNeverGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // begins in the year 2000: numbers do not come by the clock
+		time.Sleep(time.Until(numbersBegin.Add(24 * time.Hour)))
+		sg, f := &Segmenter{}, newFake()
+		run(t, sg)
+		f.gop = 13
+		before := uint64(0)
+		for range 5 {
+			for range 100 {
+				f.publish(13)
+				time.Sleep(520 * time.Millisecond)
+				before = wait(t, sg.Of(f.r), Video, until(0)).Last().Number
+			}
+			time.Sleep(31 * time.Second) // it rests, and then the past is cut again
+		}
+		if first := sg.Of(newFake().r).next; first <= before {
+			t.Errorf("a rendition made anew begins at %d after %d", first, before)
+		}
+		if first := (&Segmenter{}).Of(newFake().r).next; first <= before {
+			t.Errorf("a program that starts anew begins at %d after %d", first, before)
+		}
+		sg.numbers.used(1 << 40) // as if the clock had been set back since
+		if first := sg.Of(newFake().r).next; first != 1<<40+1 {
+			t.Errorf("after the clock was set back numbers begin at %d", first)
+		}
+	})
+}
+
+func TestClosedRenditionsAreNotKept(t *testing.T) {
+	sg := &Segmenter{}
+	run(t, sg)
+	for i := range 50 {
+		f := newFake()
+		f.publish(30)
+		if st := sg.Of(f.r); i%2 == 0 {
+			wait(t, st, Video, until(1)) // the others stay idle
+		}
+		f.r.Close()
+	}
+	sg.Of(newFake().r)
+	sg.mu.Lock()
+	defer sg.mu.Unlock()
+	if n := len(sg.streams); n != 1 {
+		t.Errorf("%d streams are kept, but one rendition is open", n)
+	}
 }
 
 func TestWaitersSleepThroughARestAndWakeByTheNextPart(t *testing.T) {

@@ -25,10 +25,9 @@ type cutter struct {
 	video   *sequencer
 	sound   *sequencer // nil: none
 	length  time.Duration
-	latest  *Init // of the sound when cutting began: the past may be other
-	started bool
+	latest  *Init         // of the sound when cutting began: the past may be other
 	waiting bool          // for a key picture
-	broken  bool          // the next segment is a discontinuity
+	broken  bool          // the next segment does not go on from the one before
 	segment time.Duration // DTS at which the open one began
 	now     time.Duration // DTS of the newest picture
 	units   []frame       // pictures of the open part
@@ -51,7 +50,7 @@ type opening struct {
 }
 
 func newCutter(st *Stream) *cutter {
-	return &cutter{st: st, feeds: [media]*feed{newFeed(), newFeed()}, waiting: true}
+	return &cutter{st: st, feeds: [media]*feed{newFeed(), newFeed()}, waiting: true, broken: true}
 }
 
 // end answers all who still wait.
@@ -164,13 +163,13 @@ func (c *cutter) jumps(u *stream.Unit) bool {
 
 // open begins a segment with the key picture u.
 func (c *cutter) open(u *stream.Unit) {
-	o := c.st.opening(c.broken && c.started)
+	o := c.st.opening(c.broken)
 	o.init[Video] = c.video.init
 	if c.sound != nil {
 		o.init[Sound] = c.sound.init
 	}
 	c.close(u, o)
-	c.started, c.waiting, c.broken, c.segment = true, false, false, u.DTS
+	c.waiting, c.broken, c.segment = false, false, u.DTS
 }
 
 // close ends the open part in front of u, and the segment if one opens.
