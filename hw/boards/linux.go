@@ -32,6 +32,7 @@ func linux(log *slog.Logger, b hw.Board) hw.Board {
 	cameras := inputs(log, b)
 	converters := convert.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}
 	programs := &external.Finder{Log: orDiscard(log)}
+	cameras.Led = newSensors(programs.Cameras, orDiscard(log)).led
 	b.Cameras = join(withDecoders(cameras.Cameras, converters.Decoders, orDiscard(log)), programs.Cameras)
 	b.FindEncoders = join(withScalers(
 		m2m.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}.Encoders,

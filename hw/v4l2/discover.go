@@ -55,6 +55,10 @@ type Finder struct {
 	EDID []byte
 	// Takes says what pictures the box can take, where EDID does not.
 	Takes EDIDOptions
+	// Led says whether somebody else brings the pictures of a sensor that sends
+	// raw ones only; then it makes no error. It is called from Cameras, with the
+	// sensor's name. If nil nobody does.
+	Led func(sensor string) bool
 }
 
 // Cameras returns the capture nodes that are there now and deliver pictures
@@ -63,8 +67,8 @@ type Finder struct {
 // for each input, with an ID that ends in "#" and its number. Behind a media
 // controller there is one camera for each source of pictures, at the video node
 // that it is led to most straightly; where sources share a node, the ID ends in
-// "#" and the name of the source. Sensors that send raw pictures make an error:
-// they need the helper program of hw/external. Nodes that cannot
+// "#" and the name of the source. Sensors that send raw pictures make an error
+// unless they are Led: they need a device program of hw/external. Nodes that cannot
 // be asked, for instance because udev has not yet made their links and set their
 // permissions, make an error beside the list of the others: list again after a
 // moment. No node is kept open, and none that somebody else uses is disturbed.

@@ -27,7 +27,10 @@ func (f Finder) routed(graphs []*graph, nodes []*Camera) (list []*Camera, _ erro
 		}
 		for _, routes := range g.sources(ends) {
 			c, err := f.source(routes, nodes)
-			if err != nil && !errors.Is(err, hw.ErrGone) { // unplugged since
+			switch {
+			case err == nil, errors.Is(err, hw.ErrGone): // unplugged since
+			case errors.Is(err, errRaw) && f.Led != nil && f.Led(routes[0].source().of.name):
+			default:
 				errs = append(errs, err)
 			}
 			if c != nil {

@@ -368,6 +368,37 @@ func TestWhatIsNoCameraBehindAMediaController(t *testing.T) {
 	}
 }
 
+func TestASensorThatAProgramLeadsIsNoError(t *testing.T) {
+	raw := func() *fakevb2.Node { return subdev(2, "imx219", fakevb2.Pad{Codes: []uint32{uapi.BusSRGGB10}}) }
+	thermal := func() *fakevb2.Node {
+		return subdev(2, "thermal", fakevb2.Pad{Codes: []uint32{uapi.BusRGB888}})
+	}
+	tests := []struct {
+		name   string
+		sensor *fakevb2.Node
+		led    bool
+		asked  string
+		told   bool // in the error
+	}{
+		{"a program leads it", raw(), true, "[eye]", false},
+		{"none does", raw(), false, "[eye]", true},
+		{"it is not raw, but of no use", thermal(), true, "[]", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := pi5(tt.sensor, "eye", uapi.EntityCameraSensor)
+			f := finder(b.k, b.files)
+			var asked []string
+			f.Led = func(sensor string) bool { asked = append(asked, sensor); return tt.led }
+			cameras, err := f.Cameras()
+			if len(cameras) != 0 || (err != nil) != tt.told || fmt.Sprint(asked) != tt.asked {
+				t.Errorf("%d cameras, %v, asked of %v", len(cameras), err, asked)
+			}
+			nothingLeft(t, b.k)
+		})
+	}
+}
+
 // Some drivers let nobody try while they run: a camera in use must not vanish.
 func TestACameraInUseIsStillListed(t *testing.T) {
 	b := bay()
