@@ -160,6 +160,7 @@ func TestABrowserPlaysByEveryMeans(t *testing.T) {
 
 // whep plays by WebRTC, with sound that is coded for it alone.
 func (v venue) whep(t *testing.T, p *page) {
+	t.Helper()
 	q := v.in(t)
 	if strings.Contains(v.stderr.String(), "for browsers") {
 		t.Error("Opus is coded before a browser came")
@@ -196,6 +197,7 @@ func (v venue) whep(t *testing.T, p *page) {
 
 // keepsFLV counts what a browser's WebSocket gets.
 func (v venue) keepsFLV(t *testing.T, p *page) {
+	t.Helper()
 	p.Show(p.url)
 	q := v.in(t)
 	before := q.now()
@@ -211,6 +213,7 @@ func (v venue) keepsFLV(t *testing.T, p *page) {
 // switches wants dash.js to go down to the small picture on a slow line, and
 // up again.
 func (v venue) switches(t *testing.T, p *page) {
+	t.Helper()
 	p.Show(p.url)
 	p.Eval(fmt.Sprintf("dash('http://%s/live/manifest.mpd'); 1", v.web))
 	width := func(w int) func() bool {

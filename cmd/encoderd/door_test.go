@@ -66,7 +66,7 @@ func offer(t *testing.T) string {
 // begins is ended.
 func (v venue) whepCode(t *testing.T, sdp, authorization string) int {
 	t.Helper()
-	send := func(method, url, body string) *http.Response {
+	send := func(method, url, body string) (code int, location string) {
 		req, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
@@ -84,15 +84,15 @@ func (v venue) whepCode(t *testing.T, sdp, authorization string) int {
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			t.Fatal(err)
 		}
-		return resp
+		return resp.StatusCode, resp.Header.Get("Location")
 	}
-	resp := send(http.MethodPost, "http://"+v.web+"/live/main/whep", sdp)
-	if session := resp.Header.Get("Location"); resp.StatusCode == http.StatusCreated {
-		if end := send(http.MethodDelete, "http://"+v.web+session, ""); end.StatusCode != http.StatusOK {
-			t.Errorf("DELETE is answered with %s", end.Status)
+	code, session := send(http.MethodPost, "http://"+v.web+"/live/main/whep", sdp)
+	if code == http.StatusCreated {
+		if end, _ := send(http.MethodDelete, "http://"+v.web+session, ""); end != http.StatusOK {
+			t.Errorf("DELETE is answered with %d", end)
 		}
 	}
-	return resp.StatusCode
+	return code
 }
 
 // link asks the command line for a link.

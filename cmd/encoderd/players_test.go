@@ -26,7 +26,7 @@ func open(t *testing.T, s settings) venue {
 	t.Helper()
 	own := ownAddress(t)
 	v := venue{process: prepare(t, s)}
-	for _, address := range []*string{&v.web, &v.process.rtsp, &v.rtmp, &v.rtmps, &v.rtsps, &v.webrtc} {
+	for _, address := range []*string{&v.web, &v.rtsp, &v.rtmp, &v.rtmps, &v.rtsps, &v.webrtc} {
 		*address = freeAddress(t, own)
 	}
 	v.services = fmt.Sprintf("rtmp = %q\nrtmps = %q\nrtsps = %q\nwebrtc = %q\nmulticast = true\n", v.rtmp, v.rtmps, v.rtsps, v.webrtc)

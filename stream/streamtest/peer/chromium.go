@@ -52,7 +52,7 @@ func (c *Chromium) attach(file string) {
 	c.tb.Helper()
 	var port, path string
 	Await(c.tb, "chromium to listen", func() bool {
-		doc, _ := os.ReadFile(file) //nolint:gosec // the browser's own
+		doc, _ := os.ReadFile(file)
 		port, path, _ = strings.Cut(strings.TrimSpace(string(doc)), "\n")
 		return path != ""
 	})

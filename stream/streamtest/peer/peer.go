@@ -1,5 +1,5 @@
-// Package peer starts the programs that tests talk to: ffmpeg, ffprobe and
-// nginx with its RTMP module. They run in the test's temporary folder on free
+// Package peer starts the programs that tests talk to: ffmpeg, ffprobe,
+// Chromium, and nginx with its RTMP module. They run in the test's temporary folder on free
 // ports and end with the test. A program that is missing fails the test.
 //
 // [Find], [FindAddress], [Until] and [NginxConfig] serve programs that measure,
