@@ -36,7 +36,10 @@ func (d *Daemon) capture(c cameraConfig) run {
 			case errors.Is(err, errReplan), errors.Is(err, errBehind), errors.Is(err, errSilent):
 				d.Log.Warn("camera opens anew", "service", "camera", "camera", cam.ID(), "why", err)
 			case errors.Is(err, hw.ErrNoSignal), notTaken(cam, err):
-				d.awaitSignal(ctx, cam)
+				if err := d.awaitSignal(ctx, cam); err != nil {
+					d.noteSignal(cam, nil)
+					return fmt.Errorf("camera %s: %w", cam.ID(), err)
+				}
 			case errors.Is(err, hw.ErrGone) && time.Since(began) >= steady:
 				d.Log.Warn("camera is gone", "service", "camera", "camera", cam.ID())
 				d.devices.refresh(ctx)
@@ -64,12 +67,18 @@ const signalEvery = time.Second
 const signalPause = 200 * time.Millisecond
 
 // awaitSignal waits until the camera is to be tried again: until it says so,
-// if it can.
-func (d *Daemon) awaitSignal(ctx context.Context, cam hw.Camera) {
+// if it can. It fails only if its driver hangs.
+func (d *Daemon) awaitSignal(ctx context.Context, cam hw.Camera) error {
 	d.Log.Debug("no signal", "service", "camera", "camera", cam.ID())
 	pause := signalEvery
-	if s, ok := cam.(hw.SignalCamera); ok && s.AwaitSignal(ctx) == nil {
-		pause = signalPause
+	if s, ok := cam.(hw.SignalCamera); ok {
+		err := d.signalOf(ctx, s)
+		switch {
+		case errors.Is(err, errHangs):
+			return err
+		case err == nil:
+			pause = signalPause
+		}
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -77,6 +86,7 @@ func (d *Daemon) awaitSignal(ctx context.Context, cam hw.Camera) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
+	return nil
 }
 
 func (d *Daemon) captureFrom(ctx context.Context, cam hw.Camera, c cameraConfig, live func()) (err error) {
@@ -106,6 +116,7 @@ func (d *Daemon) captureFrom(ctx context.Context, cam hw.Camera, c cameraConfig,
 		if err != nil {
 			return orCause(ctx, err)
 		}
+		in.heard.Add(1)
 		live()
 		d.hub.deliver(f)
 	}
@@ -124,12 +135,12 @@ func orCause(ctx context.Context, err error) error {
 var errUndecodable = errors.New("the camera's JPEG cannot be decoded")
 
 // captureJPEG decodes once, before the renditions part.
-func (d *Daemon) captureJPEG(ctx context.Context, s hw.CameraStream, live func()) (err error) {
+func (d *Daemon) captureJPEG(ctx context.Context, in *intake, live func()) (err error) {
 	dec := soft.NewJPEGDecoder()
 	defer func() { err = errors.Join(err, dec.Close()) }()
 	decoded := false
 	for {
-		f, err := s.Read(ctx)
+		f, err := in.Read(ctx)
 		if err != nil {
 			return orCause(ctx, err)
 		}
@@ -144,6 +155,7 @@ func (d *Daemon) captureJPEG(ctx context.Context, s hw.CameraStream, live func()
 			continue
 		}
 		decoded = true
+		in.heard.Add(1)
 		d.noteDecoded(dec.Written() - before)
 		live()
 		d.hub.deliver(raw)

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -65,6 +66,17 @@ func attempt[T any](c *calls, stop <-chan struct{}, d time.Duration, what string
 	c.add(what, 1)
 	close(abandoned)
 	return none, err
+}
+
+// lag returns a channel that closes when ctx has ended for as long as grace, for
+// calls that mind ctx. Whoever no longer waits calls forget.
+func lag(ctx context.Context, grace time.Duration) (stop <-chan struct{}, forget func()) {
+	late, end := context.WithCancel(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(ctx, func() { time.AfterFunc(grace, end) })
+	return late.Done(), func() {
+		unhook()
+		end()
+	}
 }
 
 // askAgain is how often a device that does not stop is asked whether it has.

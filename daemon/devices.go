@@ -31,6 +31,8 @@ type devices struct {
 	running  bool
 	cameras  []hw.Camera
 	mics     []hw.Mic
+	asked    map[plugging]int // calls into drivers of cameras that have not come back
+	missed   bool             // one of those was looked for
 	troubles map[string]error // by what was tried
 	trouble  string           // all of them, as told
 }
@@ -62,7 +64,7 @@ const (
 func newDevices(b hw.Board, c *calls, log *slog.Logger) *devices {
 	return &devices{
 		board: b, registry: pion.NewRegistry(), calls: c, log: log,
-		wake: make(chan struct{}, 1), troubles: map[string]error{},
+		wake: make(chan struct{}, 1), troubles: map[string]error{}, asked: map[plugging]int{},
 	}
 }
 
@@ -198,13 +200,15 @@ func (d *devices) take(what string, err error, keep func()) {
 	d.trouble = words
 }
 
-// camera waits for the camera that source means.
+// camera waits for the camera that source means. One whose driver hangs is as
+// good as none.
 func (d *devices) camera(ctx context.Context, source string) (hw.Camera, error) {
 	if source == "test" {
 		return d.board.TestCamera, nil
 	}
 	return await(ctx, d, func() (hw.Camera, bool) {
-		return choose(d.registry.Cameras(), patient(ctx, d, d.board.FindCamera), source, hw.Camera.ID)
+		free := slices.DeleteFunc(d.registry.Cameras(), d.engaged)
+		return choose(free, d.free(patient(ctx, d, d.board.FindCamera)), source, hw.Camera.ID)
 	})
 }
 

@@ -22,7 +22,7 @@ func (d *Daemon) tellRate(ctx context.Context, mic hw.Mic, s hw.MicStream) {
 	tick := time.NewTicker(rateEvery)
 	defer tick.Stop()
 	for {
-		if hz := d.soundRate(mic); hz > 0 {
+		if hz := d.soundRate(ctx, mic); hz > 0 {
 			card.TrueRate(hz)
 		}
 		select {
@@ -34,8 +34,8 @@ func (d *Daemon) tellRate(ctx context.Context, mic hw.Mic, s hw.MicStream) {
 }
 
 // soundRate asks the camera in use for the rate of a card's sound; zero says
-// that it does not know.
-func (d *Daemon) soundRate(mic hw.Mic) int {
+// that it does not know, or does not answer.
+func (d *Daemon) soundRate(ctx context.Context, mic hw.Mic) int {
 	d.mu.Lock()
 	cam := d.notes.camera
 	d.mu.Unlock()
@@ -43,7 +43,11 @@ func (d *Daemon) soundRate(mic hw.Mic) int {
 	if !ok || !together(cam, mic) {
 		return 0
 	}
-	hz, err := c.SoundRate()
+	what := "ask for the sound of " + cam.ID()
+	if d.calls.hangs(what) {
+		return 0
+	}
+	hz, err := attempt(&d.calls, ctx.Done(), askPatience, what, c.SoundRate, func(int) {})
 	if err != nil {
 		return 0 // the card finds out by itself, only later
 	}

@@ -217,7 +217,8 @@ const (
 	silenceLooks  = 10 // within that time, so that a machine that slept is not a silent camera
 )
 
-// overhear ends ctx with errSilent once the camera has been silent for long.
+// overhear ends ctx with errSilent once the camera has been silent for long. One
+// that sends nothing but damage is silent, too.
 func (in *intake) overhear(ctx context.Context, end context.CancelCauseFunc) {
 	tick := time.NewTicker(max(leastSilence, silentPeriods*in.Mode().FPS.Period()) / silenceLooks)
 	defer tick.Stop()
@@ -239,32 +240,52 @@ type intake struct {
 	hw.CameraStream
 	lender *lender // of frames that need more than the camera's own; or nil
 	src    source
-	heard  atomic.Uint64 // frames that came
+	end    context.CancelFunc // of the context that it was opened with
+	heard  atomic.Uint64      // pictures that came and can be used
 }
 
-// openCamera opens a camera so that the encoders read its memory if they can.
+// openCamera opens a camera so that the encoders read its memory if they can. A
+// driver that hangs is left behind; what it opens in the end is closed.
 func (d *Daemon) openCamera(ctx context.Context, cam hw.Camera, c cameraConfig) (*intake, error) {
+	opening, end := context.WithCancel(ctx)
+	in, err := callCamera(ctx, d, cam, "open", cameraPatience, func() (*intake, error) {
+		return d.openNow(opening, end, cam, c)
+	}, func(late *intake) { d.closeLate(cam, late) })
+	if err != nil {
+		end() // also for whoever still opens it
+		return nil, err
+	}
+	return d.take(in, onlyWay(c.Buffers)), nil
+}
+
+// openNow is openCamera for as long as the driver takes. Once ctx has ended
+// nobody waits for the camera any more.
+func (d *Daemon) openNow(ctx context.Context, end context.CancelFunc, cam hw.Camera, c cameraConfig) (*intake, error) {
 	want := hw.Mode{Width: c.Width, Height: c.Height, FPS: c.FPS}
 	if c.Coded {
 		want.Pixel = hw.H264
 	}
 	cam = d.preferring(cam, want)
-	only := onlyWay(c.Buffers)
-	sharing, ok := cam.(hw.SharingCamera)
-	if !ok || c.Coded {
-		s, err := cam.Open(ctx, want)
-		if err != nil {
-			return nil, err
-		}
-		src := hw.BufferSource{Mode: s.Mode(), Layout: bare(s.Mode())}
-		in := &intake{CameraStream: s, src: source{BufferSource: src, granted: src}}
-		return d.take(in, only), nil
+	if sharing, ok := cam.(hw.SharingCamera); ok && !c.Coded {
+		return d.openShared(ctx, end, sharing, want, onlyWay(c.Buffers))
 	}
+	s, err := cam.Open(ctx, want)
+	if err != nil {
+		return nil, err
+	}
+	src := hw.BufferSource{Mode: s.Mode(), Layout: bare(s.Mode())}
+	return &intake{CameraStream: s, src: source{BufferSource: src, granted: src}, end: end}, nil
+}
+
+func (d *Daemon) openShared(ctx context.Context, end context.CancelFunc, cam hw.SharingCamera, want hw.Mode, only hw.Way) (*intake, error) {
 	var granted hw.BufferSource
 	var plan hw.BufferPlan
 	var wish hw.Way
-	s, err := sharing.OpenShared(ctx, want, func(src hw.BufferSource) hw.BufferPlan {
+	s, err := cam.OpenShared(ctx, want, func(src hw.BufferSource) hw.BufferPlan {
 		granted = src
+		if ctx.Err() != nil {
+			return hw.BufferPlan{Way: hw.Copy, Reason: "nobody waits for the camera any more"}
+		}
 		plan, wish = d.offer(src, only)
 		return plan
 	})
@@ -274,11 +295,11 @@ func (d *Daemon) openCamera(ctx context.Context, cam hw.Camera, c cameraConfig) 
 		}
 		return nil, err
 	}
-	in := &intake{CameraStream: s, src: delivered(granted, wish, plan, s.Plan())}
+	in := &intake{CameraStream: s, src: delivered(granted, wish, plan, s.Plan()), end: end}
 	if plan.Pool != nil {
 		in.lender = newLender(plan.Pool, d.returnPool)
 	}
-	return d.take(in, only), nil
+	return in, nil
 }
 
 // preferring tells a camera which formats its encoder takes.
@@ -339,12 +360,8 @@ func (s source) same(o source) bool {
 // Read returns the next frame.
 func (in *intake) Read(ctx context.Context) (*hw.Frame, error) {
 	f, err := in.CameraStream.Read(ctx)
-	if err != nil {
+	if err != nil || in.lender == nil {
 		return f, err
-	}
-	in.heard.Add(1)
-	if in.lender == nil {
-		return f, nil
 	}
 	return in.lender.lend(f), nil
 }
@@ -352,6 +369,7 @@ func (in *intake) Read(ctx context.Context) (*hw.Frame, error) {
 // Close stops the camera; the encoder's memory is given back after the last
 // frame.
 func (in *intake) Close() error {
+	defer in.end()
 	err := in.CameraStream.Close()
 	if in.lender != nil {
 		in.lender.end()

@@ -103,6 +103,7 @@ type sharingCamera struct {
 	asked  *atomic.Pointer[[]hw.PixelFormat]
 	opened *atomic.Int32
 	hung   *atomic.Pointer[chan struct{}]
+	start  *hunt // hangs where the driver starts
 }
 
 func (c sharingCamera) Preferring(takes []hw.PixelFormat) hw.Camera {
@@ -119,6 +120,9 @@ func (c sharingCamera) OpenShared(ctx context.Context, want hw.Mode, decide func
 	src := *c.source.Load()
 	src.Mode = s.Mode()
 	plan := decide(src)
+	if c.start.wait(); ctx.Err() != nil && c.fails.Load() {
+		return nil, errors.Join(hw.ErrGone, s.Close())
+	}
 	if c.fails.Load() && shares(plan.Way) {
 		plan = hw.BufferPlan{Way: hw.Copy, Reason: "the driver refuses dma-bufs"}
 	}
@@ -154,6 +158,7 @@ type stage struct {
 	asked  atomic.Pointer[[]hw.PixelFormat]
 	opened atomic.Int32                  // times that the camera was
 	hung   atomic.Pointer[chan struct{}] // what closers of cameras that are opened from now on wait for
+	start  hunt                          // where cameras that start hang
 }
 
 // onStage runs a test on a box with a camera whose memory is src.
@@ -170,7 +175,7 @@ func onStage(t *testing.T, doc string, src hw.BufferSource, before func(*stage),
 			b.Cameras = func() ([]hw.Camera, error) {
 				list, err := cameras()
 				for i, c := range list {
-					list[i] = sharingCamera{Camera: c, source: &s.source, fails: &s.fails, asked: &s.asked, opened: &s.opened, hung: &s.hung}
+					list[i] = sharingCamera{Camera: c, source: &s.source, fails: &s.fails, asked: &s.asked, opened: &s.opened, hung: &s.hung, start: &s.start}
 				}
 				return list, err
 			}
@@ -433,7 +438,7 @@ func TestPairsArePlannedByLookingAtTheCamera(t *testing.T) {
 		}
 		c := sharingCamera{
 			Camera: cameras[0], source: &atomic.Pointer[hw.BufferSource]{}, fails: &atomic.Bool{},
-			asked: &atomic.Pointer[[]hw.PixelFormat]{}, opened: &atomic.Int32{}, hung: &atomic.Pointer[chan struct{}]{},
+			asked: &atomic.Pointer[[]hw.PixelFormat]{}, opened: &atomic.Int32{}, hung: &atomic.Pointer[chan struct{}]{}, start: &hunt{},
 		}
 		c.source.Store(&hw.BufferSource{Layout: shared(1920, 1080, 1920), Exports: true})
 		drivers := []hw.EncoderDriver{{Name: "hard", Hardware: true, Importer: &chip{align: 64}}, {Name: "soft"}}

@@ -233,6 +233,13 @@ type Attached interface {
 	Parent() string
 }
 
+// An Instanced camera can be told from another that had its ID before it.
+type Instanced interface {
+	// Instance is a number that the device has until it is pulled out or its
+	// driver goes; zero if nobody can tell.
+	Instance() uint64
+}
+
 // MicStats counts since Open.
 type MicStats struct {
 	Frames uint64 // sample frames read
