@@ -163,7 +163,7 @@ func Instance(root fs.FS, name string) uint64 {
 		return 0
 	}
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		return uint64(st.Ino)
+		return st.Ino
 	}
 	return 0
 }
