@@ -8,6 +8,9 @@
 //	  │               └───────────────────────────────────────┘
 //	  └──► forgotten after half a minute      forgotten after five ◄─┘
 //
+// A viewer whose link's time is over is out at its next request, or ten seconds
+// later; its visit is forgotten.
+//
 // A visit's ID goes into the addresses that the first answer hands down, as a
 // folder, so that relative addresses keep it whatever the player does with
 // cookies and queries. It stands for the credentials that the first request
@@ -19,6 +22,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
@@ -35,11 +39,15 @@ const (
 	unwatched  = 30 * time.Second
 	resting    = 5 * time.Minute
 	sweepEvery = time.Second
+	checkEvery = 10 * time.Second
+	maxBusy    = 16  // requests of a visit at a time; one player has about six
 	maxShown   = 256 // bytes of a user, password or token: no right one is longer
 )
 
 // ErrOver says that a visit was forgotten: the player has to begin anew.
 var ErrOver = errors.New("this visit is over")
+
+var errBusy = fmt.Errorf("%w: this visit has %d requests under way, more than one player needs", stream.ErrFull, maxBusy)
 
 // Visits are the players that are here. Set the exported fields before use. All
 // methods may be called from any goroutine.
@@ -77,7 +85,9 @@ type Visit struct {
 	gone    bool           // forgotten
 	viewer  *stream.Viewer // nil: nobody's
 	leave   func()
-	busy    int // requests under way
+	refused error     // not nil: somebody who was let in may watch no more
+	checked time.Time // when the credentials were looked at
+	busy    int       // requests under way
 	last    time.Time
 	silence time.Duration // after which the viewer has left
 	number  uint64        // segment of the picture fetched last
@@ -161,13 +171,14 @@ func (v *Visits) Begin(r *http.Request) (*Visit, error) {
 }
 
 // Guess returns the visit of a player that shows no ID: the one that looks the
-// same, or a new one. The error is [stream.ErrFull] or [ErrOver].
+// same, or a new one; a new one too where that one is so busy that there must be
+// several players, behind one address for instance. The error is [stream.ErrFull] or [ErrOver].
 func (v *Visits) Guess(r *http.Request) (*Visit, error) {
 	v.init()
 	l := lookOf(r)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if t := v.byLook[l]; t != nil {
+	if t := v.byLook[l]; t != nil && t.roomy() {
 		return t, nil
 	}
 	t, err := v.begin(r, l)
@@ -217,16 +228,31 @@ func lookOf(r *http.Request) look {
 	return look(h.Sum(nil))
 }
 
+// roomy reports whether the visit can be that of one more request.
+func (t *Visit) roomy() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.refused == nil && t.busy < maxBusy/2
+}
+
 // Watch makes the visit's player a viewer of a rendition, if it is not yet,
 // for as long as requests come at most silence apart. done must be called when
 // the request is over. A player that goes over to another rendition is another
 // viewer, if lead says that this request decides; requests for its sound do
-// not. The error is that of [stream.Audience.Admit] or [ErrOver].
+// not. Now and then the credentials are looked at again, so that the visit ends
+// with its link's time. The error is that of [stream.Audience.Admit], which is
+// [stream.ErrFull] also for more requests at a time than one player has, or
+// [ErrOver].
 func (t *Visit) Watch(rendition string, lead bool, silence time.Duration) (viewer *stream.Viewer, done func(), err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.gone {
+	switch {
+	case t.gone:
 		return nil, nil, ErrOver
+	case t.refused != nil:
+		return nil, nil, t.refused
+	case t.busy >= maxBusy:
+		return nil, nil, errBusy
 	}
 	if err := t.admit(rendition, lead); err != nil {
 		return nil, nil, err
@@ -238,30 +264,51 @@ func (t *Visit) Watch(rendition string, lead bool, silence time.Duration) (viewe
 
 // admit sees to it that there is a viewer. The caller holds t.mu.
 func (t *Visit) admit(rendition string, lead bool) error {
-	audience := t.visits.Audience
-	if t.viewer != nil && (t.viewer.Rendition == rendition || !lead) {
-		if audience == nil || t.viewer.Rendition == rendition {
-			return nil
-		}
-		return audience.Allow(t.peer, rendition, t.credentials)
+	switch {
+	case t.viewer == nil:
+		return t.enter(rendition)
+	case t.viewer.Rendition == rendition:
+		return t.recheck()
 	}
+	if err := t.still(rendition); err != nil || !lead {
+		return err // and it stays where it is
+	}
+	t.out()
+	return t.enter(rendition)
+}
+
+// enter joins the audience. The caller holds t.mu.
+func (t *Visit) enter(rendition string) error {
 	viewer := &stream.Viewer{Protocol: t.visits.Protocol, Rendition: rendition, Peer: t.peer, Since: time.Now()}
-	if audience == nil {
-		t.viewer, t.leave = viewer, func() {}
+	leave := func() {}
+	if a := t.visits.Audience; a != nil {
+		var err error
+		if leave, err = a.Admit(viewer, t.credentials); err != nil {
+			return err
+		}
+	}
+	t.viewer, t.leave, t.number, t.checked = viewer, leave, 0, time.Now()
+	return nil
+}
+
+// recheck ends the visit if its viewer may watch no more. The caller holds
+// t.mu.
+func (t *Visit) recheck() error {
+	if time.Since(t.checked) < checkEvery {
 		return nil
 	}
-	if t.viewer != nil {
-		if err := audience.Allow(t.peer, rendition, t.credentials); err != nil {
-			return err // and it stays where it is
-		}
+	t.checked = time.Now()
+	if t.refused = t.still(t.viewer.Rendition); t.refused != nil {
 		t.out()
 	}
-	leave, err := audience.Admit(viewer, t.credentials)
-	if err != nil {
-		return err
+	return t.refused
+}
+
+func (t *Visit) still(rendition string) error {
+	if t.visits.Audience == nil {
+		return nil
 	}
-	t.viewer, t.leave, t.number = viewer, leave, 0
-	return nil
+	return t.visits.Audience.Still(rendition, t.credentials)
 }
 
 func (t *Visit) done() {
@@ -292,6 +339,8 @@ func (t *Visit) over() bool {
 	switch {
 	case t.busy > 0:
 		return false
+	case t.refused != nil:
+		t.gone = true
 	case t.viewer != nil && quiet < t.silence:
 		return false
 	case t.silence == 0:

@@ -272,3 +272,92 @@ func TestVisitsKeepLittleOfWhatIsShown(t *testing.T) {
 		}
 	})
 }
+
+func TestAVisitEndsWithItsLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, a := begin(t, stream.Limits{})
+		a.SetDoor(until(time.Now().Add(time.Minute)), stream.Limits{})
+		r := request("10.0.0.1:5", "p", "?token=open")
+		visit, err := v.Guess(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		begun := time.Now()
+		for err == nil {
+			var done func()
+			if _, done, err = visit.Watch("main", true, 6*time.Second); err == nil {
+				done()
+				time.Sleep(time.Second)
+			}
+		}
+		if watched := time.Since(begun); !errors.Is(err, stream.ErrDenied) || watched < time.Minute || watched > time.Minute+checkEvery {
+			t.Errorf("a link of a minute opened for %v, then %v", watched, err)
+		}
+		if _, _, again := visit.Watch("main", true, time.Second); !errors.Is(again, stream.ErrDenied) || len(a.Viewers()) > 0 {
+			t.Errorf("at once: %v, %d viewers", again, len(a.Viewers()))
+		}
+		if other, _ := v.Guess(r); other == visit {
+			t.Error("the same player is guessed to be on the visit that ended")
+		}
+		time.Sleep(2 * sweepEvery)
+		if v.Find(visit.ID) != nil {
+			t.Error("the visit is remembered")
+		}
+	})
+}
+
+// until lets everybody in until a time.
+type until time.Time
+
+func (u until) Allow(string, stream.Credentials) error {
+	if time.Now().Before(time.Time(u)) {
+		return nil
+	}
+	return stream.ErrDenied
+}
+
+func TestOneVisitIsNoDoorForMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, a := begin(t, stream.Limits{})
+		r := request("10.0.0.1:5", "p", "")
+		visit, _ := v.Guess(r)
+		leave := make([]func(), maxBusy)
+		for i := range leave {
+			if same, _ := v.Guess(r); same == visit != (i < maxBusy/2) {
+				t.Errorf("with %d requests under way the next player is taken for the same: %v", i, same == visit)
+			}
+			leave[i] = watch(t, visit, "main", true)
+		}
+		if _, _, err := visit.Watch("main", true, time.Second); !errors.Is(err, stream.ErrFull) || len(a.Viewers()) != 1 {
+			t.Errorf("one more: %v, %d viewers", err, len(a.Viewers()))
+		}
+		leave[0]()
+		watch(t, visit, "main", true)()
+		for _, done := range leave {
+			done()
+		}
+	})
+}
+
+func TestOthersGuessesPutNobodyOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, a := begin(t, stream.Limits{})
+		a.SetDoor(door{}, stream.Limits{})
+		r := request("10.0.0.1:5", "p", "")
+		r.SetBasicAuth("anybody", "open")
+		visit, _ := v.Begin(r)
+		watch(t, visit, "main", true)()
+		for range 11 {
+			time.Sleep(time.Second)
+			watch(t, visit, "main", true)()
+			_ = a.Allow("10.0.0.1:6", "main", stream.Credentials{Password: "wrong"})
+		}
+		if err := a.Allow("10.0.0.1:6", "main", stream.Credentials{Password: "open"}); !errors.Is(err, stream.ErrDenied) {
+			t.Fatalf("the address is not closed: %v", err)
+		}
+		for range 2 {
+			time.Sleep(5 * time.Second)
+			watch(t, visit, "main", true)()
+		}
+	})
+}
