@@ -1,6 +1,7 @@
 // Package usage keeps the book of who watched: for each day, rendition and
 // protocol how many readers there were, how many at once, for how long, and
-// how many bytes they got. It names nobody.
+// how many bytes they got. It names nobody. A player that goes over to another
+// rendition, as those of HLS and DASH do by themselves, is a reader of both.
 //
 //	Audience ─► Ledger ─► file in the state directory, every few minutes
 //	                 └──► CSV for the owner
@@ -16,6 +17,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -28,7 +30,8 @@ import (
 )
 
 const (
-	// KeepDays is how many days the ledger remembers.
+	// KeepDays is how many days with viewers the ledger remembers: the newest,
+	// by their dates.
 	KeepDays = 400
 	// saveEvery bounds what a power cut costs.
 	saveEvery = 5 * time.Minute
@@ -167,7 +170,21 @@ func (l *Ledger) settle() {
 			l.enter(v, now, m.bytes)
 		}
 	}
-	oldest := now.AddDate(0, 0, -KeepDays).Format(dateForm)
+	l.trim()
+}
+
+// trim forgets the oldest days. It asks no clock: a wrong one, from a box that
+// has no battery for it, would cost the whole book.
+func (l *Ledger) trim() {
+	days := map[string]bool{}
+	for p := range l.lines {
+		days[p.date] = true
+	}
+	if len(days) <= KeepDays {
+		return
+	}
+	dates := slices.Sorted(maps.Keys(days))
+	oldest := dates[len(dates)-KeepDays]
 	for p := range l.lines {
 		if p.date < oldest && l.watching(p) == 0 {
 			delete(l.lines, p)

@@ -128,6 +128,33 @@ func TestOldDaysGo(t *testing.T) {
 	}
 }
 
+func TestAWrongClockCostsNothing(t *testing.T) {
+	now := time.Date(2026, time.November, 21, 20, 0, 0, 0, time.UTC)
+	l := open(t, filepath.Join(t.TempDir(), "usage.json"), &now)
+	watched := func(from time.Time) {
+		now = from
+		v := &stream.Viewer{Protocol: "hls", Rendition: "main"}
+		l.Joined(v)
+		l.Left(v)
+		_ = l.Lines()
+	}
+	for i := range KeepDays - 2 {
+		watched(time.Date(2026, time.November, 21+i, 20, 0, 0, 0, time.UTC))
+	}
+	today := now
+	watched(time.Date(2106, time.February, 7, 6, 28, 0, 0, time.UTC))
+	watched(time.Date(1970, time.January, 1, 0, 0, 10, 0, time.UTC))
+	now = today
+	lines := l.Lines()
+	if len(lines) != KeepDays || lines[0].Date != "1970-01-01" || lines[1].Date != "2026-11-21" {
+		t.Fatalf("%d days are kept, the oldest of %v", len(lines), lines[0].Date)
+	}
+	watched(today.AddDate(0, 0, 1))
+	if lines = l.Lines(); len(lines) != KeepDays || lines[0].Date != "2026-11-21" {
+		t.Errorf("%d days are kept, the oldest of %v", len(lines), lines[0].Date)
+	}
+}
+
 func TestABadFileIsSetAside(t *testing.T) {
 	for name, text := range map[string]string{
 		"cut off":  `[{"date":"2026-11-21","rendition":"ma`,
