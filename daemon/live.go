@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"path"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,14 +115,9 @@ func (d *Daemon) serveWHEP(w http.ResponseWriter, r *http.Request) {
 // serveWebRTC serves browsers; the requests come by the page's server.
 func (d *Daemon) serveWebRTC(c webrtcConfig) run {
 	return func(ctx context.Context, live func()) error {
-		var hosts []string
-		d.mu.Lock()
-		hosts = append(hosts, d.config.Serve.Public...)
-		d.mu.Unlock()
-		s := &webrtc.Server{Addr: c.Addr, Hosts: hosts, Loopback: true, Find: d.browserRendition, Audience: &d.audience, Log: d.Log.With("service", "webrtc")}
+		s := &webrtc.Server{Addr: c.Addr, Live: live, Hosts: strings.Fields(c.Public), Loopback: true, Find: d.browserRendition, Audience: &d.audience, Log: d.Log.With("service", "webrtc")}
 		d.browsers.Store(s)
 		defer d.browsers.Store(nil)
-		live()
 		return portRemedy(s.Run(ctx))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"encoderd.example/daemon/config"
+	"encoderd.example/daemon/status"
 	"encoderd.example/hw"
 	"encoderd.example/stream"
 )
@@ -21,9 +22,13 @@ type fakeOpus struct {
 	hw.AudioEncoder
 
 	samples, resets, closed int
+	fails                   bool
 }
 
 func (f *fakeOpus) Encode(samples []int16, stamp time.Duration, emit func(*stream.Unit)) error {
+	if f.fails {
+		return errors.New("it broke")
+	}
 	f.samples += len(samples)
 	emit(&stream.Unit{Track: &stream.Track{Codec: stream.Opus}, PTS: stamp})
 	return nil
@@ -45,9 +50,7 @@ func TestOpusIsCodedWhileBrowsersAreThere(t *testing.T) {
 	s := &second{demand: d, publish: func(*stream.Unit) { published++ }}
 	code := func() {
 		t.Helper()
-		if err := s.code(make([]int16, 960), now); err != nil {
-			t.Fatal(err)
-		}
+		s.code(make([]int16, 960), now)
 	}
 	code()
 	if opened != 0 || published != 0 {
@@ -82,6 +85,11 @@ func TestOpusIsCodedWhileBrowsersAreThere(t *testing.T) {
 	if opened != 2 || published != 4 {
 		t.Errorf("the second browser: opened %d times, published %d units", opened, published)
 	}
+	fake.fails = true
+	code() // and the other sound goes on
+	if d.wanted() || fake.closed != 2 {
+		t.Errorf("a broken encoder is wanted, closed %d times", fake.closed)
+	}
 }
 
 func TestABoxWithoutOpusIsSilentForBrowsers(t *testing.T) {
@@ -90,9 +98,7 @@ func TestABoxWithoutOpusIsSilentForBrowsers(t *testing.T) {
 	}}}, &stream.Audience{}, slog.New(slog.DiscardHandler))
 	s := &second{demand: d, publish: func(*stream.Unit) { t.Error("a unit out of nothing") }}
 	d.wanted()
-	if err := s.code(make([]int16, 960), 0); err != nil { // the other sound goes on
-		t.Error(err)
-	}
+	s.code(make([]int16, 960), 0)
 	if d.wanted() {
 		t.Error("browsers wait for what does not come")
 	}
@@ -170,4 +176,21 @@ func TestTheDoorFollowsTheConfig(t *testing.T) {
 			t.Errorf("a link of no length: %v", err)
 		}
 	})
+}
+
+func TestEveryServerThatFailsIsAFault(t *testing.T) {
+	c := config.Default()
+	c.Serve = config.Serve{Web: ":1", RTSP: ":2", RTMP: ":3", WebRTC: ":4", RTSPS: ":5", RTMPS: ":6"}
+	for _, s := range plan(c, hw.Board{}, Wanted{}) {
+		switch s.Config.(type) {
+		case rtspConfig, rtmpConfig, webrtcConfig, liveConfig, webConfig:
+		default:
+			continue
+		}
+		f := &faultList{stand: map[trouble]time.Time{}}
+		f.service(status.Service{Name: s.Name, State: "backoff", Error: "address already in use"})
+		if len(f.list) != 1 || f.list[0].Code != status.ServerFailed {
+			t.Errorf("%s: %+v", s.Name, f.list)
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -83,28 +82,33 @@ type second struct {
 }
 
 // code codes samples if somebody wants them.
-func (s *second) code(samples []int16, stamp time.Duration) error {
+func (s *second) code(samples []int16, stamp time.Duration) {
 	if !s.due() {
 		if s.enc != nil {
 			s.log.Info("opus is coded no more: no browser is left", "service", "sound")
 		}
 		s.close()
-		return nil
+		return
 	}
 	if s.enc == nil {
 		enc, err := s.open()
 		if err != nil {
-			s.broken.Store(true)
-			s.log.Warn("browsers get no sound", "service", "sound", "err", err)
-			return nil
+			s.fail(err)
+			return
 		}
 		s.enc = enc
 		s.log.Info("opus is coded for browsers", "service", "sound")
 	}
 	if err := s.enc.Encode(samples, stamp, s.publish); err != nil {
-		return fmt.Errorf("code opus: %w", err)
+		s.fail(err)
 	}
-	return nil
+}
+
+// fail gives Opus up until the next start: the other sound goes on.
+func (s *second) fail(err error) {
+	s.broken.Store(true)
+	s.log.Warn("browsers get no sound", "service", "sound", "err", err)
+	s.close()
 }
 
 // reset begins anew after a gap.

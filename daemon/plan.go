@@ -68,8 +68,8 @@ type (
 		Restart                   int
 	}
 	rtspConfig struct {
-		Addr, Tracks, Name string
-		Secure, Multicast  bool
+		Addr, Tracks      string
+		Secure, Multicast bool
 	}
 	rtmpConfig struct {
 		Addr   string
@@ -123,7 +123,7 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 // serve adds the servers of renditions. Players of RTSP have to connect anew
 // when a rendition carries other kinds of tracks.
 func (p *planner) serve(c config.Config) {
-	rtsp := rtspConfig{Tracks: p.tracks("video"), Name: c.Box.Name, Multicast: c.Serve.Multicast}
+	rtsp := rtspConfig{Tracks: p.tracks("video"), Multicast: c.Serve.Multicast}
 	if rtsp.Addr = c.Serve.RTSP; rtsp.Addr != "" {
 		p.add("rtsp", rtsp)
 	}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"syscall"
@@ -17,14 +18,16 @@ func TestATakenPortNamesTheRemedy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = other.Close() }()
-	d := &Daemon{}
+	d := &Daemon{Options: Options{Log: slog.New(slog.DiscardHandler)}}
 	d.Web = func(ctx context.Context, addr string, _ config.Config, _ *Daemon, _ func()) error {
 		_, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 		return err
 	}
 	for name, service := range map[string]run{
-		"rtsp": d.serveRTSP(rtspConfig{Addr: other.Addr().String()}),
-		"web":  d.web(webConfig{Addr: other.Addr().String()}),
+		"rtsp":   d.serveRTSP(rtspConfig{Addr: other.Addr().String()}),
+		"rtmp":   d.serveRTMP(rtmpConfig{Addr: other.Addr().String()}),
+		"webrtc": d.serveWebRTC(webrtcConfig{Addr: other.Addr().String()}),
+		"web":    d.web(webConfig{Addr: other.Addr().String()}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := service(t.Context(), func() { t.Error("live without a port") })

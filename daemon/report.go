@@ -283,11 +283,14 @@ func (f *faultList) output(o status.Output) {
 	}
 }
 
+// servers are the services that listen for viewers and people.
+var servers = []string{"rtsp", "rtsps", "rtmp", "rtmps", "webrtc", "live", "web"}
+
 func (f *faultList) service(s status.Service) {
 	switch {
 	case s.State == string(supervise.Stuck):
 		f.add(status.ServiceStuck, s.Name, s.Name)
-	case (s.Name == "rtsp" || s.Name == "web") && s.Error != "":
+	case slices.Contains(servers, s.Name) && s.Error != "":
 		f.add(status.ServerFailed, s.Name, s.Name+": "+s.Error)
 	}
 }
@@ -405,7 +408,7 @@ func (d *Daemon) Settled() bool {
 		}
 	}
 	return !slices.ContainsFunc(b.Services, func(s status.Service) bool {
-		return (s.Name == "rtsp" || s.Name == "web" || s.Name == "picture") && s.State == string(supervise.Starting)
+		return (s.Name == "picture" || slices.Contains(servers, s.Name)) && s.State == string(supervise.Starting)
 	})
 }
 

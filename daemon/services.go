@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"syscall"
 	"time"
@@ -156,13 +157,22 @@ func (d *Daemon) serveRTSP(c rtspConfig) run {
 		if err != nil {
 			return err
 		}
-		live()
 		s := rtsp.Server{
-			Listener: ln, Find: d.Rendition, Audience: &d.audience, Log: d.Log.With("service", "rtsp"),
-			MaxConns: maxCallers, MaxConnsPerIP: maxCallersEach, Multicast: c.Multicast, MulticastSeed: c.Name,
+			Listener: ln, Find: d.Rendition, Audience: &d.audience, Log: d.Log.With("service", "rtsp"), Live: live,
+			MaxConns: maxCallers, MaxConnsPerIP: maxCallersEach, Multicast: c.Multicast, MulticastSeed: machine(),
 		}
-		return s.Run(ctx)
+		return portRemedy(s.Run(ctx))
 	}
+}
+
+// machine is a name that this box has and no other, as far as it knows: what it
+// is called for people may change while players watch.
+func machine() string {
+	if id, err := os.ReadFile("/etc/machine-id"); err == nil && len(id) > 1 {
+		return string(id)
+	}
+	name, _ := os.Hostname() // "" is a name, too
+	return name
 }
 
 func (d *Daemon) serveRTMP(c rtmpConfig) run {

@@ -73,6 +73,8 @@ type Server struct {
 	Find func(name string) *stream.Rendition
 	// Audience, if set, lists who plays.
 	Audience *stream.Audience
+	// Live, if set, is called once every port is open.
+	Live func()
 	// Log takes who came and went; nil means nobody cares.
 	Log *slog.Logger
 
@@ -146,6 +148,9 @@ func (s *Server) Run(ctx context.Context) error {
 			return err
 		}
 		sv.udp.serve(&sockets, sv.log)
+	}
+	if s.Live != nil {
+		s.Live()
 	}
 	sv.log.Info("rtsp server listens", "addr", ln.Addr().String(), "udp_port", sv.udp.port())
 	if err = sv.gate.Accept(ctx, ln, sv.log, sv.serve); err != nil {

@@ -72,6 +72,8 @@ type Server struct {
 	Find func(name string) *stream.Rendition
 	// Audience, if set, lists who plays and says who may.
 	Audience *stream.Audience
+	// Live, if set, is called once the ports are open.
+	Live func()
 	// Log takes who came and went; nil means nobody cares.
 	Log *slog.Logger
 
@@ -115,6 +117,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return errors.Join(err, tcp.Close(), udp.Close(), packets.Close())
 	}
 	s.attach(sv)
+	if s.Live != nil {
+		s.Live()
+	}
 	sv.log.Info("webrtc server listens", "addr", listener.Addr().String(), "udp", packets.LocalAddr().String())
 	<-ctx.Done()
 	s.attach(nil)
