@@ -96,6 +96,8 @@ func TestABoxThatHearsOfNoDeviceStillLooks(t *testing.T) {
 // did not come back.
 type jpegCamera struct {
 	pictures [][]byte
+	damaged  atomic.Bool // all of them are
+	opened   atomic.Int32
 	lent     atomic.Int32
 	seq      uint32
 	now      func() time.Duration
@@ -110,6 +112,7 @@ func (c *jpegCamera) Mode() hw.Mode {
 func (c *jpegCamera) Stats() hw.CameraStats { return hw.CameraStats{} }
 func (c *jpegCamera) Close() error          { return nil }
 func (c *jpegCamera) Open(context.Context, hw.Mode) (hw.CameraStream, error) {
+	c.opened.Add(1)
 	return c, nil
 }
 
@@ -123,7 +126,11 @@ func (c *jpegCamera) Read(ctx context.Context) (*hw.Frame, error) {
 	}
 	f := hw.NewFrame(func(*hw.Frame) { c.lent.Add(-1) })
 	f.Mode, f.Seq, f.Stamp = c.Mode(), c.seq, c.now()
-	f.Planes = []hw.Plane{{Data: c.pictures[int(c.seq)%len(c.pictures)], FD: -1}}
+	picture := c.pictures[int(c.seq)%len(c.pictures)]
+	if c.damaged.Load() {
+		picture = picture[:len(picture)/2]
+	}
+	f.Planes = []hw.Plane{{Data: picture, FD: -1}}
 	c.seq++
 	c.lent.Add(1)
 	return f.Lend(), nil
@@ -156,6 +163,36 @@ func TestDamagedPicturesAreCountedAndPassedOver(t *testing.T) {
 		}
 		if n := c.lent.Load(); n > 0 {
 			t.Errorf("%d frames did not go back to the camera", n)
+		}
+		time.Sleep(30 * time.Second)
+		if n := c.opened.Load(); n != 1 {
+			t.Errorf("a camera half of whose pictures are good was opened %d times", n)
+		}
+	})
+}
+
+// Some cameras send nothing but damage until they are opened anew.
+func TestACameraWhosePicturesNeverDecodeIsOpenedAnew(t *testing.T) {
+	c := &jpegCamera{pictures: [][]byte{coded(t, image.YCbCrSubsampleRatio420)}}
+	inBox(t, small, func(b *hw.Board) {
+		c.now = bubbleClock()
+		b.Cameras = func() ([]hw.Camera, error) { return []hw.Camera{c}, nil }
+	}, func(r *rig) {
+		c.damaged.Store(true)
+		time.Sleep(4 * time.Second)
+		if n := c.opened.Load(); n != 1 {
+			t.Errorf("the camera was opened %d times within its patience", n)
+		}
+		time.Sleep(57 * time.Second)
+		if n := c.opened.Load(); n < 11 || n > 13 {
+			t.Errorf("the camera was opened %d times in a minute", n)
+		}
+		c.damaged.Store(false)
+		r.until("picture", onDuty)
+		before := c.opened.Load()
+		time.Sleep(30 * time.Second)
+		if n := c.opened.Load() - before; n != 0 {
+			t.Errorf("a camera that works was opened %d times", n)
 		}
 	})
 }

@@ -89,13 +89,13 @@ func (g *gate) publish(u *stream.Unit) {
 var errNoH264 = errors.New(`the camera gives no H.264; choose encoder = "auto"`)
 
 // captureCoded passes on what a camera codes.
-func (d *Daemon) captureCoded(ctx context.Context, s hw.CameraStream, live func()) error {
-	if s.Mode().Pixel != hw.H264 {
-		return fmt.Errorf("%s: %w", s.Mode(), errNoH264)
+func (d *Daemon) captureCoded(ctx context.Context, in *intake, live func()) error {
+	if in.Mode().Pixel != hw.H264 {
+		return fmt.Errorf("%s: %w", in.Mode(), errNoH264)
 	}
-	p, lost := &parcel{mode: s.Mode()}, false
+	p, lost := &parcel{mode: in.Mode()}, false
 	for {
-		f, err := s.Read(ctx)
+		f, err := in.Read(ctx)
 		if err != nil {
 			return orCause(ctx, err)
 		}
@@ -105,6 +105,7 @@ func (d *Daemon) captureCoded(ctx context.Context, s hw.CameraStream, live func(
 			d.noteBadPicture()
 			continue
 		}
+		in.heard.Add(1)
 		live()
 		if lost && !u.Key {
 			continue
