@@ -77,6 +77,7 @@ var vendors = map[string][]string{
 	"github.com/pion/mediadevices":      {"hw/pion", "cmd/example-webrtc"},
 	"github.com/pion/webrtc":            {"stream/webrtc", "hw/pion/encode", "cmd/example-webrtc"},
 	"github.com/pion/ice":               {"stream/webrtc"},
+	"github.com/pion/transport":         {"stream/webrtc"},
 	"github.com/pion/srtp":              {"stream/rtsp"},
 	"github.com/warthog618/go-gpiocdev": {"hw/gpio"},
 	"go.bug.st/serial":                  {"hw/serial"},

@@ -31,6 +31,7 @@ import (
 	"github.com/pion/interceptor"
 	"github.com/pion/interceptor/pkg/nack"
 	"github.com/pion/logging"
+	"github.com/pion/transport/v4"
 	"github.com/pion/webrtc/v4"
 
 	"encoderd.example/stream"
@@ -79,6 +80,8 @@ type Server struct {
 
 	MaxVisitors int // at a time; zero means 64: each has a cipher of its own
 
+	network transport.Net // whose addresses are offered; nil means the box's own
+
 	mu      sync.Mutex
 	service *service // nil while Run does not run
 }
@@ -107,7 +110,8 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sv := &service{Server: s, log: s.logger(), ctx: ctx, visitors: map[string]*visitor{}, entering: map[string]int{}, feeds: map[*stream.Rendition]*feed{}}
-	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{Logger: quiet{}, UDPConn: packets})
+	sv.mux.SetNet(sv.addresses())
+	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{Logger: quiet{}, UDPConn: packets, Net: sv.addresses()})
 	door := stream.Gate{Limits: stream.Limits{Total: maxLines, Each: maxLinesEach}, Fair: true}
 	tcp := ice.NewTCPMuxDefault(ice.TCPMuxParams{
 		Listener: door.Listener(listener), Logger: quiet{}, ReadBufferSize: tcpReadBuffer,
@@ -143,6 +147,13 @@ func (s *Server) running() *service {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.service
+}
+
+func (s *Server) addresses() transport.Net {
+	if s.network == nil {
+		return &network{}
+	}
+	return s.network
 }
 
 func (s *Server) logger() *slog.Logger {

@@ -1,6 +1,7 @@
 package webrtc
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -129,7 +130,7 @@ func start(t *testing.T, s *show, srv *Server) (url string) {
 	t.Helper()
 	var lc net.ListenConfig
 	var err error
-	if srv.Listener, err = lc.Listen(t.Context(), "tcp", "127.0.0.1:0"); err != nil {
+	if srv.Listener, err = lc.Listen(t.Context(), "tcp", cmp.Or(srv.Addr, "127.0.0.1:0")); err != nil {
 		t.Fatal(err)
 	}
 	if srv.Packets, err = lc.ListenPacket(t.Context(), "udp", srv.Listener.Addr().String()); err != nil {
