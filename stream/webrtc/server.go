@@ -93,8 +93,9 @@ type service struct {
 	mux webrtc.SettingEngine
 	ctx context.Context //nolint:containedctx // the life of Run, which visitors share and requests do not
 
-	wg       sync.WaitGroup
+	wg       sync.WaitGroup // of visitors, and of requests that make one
 	mu       sync.Mutex
+	closing  bool           // Run waits for wg, which takes no more
 	entering map[string]int // without a line yet, by origin
 	visitors map[string]*visitor
 	feeds    map[*stream.Rendition]*feed
@@ -127,8 +128,16 @@ func (s *Server) Run(ctx context.Context) error {
 	sv.log.Info("webrtc server listens", "addr", listener.Addr().String(), "udp", packets.LocalAddr().String())
 	<-ctx.Done()
 	s.attach(nil)
-	sv.wg.Wait()
+	sv.drain()
 	return closed(tcp.Close(), udp.Close(), packets.Close())
+}
+
+// drain lets nobody in any more and waits for all who are.
+func (sv *service) drain() {
+	sv.mu.Lock()
+	sv.closing = true
+	sv.mu.Unlock()
+	sv.wg.Wait()
 }
 
 // closed passes over the errors of what had been closed already.

@@ -27,6 +27,7 @@ type visitor struct {
 	pc     *webrtc.PeerConnection
 	log    *slog.Logger
 	etag   string
+	ufrag  string       // of the player's ICE, as it offered
 	taken  atomic.Int32 // candidates of the player's
 
 	outlets   [2]*outlet // by medium; nil: not carried
@@ -52,6 +53,7 @@ var (
 	// errEntering is for who sends offers and never connects.
 	errEntering = errors.New("too many players from this address are connecting: try again in a moment")
 	errOffer    = errors.New("the offer does not fit")
+	errClosing  = errors.New("WebRTC stops: try again in a moment")
 )
 
 // enter makes a visitor from a player's offer, and the answer to it. The
@@ -61,12 +63,15 @@ func (sv *service) enter(ctx context.Context, src *stream.Rendition, offer strin
 	if err != nil {
 		return nil, "", err
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(sv.ctx, func() { cancel(errClosing) })() //nolint:contextcheck // Run waits for it
 	tracks, err := src.Wait(ctx)
 	if err != nil {
 		arrived()
 		return nil, "", fmt.Errorf("%q has no picture yet: %w", src.Name, err)
 	}
-	v := &visitor{id: rand.Text(), etag: rand.Text(), viewer: viewer, arrived: arrived, connected: make(chan struct{}), log: sv.log.With("peer", viewer.Peer)}
+	v := &visitor{id: rand.Text(), etag: rand.Text(), ufrag: ufrag(offer), viewer: viewer, arrived: arrived, connected: make(chan struct{}), log: sv.log.With("peer", viewer.Peer)}
 	if sv.Audience != nil {
 		leave, err := sv.Audience.Admit(viewer, c)
 		if err != nil {
@@ -83,8 +88,9 @@ func (sv *service) enter(ctx context.Context, src *stream.Rendition, offer strin
 	return v, answer, nil
 }
 
-// reserve keeps a place for a visitor who has no line yet, until done. Offers
-// cost a sender nothing, so that one origin gets few such places.
+// reserve keeps a place for a visitor who has no line yet, until done, for
+// which Run waits. Offers cost a sender nothing, so that one origin gets few
+// such places.
 func (sv *service) reserve(origin string) (done func(), err error) {
 	limit := sv.MaxVisitors
 	if limit == 0 {
@@ -93,13 +99,17 @@ func (sv *service) reserve(origin string) (done func(), err error) {
 	sv.mu.Lock()
 	defer sv.mu.Unlock()
 	switch {
-	case len(sv.visitors) >= limit || sv.ctx.Err() != nil:
+	case sv.closing || sv.ctx.Err() != nil:
+		return nil, errClosing
+	case len(sv.visitors) >= limit:
 		return nil, fmt.Errorf("%w: %d", errBusy, limit)
 	case sv.entering[origin] >= min(maxUnconnected, limit):
 		return nil, errEntering
 	}
 	sv.entering[origin]++
+	sv.wg.Add(1)
 	return sync.OnceFunc(func() {
+		defer sv.wg.Done()
 		sv.mu.Lock()
 		defer sv.mu.Unlock()
 		if sv.entering[origin]--; sv.entering[origin] == 0 {
@@ -274,7 +284,7 @@ func (sv *service) host(ctx context.Context, v *visitor) {
 
 // part closes the connection, which tells the player, and leaves.
 func (v *visitor) part() {
-	v.arrived()
+	defer v.arrived()
 	if v.pc != nil {
 		if err := v.pc.GracefulClose(); err != nil {
 			v.log.Debug("webrtc close", "err", err)

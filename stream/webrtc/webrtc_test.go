@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pion/interceptor"
@@ -128,6 +130,14 @@ func (s *show) live(t *testing.T) {
 // start runs srv behind an HTTP server and returns the address of the show.
 func start(t *testing.T, s *show, srv *Server) (url string) {
 	t.Helper()
+	url, _ = begin(t, s, srv)
+	return url
+}
+
+// begin is start for tests that end the server: stop returns when Run does,
+// while the HTTP server goes on.
+func begin(t *testing.T, s *show, srv *Server) (url string, stop func()) {
+	t.Helper()
 	var lc net.ListenConfig
 	var err error
 	if srv.Listener, err = lc.Listen(t.Context(), "tcp", cmp.Or(srv.Addr, "127.0.0.1:0")); err != nil {
@@ -152,13 +162,16 @@ func start(t *testing.T, s *show, srv *Server) (url string) {
 		}
 	})
 	web := httptest.NewServer(srv)
-	t.Cleanup(func() {
-		web.Close()
+	stop = func() {
 		cancel()
 		wg.Wait()
+	}
+	t.Cleanup(func() {
+		web.Close()
+		stop()
 	})
 	until(t, "the server runs", func() bool { return srv.running() != nil })
-	return web.URL + "/live/main/whep"
+	return web.URL + "/live/main/whep", stop
 }
 
 // A player is a WebRTC client that counts.
@@ -404,13 +417,101 @@ func TestTheEndOfTheShow(t *testing.T) {
 	<-closed
 }
 
+func TestTheEndWaitsForWhoComesIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sv := &service{Server: &Server{}, ctx: t.Context(), entering: map[string]int{}}
+		arrived, err := sv.reserve("192.0.2.1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		drained := make(chan struct{})
+		go func() {
+			sv.drain()
+			close(drained)
+		}()
+		synctest.Wait()
+		select {
+		case <-drained:
+			t.Error("the end does not wait")
+		default:
+		}
+		if _, err := sv.reserve("192.0.2.1"); !errors.Is(err, errClosing) {
+			t.Errorf("who comes after the end gets %v", err)
+		}
+		arrived()
+		<-drained
+	})
+}
+
+func TestOffersThatWaitForAPictureEndWithTheServer(t *testing.T) {
+	srv := &Server{}
+	url, stop := begin(t, newShow(t, 50), srv) // nothing is published
+	sv := srv.running()
+	offer := newPlayer(t, webrtc.NetworkTypeUDP4).offer(t)
+	answer := make(chan *httptest.ResponseRecorder)
+	go func() {
+		req := httptest.NewRequest(http.MethodPost, url, strings.NewReader(offer))
+		req.Header.Set("Content-Type", offerType)
+		w := httptest.NewRecorder()
+		srv.ServeHTTP(w, req)
+		answer <- w
+	}()
+	until(t, "the offer waits", func() bool {
+		sv.mu.Lock()
+		defer sv.mu.Unlock()
+		return len(sv.entering) == 1
+	})
+	stop()
+	if got := <-answer; got.Code != http.StatusServiceUnavailable || !strings.Contains(got.Body.String(), errClosing.Error()) {
+		t.Errorf("status %d: %s", got.Code, got.Body)
+	}
+}
+
+func TestOffersWhileTheServerEnds(t *testing.T) {
+	s := newShow(t, 50)
+	s.publish()
+	audience := &stream.Audience{}
+	srv := &Server{Audience: audience}
+	url, stop := begin(t, s, srv)
+	sv := srv.running()
+	offer := newPlayer(t, webrtc.NetworkTypeUDP4).offer(t)
+	var wg sync.WaitGroup
+	for i := range 6 {
+		wg.Go(func() {
+			for status := 0; status != http.StatusServiceUnavailable; {
+				req := httptest.NewRequest(http.MethodPost, url, strings.NewReader(offer))
+				req.RemoteAddr = fmt.Sprintf("192.0.2.%d:5000", i)
+				req.Header.Set("Content-Type", offerType)
+				w := httptest.NewRecorder()
+				srv.ServeHTTP(w, req)
+				if status = w.Code; status != http.StatusCreated && status != http.StatusServiceUnavailable {
+					t.Errorf("status %d: %s", status, w.Body)
+					return
+				}
+			}
+		})
+	}
+	until(t, "some are in", func() bool { return len(audience.Viewers()) > 2 })
+	stop()
+	sv.mu.Lock()
+	if n := len(sv.visitors) + len(sv.entering) + len(sv.feeds); n != 0 {
+		t.Errorf("when Run has ended %d visitors, %d that enter and %d feeds are left", len(sv.visitors), len(sv.entering), len(sv.feeds))
+	}
+	sv.mu.Unlock()
+	wg.Wait()
+	if n := len(audience.Viewers()); n != 0 {
+		t.Errorf("%d viewers are left", n)
+	}
+}
+
 func TestCandidatesThatComeLate(t *testing.T) {
 	s := newShow(t, 50)
 	url := start(t, s, &Server{})
 	s.live(t)
 	p := newPlayer(t, webrtc.NetworkTypeUDP4)
 	var found, rest []string
-	for line := range strings.Lines(p.offer(t)) {
+	offer := p.offer(t)
+	for line := range strings.Lines(offer) {
 		if strings.HasPrefix(line, "a=candidate:") {
 			found = append(found, line)
 			continue
@@ -423,18 +524,28 @@ func TestCandidatesThatComeLate(t *testing.T) {
 	}
 	base, _, _ := strings.Cut(url, "/live/")
 	session := base + header.Get("Location")
-	fragment := "a=ice-ufrag:x\r\na=ice-pwd:y\r\nm=video 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n" + strings.Join(found, "")
+	late := "m=video 9 UDP/TLS/RTP/SAVPF 0\r\na=mid:0\r\n" + strings.Join(found, "")
+	fragment := "a=ice-ufrag:" + ufrag(offer) + "\r\na=ice-pwd:y\r\n" + late
+	restart := "a=ice-ufrag:another\r\na=ice-pwd:y\r\n" + late
 	const kind = "application/trickle-ice-sdpfrag"
+	tag := header.Get("ETag")
 	for _, tt := range []struct {
 		name   string
 		header []string
 		body   string
 		want   int
 	}{
+		{"no tag", []string{"Content-Type", kind}, fragment, http.StatusPreconditionRequired},
 		{"another session's tag", []string{"Content-Type", kind, "If-Match", `"x"`}, fragment, http.StatusPreconditionFailed},
-		{"another type", []string{"Content-Type", "text/plain"}, fragment, http.StatusUnsupportedMediaType},
-		{"no candidate at all", []string{"Content-Type", kind}, "a=candidate:what\r\n", http.StatusBadRequest},
-		{"well", []string{"Content-Type", kind, "If-Match", header.Get("ETag")}, fragment, http.StatusNoContent},
+		{"another type", []string{"Content-Type", "text/plain", "If-Match", tag}, fragment, http.StatusUnsupportedMediaType},
+		{"no candidate at all", []string{"Content-Type", kind, "If-Match", tag}, "a=candidate:what\r\n", http.StatusBadRequest},
+		{"a restart", []string{"Content-Type", kind, "If-Match", "*"}, restart, http.StatusUnprocessableEntity},
+		{"a restart as the draft quotes it", []string{"Content-Type", kind, "If-Match", `"*"`}, restart, http.StatusUnprocessableEntity},
+		{"a restart of this session", []string{"Content-Type", kind, "If-Match", tag}, restart, http.StatusUnprocessableEntity},
+		{"a restart without a name", []string{"Content-Type", kind, "If-Match", "*"}, late, http.StatusUnprocessableEntity},
+		{"any session, under the name offered", []string{"Content-Type", kind, "If-Match", "*"}, fragment, http.StatusNoContent},
+		{"candidates alone", []string{"Content-Type", kind, "If-Match", tag}, late, http.StatusNoContent},
+		{"well", []string{"Content-Type", kind, "If-Match", tag}, fragment, http.StatusNoContent},
 	} {
 		if status, _, text := request(t, http.MethodPatch, session, tt.body, tt.header...); status != tt.want {
 			t.Errorf("%s: %d %s", tt.name, status, text)
@@ -563,7 +674,7 @@ func TestTheBoxTriesFewOfAPlayersAddresses(t *testing.T) {
 		if i == 2 {
 			more = fmt.Sprintf("a=mid:0\r\na=candidate:1 1 udp 2130706431 127.0.0.1 %s typ host\r\n", port)
 		}
-		status, _, text := request(t, http.MethodPatch, base+header.Get("Location"), more, "Content-Type", candidateType)
+		status, _, text := request(t, http.MethodPatch, base+header.Get("Location"), more, "Content-Type", candidateType, "If-Match", header.Get("ETag"))
 		if status != http.StatusNoContent {
 			t.Errorf("patch %d: %d %s", i, status, text)
 		}
@@ -607,7 +718,7 @@ func TestLinesThatSayNothingAreFew(t *testing.T) {
 	if err := more.SetReadDeadline(time.Now().Add(connectTimeout / 2)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := more.Read(make([]byte, 1)); err != io.EOF {
+	if _, err := more.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("one more than may be gets %v", err)
 	}
 }

@@ -21,7 +21,7 @@ import (
 // say of their sessions later, at the address that the answer hands out:
 //
 //	POST   …/NAME/whep      an offer; 201 with the answer and the session's address
-//	PATCH  …/NAME/whep/ID   candidates of the player's (RFC 8840); 204
+//	PATCH  …/NAME/whep/ID   candidates of the player's (RFC 8840), If-Match the answer's ETag; 204
 //	DELETE …/NAME/whep/ID   the end; 200
 //
 // While Run does not run it answers 503.
@@ -181,12 +181,22 @@ func (sv *service) patch(w http.ResponseWriter, r *http.Request, id string) {
 		visit.Fail(w, http.StatusNotFound, "no such session")
 		return
 	}
-	if match := r.Header.Get("If-Match"); match != "" && match != "*" && strings.Trim(match, `"`) != v.etag {
+	match := strings.Trim(r.Header.Get("If-Match"), `"`)
+	switch match {
+	case "*", v.etag:
+	case "":
+		visit.Fail(w, http.StatusPreconditionRequired, "say which ICE session is meant: If-Match with the ETag of the answer")
+		return
+	default:
 		visit.Fail(w, http.StatusPreconditionFailed, "that session has another ETag: connect anew")
 		return
 	}
 	text, ok := body(w, r, candidateType)
 	if !ok {
+		return
+	}
+	if v.restarts(match, text) {
+		visit.Fail(w, http.StatusUnprocessableEntity, "ICE restarts are not supported: connect anew")
 		return
 	}
 	for _, c := range candidates(text) {
@@ -199,6 +209,25 @@ func (sv *service) patch(w http.ResponseWriter, r *http.Request, id string) {
 		}
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// restarts reports whether a fragment asks for an ICE restart, by a name that
+// the player did not offer or, without one, by matching any session. Some
+// players match any for all of their candidates, too: under the name that they
+// offered, these restart nothing.
+func (v *visitor) restarts(match, fragment string) bool {
+	name := ufrag(fragment)
+	return name != v.ufrag && (name != "" || match == "*")
+}
+
+// ufrag returns the name of an ICE session (RFC 8839, 5.4), "" if there is none.
+func ufrag(sdp string) string {
+	for line := range strings.Lines(sdp) {
+		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "a=ice-ufrag:"); ok {
+			return name
+		}
+	}
+	return ""
 }
 
 const maxCandidates = 64 // of one player, in its offer and later
