@@ -271,6 +271,7 @@ func TestFaults(t *testing.T) {
 		{"no such access of a rendition", "[[rendition]]\nname = 'a'\naccess = 'x'", `line 3: access cannot be "x", write "open", "password" or "link"`},
 		{"no password", "[[rendition]]\nname = 'a'\naccess = 'password'", `a password is asked for, but there is none, write password = "secret:NAME", and NAME = "…" into secrets.toml`},
 		{"a password that is not stored", "[watch]\npassword = 'secret:nobody'", `line 2: no secret named "nobody" is stored, write nobody = "THE KEY" into secrets.toml in the state directory`},
+		{"a password that goes on and on", "[watch]\npassword = '" + strings.Repeat("x", 201) + "'", `line 2: user and password may have 200 letters each, choose shorter ones`},
 		{"a user with a colon", "[watch]\nuser = 'a:b'", `line 2: user holds a character that players cannot send, leave colons out`},
 		{"too many readers", "[watch]\nreaders = 100000", `line 2: readers is out of range, from 0 to 10000, write 0 for no limit`},
 		{"host with a port", "[serve]\nhosts = ['box:80']", `line 2: hosts holds something that is not a host name, write names only, for example "box.example.org"`},

@@ -26,6 +26,7 @@ const (
 	maxChannel             = 64
 	maxThreads             = 16
 	maxReaders             = 10_000
+	maxCredential          = 200 // bytes: servers look at no more than 256
 	maxNameLength          = 32
 	maxTitleLength         = 64
 )
@@ -317,6 +318,9 @@ func (v *validator) watch(c *Config) {
 	v.word("watch.access", "access", w.Access, accesses)
 	v.readers("watch.readers", "readers", w.Readers)
 	v.readers("watch.readers_per_address", "readers_per_address", w.ReadersPerAddress)
+	if len(w.User) > maxCredential || len(w.Password.Reveal()) > maxCredential {
+		v.fault("watch.password", fmt.Sprintf("user and password may have %d letters each", maxCredential), "choose shorter ones")
+	}
 	if strings.ContainsFunc(w.User, unicode.IsControl) || strings.Contains(w.User, ":") {
 		v.fault("watch.user", "user holds a character that players cannot send", "leave colons out")
 	}
