@@ -55,7 +55,8 @@ type Rules struct {
 }
 
 // Allow returns nil, or an error that wraps [stream.ErrLocked] if c is empty
-// and [stream.ErrDenied] if it is wrong. It compares in constant time.
+// and [stream.ErrDenied] if it is wrong; it is [stream.ErrLinkOnly] if c has no
+// link and nothing else opens the rendition. It compares in constant time.
 func (r *Rules) Allow(rendition string, c stream.Credentials) error {
 	rule, ok := r.By[rendition]
 	if !ok {
@@ -64,10 +65,12 @@ func (r *Rules) Allow(rendition string, c stream.Credentials) error {
 	switch {
 	case rule.Mode == Open:
 		return nil
-	case c.Empty():
-		return stream.ErrLocked
 	case c.Token != "":
 		return r.check(rendition, c.Token)
+	case rule.Mode == Link:
+		return stream.ErrLinkOnly
+	case c.Empty():
+		return stream.ErrLocked
 	case rule.Mode == Password && knows(rule, c):
 		return nil
 	default:

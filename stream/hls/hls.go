@@ -75,7 +75,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // Handler returns the handler of the addresses above. It answers other paths
-// by 404 and other methods by 405.
+// by 404 and other methods by 405, save for OPTIONS ([visit.Preflight]).
 func (s *Server) Handler() http.Handler {
 	s.init()
 	mux := http.NewServeMux()
@@ -83,7 +83,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /live/{name}/index.m3u8", s.one)
 	mux.HandleFunc("GET /live/{name}/{file}", s.direct)
 	mux.HandleFunc("GET /live/{name}/hls/{visit}/{file}", s.file)
-	return mux
+	return visit.Preflight(mux)
 }
 
 // all answers with every rendition that the player may watch and that has

@@ -371,6 +371,16 @@ func TestBadRequestsAreAnsweredClearly(t *testing.T) {
 	}
 }
 
+func TestPagesOfOtherSitesMayAsk(t *testing.T) {
+	b := newBox(t)
+	for _, address := range []string{"/live/index.m3u8", "/live/main/hls/x/video.m3u8", "/live/main/video-1.m4s"} {
+		w := b.get(address, func(r *http.Request) { r.Method = http.MethodOptions })
+		if w.Code != http.StatusNoContent || !strings.Contains(w.Header().Get("Access-Control-Allow-Headers"), "Range") {
+			t.Errorf("OPTIONS %s: %d %v", address, w.Code, w.Header())
+		}
+	}
+}
+
 func TestPlaylistsAreCompressedForThoseWhoWantThat(t *testing.T) {
 	b := newBox(t)
 	b.publish(120)

@@ -83,5 +83,5 @@ func (s *Server) playlist(w http.ResponseWriter, r *http.Request, st *cmaf.Strea
 		s.unavailable(w, err)
 		return
 	}
-	viewer.Bytes.Add(uint64(s.pages.of(st, seq, d.skip).write(w, r, "no-cache")))
+	viewer.Bytes.Add(uint64(s.pages.of(st, seq, d.skip).write(w, r, "private, no-cache")))
 }

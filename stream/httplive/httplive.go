@@ -84,7 +84,9 @@ type site struct {
 // connections over from the server that calls it. An answer ends with its
 // request's context, so that an [http.Server] has to be given a BaseContext
 // that ends; nothing of this package outlives the handler's calls.
-func (s *Server) Handler() http.Handler {
+func (s *Server) Handler() http.Handler { return visit.Preflight(s.site()) }
+
+func (s *Server) site() *site {
 	return &site{
 		Server: s,
 		log:    orElse(s.Log, slog.New(slog.DiscardHandler)),
@@ -133,11 +135,8 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case src == nil:
 		visit.Fail(w, http.StatusNotFound, "there is no such picture")
-	case r.Method == http.MethodOptions:
-		allow(w)
-		w.WriteHeader(http.StatusNoContent)
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		allow(w)
+		w.Header().Set("Allow", visit.Methods)
 		visit.Fail(w, http.StatusMethodNotAllowed, "only GET and HEAD")
 	case r.Method == http.MethodHead:
 		s.head(w, r, src, f)
@@ -154,15 +153,6 @@ func cut(path string) (name, ending string, ok bool) {
 		return "", "", false
 	}
 	return file[:dot], file[dot+1:], true
-}
-
-// allow says what may be asked, to pages of other sites as well.
-func allow(w http.ResponseWriter) {
-	const methods = "GET, HEAD, OPTIONS"
-	w.Header().Set("Allow", methods)
-	w.Header().Set("Access-Control-Allow-Origin", "*")
-	w.Header().Set("Access-Control-Allow-Methods", methods)
-	w.Header().Set("Access-Control-Allow-Headers", "Range")
 }
 
 // head answers as GET would, without a picture and without joining.
@@ -190,7 +180,7 @@ func (s *site) get(w http.ResponseWriter, r *http.Request, src *stream.Rendition
 	}
 	leave, err := s.admit(rd.viewer, credentials(r))
 	if err != nil {
-		s.log.Info("http reader refused", "peer", r.RemoteAddr, "rendition", src.Name, "err", err)
+		s.log.Debug("http reader refused", "peer", r.RemoteAddr, "rendition", src.Name, "err", err)
 		visit.Refuse(w, r, err)
 		return
 	}

@@ -253,6 +253,7 @@ func TestAnswers(t *testing.T) {
 		{"another place", "GET", "/main.flv", "", 404, [2]string{}},
 		{"writing", "POST", "/live/main.flv", "", 405, [2]string{"Allow", "GET, HEAD, OPTIONS"}},
 		{"asking what may be asked", "OPTIONS", "/live/main.ts", "", 204, [2]string{"Access-Control-Allow-Methods", "GET, HEAD, OPTIONS"}},
+		{"with what", "OPTIONS", "/live/main.flv", "", 204, [2]string{"Access-Control-Allow-Headers", "Range, Authorization, Content-Type"}},
 		{"nothing shown", "GET", "/live/main.flv", "", 401, [2]string{"Www-Authenticate", `Basic realm="live picture", charset="UTF-8"`}},
 		{"nothing shown for the head", "HEAD", "/live/main.mp4", "", 401, [2]string{}},
 		{"a wrong token", "GET", "/live/main.ts?token=nope", "", 403, [2]string{}},
@@ -425,13 +426,12 @@ func TestAReaderThatHangsUpIsMissedWhileNoPictureComes(t *testing.T) {
 	enc.publish()
 	for _, ending := range []string{"flv", "ts", "mp4"} {
 		audience := &stream.Audience{}
-		h := (&Server{Find: only(enc.r), Audience: audience}).Handler()
-		srv := httptest.NewServer(h)
+		s := (&Server{Find: only(enc.r), Audience: audience}).site()
+		srv := httptest.NewServer(s)
 		res := get(t, srv.Client(), srv.URL+"/live/main."+ending)
 		if _, err := io.ReadFull(res.body, make([]byte, 100)); err != nil {
 			t.Fatal(err)
 		}
-		s := h.(*site)
 		if n := s.running(); ending != "flv" && n != 1 || ending == "flv" && n != 0 {
 			t.Errorf("%s: %d feeds run", ending, n)
 		}
@@ -450,7 +450,7 @@ func (s *site) running() int {
 func TestReadersOfOneFormShareAFeed(t *testing.T) {
 	enc := newFake(64, 10, 100)
 	enc.publish()
-	h := (&Server{Find: only(enc.r)}).Handler()
+	h := (&Server{Find: only(enc.r)}).site()
 	srv := httptest.NewServer(h)
 	defer srv.Close()
 	var bodies []io.ReadCloser
@@ -468,7 +468,7 @@ func TestReadersOfOneFormShareAFeed(t *testing.T) {
 	if !bytes.Equal(first[0], first[1]) || !bytes.Equal(first[0], first[2]) || bytes.Equal(first[0], first[3]) {
 		t.Error("readers of one form do not get the same packets")
 	}
-	if n := h.(*site).running(); n != 2 {
+	if n := h.running(); n != 2 {
 		t.Errorf("%d feeds run", n)
 	}
 	for _, b := range bodies {
@@ -488,9 +488,38 @@ func TestAnEncoderThatBeginsAnewBringsANewHeader(t *testing.T) {
 			enc.publish()
 		}
 		video := *enc.video
+		video.Width = 2 * enc.video.Width
 		enc.video = &video
 		enc.publish()
 		skipTo(t, r, header)
+	}
+}
+
+func TestAnEncoderThatBeginsAnewAsItWasChangesNothingOfMP4(t *testing.T) {
+	enc := newFake(64, 2, 100)
+	f, err := newFragments([]*stream.Track{enc.video})
+	if err != nil {
+		t.Fatal(err)
+	}
+	took := func(track stream.Track, key bool) *chunk {
+		t.Helper()
+		c, err := f.chunk(&stream.Unit{Track: &track, Key: key, Data: []byte("picture")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	first, again := took(*enc.video, true), took(*enc.video, false)
+	if first == nil || again == nil || again.header != first.header {
+		t.Errorf("an equal track brings %+v after %+v", again, first)
+	}
+	other := *enc.video
+	other.Width *= 2
+	if c := took(other, false); c != nil {
+		t.Error("another track begins without a key picture")
+	}
+	if c := took(other, true); c == nil || c.header == first.header {
+		t.Errorf("another track brings %+v", c)
 	}
 }
 

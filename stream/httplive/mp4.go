@@ -1,6 +1,7 @@
 package httplive
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -31,8 +32,8 @@ func (s *site) readFragments(ctx context.Context, rd *reading, l link) error {
 	})
 }
 
-// fragments makes MP4. A new track brings a new header, which stands in front
-// of the key picture that it comes with.
+// fragments makes MP4. A track of another kind brings a new header, which stands
+// in front of the key picture that it comes with.
 type fragments struct {
 	tracks   []*stream.Track
 	header   *[]byte
@@ -42,14 +43,19 @@ type fragments struct {
 
 func newFragments(tracks []*stream.Track) (*fragments, error) {
 	f := &fragments{tracks: append([]*stream.Track(nil), tracks...), waiting: true}
-	return f, f.describe()
+	_, err := f.describe()
+	return f, err
 }
 
-// describe writes the header anew.
-func (f *fragments) describe() error {
+// describe writes the header anew and reports whether it differs: an encoder
+// that starts anew as it was changes nothing.
+func (f *fragments) describe() (changed bool, err error) {
 	header, err := fmp4.AppendInit(nil, f.tracks...)
+	if err != nil || f.header != nil && bytes.Equal(*f.header, header) {
+		return false, err
+	}
 	f.header = &header
-	return err
+	return true, nil
 }
 
 func (f *fragments) chunk(u *stream.Unit) (*chunk, error) {
@@ -58,10 +64,12 @@ func (f *fragments) chunk(u *stream.Unit) (*chunk, error) {
 		return nil, nil
 	}
 	if f.tracks[i] != u.Track {
-		f.tracks[i], f.waiting = u.Track, true
-		if err := f.describe(); err != nil {
+		f.tracks[i] = u.Track
+		changed, err := f.describe()
+		if err != nil {
 			return nil, err
 		}
+		f.waiting = f.waiting || changed
 	}
 	f.waiting = f.waiting && !u.Key
 	if f.waiting {

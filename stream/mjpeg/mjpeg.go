@@ -68,9 +68,10 @@ type camera struct {
 }
 
 // Handler returns the handler of the addresses above. It answers other paths
-// by 404 and other methods by 405. An endless answer ends with its request's
+// by 404 and other methods by 405, save for OPTIONS ([visit.Preflight]). HEAD
+// of moving pictures takes none and joins no audience. An endless answer ends with its request's
 // context.
-func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serve) }
+func (s *Server) Handler() http.Handler { return visit.Preflight(http.HandlerFunc(s.serve)) }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	name, moving, ok := target(r.URL.Path)
@@ -79,12 +80,16 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Allow", "GET, HEAD")
+		w.Header().Set("Allow", visit.Methods)
 		visit.Fail(w, http.StatusMethodNotAllowed, "use GET")
 		return
 	}
 	if err := s.allow(r, name); err != nil {
 		visit.Refuse(w, r, err)
+		return
+	}
+	if moving && r.Method == http.MethodHead {
+		describe(w.Header())
 		return
 	}
 	c, leave, err := s.camera(name)
@@ -214,13 +219,7 @@ func (s *Server) film(w http.ResponseWriter, r *http.Request, c *camera) {
 		none(w, err)
 		return
 	}
-	h := w.Header()
-	h.Set("Content-Type", "multipart/x-mixed-replace; boundary="+boundary)
-	h.Set("Cache-Control", "no-store")
-	h.Set("Access-Control-Allow-Origin", "*")
-	if r.Method == http.MethodHead {
-		return
-	}
+	describe(w.Header())
 	control := http.NewResponseController(w)
 	if _, err := w.Write([]byte("--" + boundary + "\r\n")); err != nil {
 		return
@@ -242,6 +241,13 @@ func (s *Server) film(w http.ResponseWriter, r *http.Request, c *camera) {
 			}
 		}
 	}
+}
+
+// describe sets what goes with moving pictures.
+func describe(h http.Header) {
+	h.Set("Content-Type", "multipart/x-mixed-replace; boundary="+boundary)
+	h.Set("Cache-Control", "no-store")
+	h.Set("Access-Control-Allow-Origin", "*")
 }
 
 func (s *Server) note(r *http.Request, v *stream.Viewer, err error) {

@@ -173,6 +173,22 @@ func (g guard) Allow(_ string, c stream.Credentials) error {
 	return nil
 }
 
+func TestTheHeadOfMovingPicturesTakesNone(t *testing.T) {
+	s := newStudio()
+	url := serve(t, s)
+	s.Audience.SetBook(nobody{t})
+	res := ask(t, http.MethodHead, url+"/live/main.mjpeg")
+	if res.status != http.StatusOK || res.header.Get("Content-Type") != "multipart/x-mixed-replace; boundary="+boundary || s.taken.Load() > 0 {
+		t.Errorf("%d %v, %d pictures", res.status, res.header, s.taken.Load())
+	}
+}
+
+// nobody is a book in which nobody may be.
+type nobody struct{ t *testing.T }
+
+func (n nobody) Joined(v *stream.Viewer) { n.t.Errorf("%s joined", v.Protocol) }
+func (nobody) Left(*stream.Viewer)       {}
+
 func TestWhoMayNotLook(t *testing.T) {
 	s := newStudio()
 	url := serve(t, s)
@@ -187,6 +203,7 @@ func TestWhoMayNotLook(t *testing.T) {
 		{"GET", "/live/main.jpg?token=letmein", 200},
 		{"HEAD", "/live/main.jpg?token=letmein", 200},
 		{"HEAD", "/live/main.mjpeg?token=letmein", 200},
+		{"OPTIONS", "/live/main.mjpeg", 204},
 		{"POST", "/live/main.jpg?token=letmein", 405},
 		{"GET", "/live/nobody.jpg?token=letmein", 404},
 		{"GET", "/live/main.png", 404},

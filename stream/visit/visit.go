@@ -382,12 +382,14 @@ func Credentials(r *http.Request) stream.Credentials {
 
 func keep(shown string) string { return strings.Clone(shown[:min(len(shown), maxShown)]) }
 
-// Refuse answers why somebody may not watch: 401, 403 or 503, with a short
-// text.
+// Refuse answers why somebody may not watch: 401 where a password helps, else
+// 403 or 503, with a short text.
 func Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status := http.StatusServiceUnavailable
 	_, _, basic := r.BasicAuth()
 	switch {
+	case errors.Is(err, stream.ErrLinkOnly):
+		status = http.StatusForbidden
 	case errors.Is(err, stream.ErrLocked), basic && errors.Is(err, stream.ErrDenied):
 		status = http.StatusUnauthorized
 		w.Header().Set("WWW-Authenticate", `Basic realm="live picture", charset="UTF-8"`)
@@ -397,6 +399,27 @@ func Refuse(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", "5")
 	}
 	Fail(w, status, err.Error())
+}
+
+// Methods is what may be asked of an address that pictures come from.
+const Methods = "GET, HEAD, OPTIONS"
+
+// Preflight answers OPTIONS for h, so that pages of any site may fetch pictures
+// (Fetch, CORS protocol) and show a password or a link; h gets all other
+// requests.
+func Preflight(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodOptions {
+			h.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Allow", Methods)
+		w.Header().Set("Access-Control-Allow-Origin", "*")
+		w.Header().Set("Access-Control-Allow-Methods", Methods)
+		w.Header().Set("Access-Control-Allow-Headers", "Range, Authorization, Content-Type")
+		w.Header().Set("Access-Control-Max-Age", "86400")
+		w.WriteHeader(http.StatusNoContent)
+	})
 }
 
 // Fail answers with a status and one line of text, which nobody may keep.

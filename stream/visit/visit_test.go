@@ -250,6 +250,36 @@ func TestRefusalsSpeakHTTP(t *testing.T) {
 	}
 }
 
+func TestWhereOnlyALinkOpensNobodyIsAskedForAPassword(t *testing.T) {
+	basic := request("10.0.0.1:5", "p", "")
+	basic.SetBasicAuth("u", "p")
+	for _, r := range []*http.Request{request("10.0.0.1:5", "p", ""), basic} {
+		w := httptest.NewRecorder()
+		Refuse(w, r, fmt.Errorf("sub: %w", stream.ErrLinkOnly))
+		if w.Code != http.StatusForbidden || w.Header().Get("WWW-Authenticate") != "" || !strings.Contains(w.Body.String(), "link only") {
+			t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+		}
+	}
+}
+
+func TestPagesOfOtherSitesMayAsk(t *testing.T) {
+	asked := false
+	h := Preflight(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	r := request("10.0.0.1:5", "p", "")
+	r.Method = http.MethodOptions
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	allowed := w.Header().Get("Access-Control-Allow-Headers")
+	if w.Code != http.StatusNoContent || asked || w.Header().Get("Access-Control-Allow-Origin") != "*" ||
+		!strings.Contains(allowed, "Authorization") || !strings.Contains(allowed, "Range") || w.Header().Get("Access-Control-Allow-Methods") != Methods {
+		t.Errorf("%d %v", w.Code, w.Header())
+	}
+	h.ServeHTTP(httptest.NewRecorder(), request("10.0.0.1:5", "p", ""))
+	if !asked {
+		t.Error("other requests do not come through")
+	}
+}
+
 func TestVisitsKeepLittleOfWhatIsShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, _ := begin(t, stream.Limits{})
