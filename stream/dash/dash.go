@@ -82,7 +82,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // Handler returns the handler of the addresses above. It answers other paths
-// by 404 and other methods by 405.
+// by 404 and other methods by 405, save for OPTIONS ([visit.Preflight]).
 func (s *Server) Handler() http.Handler {
 	s.init()
 	mux := http.NewServeMux()
@@ -90,7 +90,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /live/{name}/manifest.mpd", s.one)
 	mux.HandleFunc("GET /live/{name}/dash/{visit}/{file}", s.file)
 	mux.HandleFunc("GET /live/time", s.clock)
-	return mux
+	return visit.Preflight(mux)
 }
 
 // clock tells the time that manifests count by.
@@ -305,7 +305,7 @@ type manifest struct {
 // make writes the manifest anew.
 func (m *manifest) make(offers []offer) {
 	m.find(offers)
-	m.pieces = strings.Split(m.text(offers, time.Now()), visitMark)
+	m.pieces = strings.Split(m.text(offers, m.zero.Add(stream.Monotonic())), visitMark)
 }
 
 // find notes where the timelines break, and forgets what is no longer offered,

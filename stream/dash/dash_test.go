@@ -113,14 +113,16 @@ func (b *box) get(address string) *httptest.ResponseRecorder {
 
 // An mpd is a manifest as a player reads it.
 type mpd struct {
-	Start  string `xml:"availabilityStartTime,attr"`
-	Timing struct {
+	Start     string `xml:"availabilityStartTime,attr"`
+	Published string `xml:"publishTime,attr"`
+	Timing    struct {
 		Value string `xml:"value,attr"`
 	} `xml:"UTCTiming"`
 	Periods []struct {
 		ID    string `xml:"id,attr"`
 		Start string `xml:"start,attr"`
 		Sets  []struct {
+			ID              string `xml:"id,attr"`
 			Type            string `xml:"contentType,attr"`
 			Representations []struct {
 				ID       string `xml:"id,attr"`
@@ -179,6 +181,53 @@ func TestTheManifestDescribesEveryRendition(t *testing.T) {
 	}
 	if !strings.HasPrefix(video[1].Template.Media, "a%20&%20b%20%24/dash/") {
 		t.Errorf("address %s", video[1].Template.Media)
+	}
+}
+
+func TestEachCodecHasASetOfItsOwn(t *testing.T) {
+	b := newBox(t)
+	hevc := streamtest.NewMediaH265(t, 2*streamtest.FPS)
+	b.publish(120)
+	source := &streamtest.Source{Media: hevc, Start: b.shift}
+	b.renditions["fine"] = hevc.Rendition(1024)
+	source.PublishAll(b.renditions["fine"])
+	source.PublishAll(b.renditions["fine"])
+	names := b.Names
+	b.Names = func() []string { return append([]string{"fine"}, names()...) }
+	m := b.manifest(t, "/live/manifest.mpd")
+	var sets []string
+	for _, set := range m.Periods[0].Sets {
+		line := set.ID + " " + set.Type
+		for _, r := range set.Representations {
+			codec, _, _ := strings.Cut(r.Codecs, ".")
+			line += " " + codec
+		}
+		sets = append(sets, line)
+	}
+	if got := strings.Join(sets, ", "); got != "1 video avc1 avc1, 2 video hvc1, 0 audio mp4a" {
+		t.Errorf("sets: %s", got)
+	}
+}
+
+func TestTheManifestIsDatedByItsOwnClock(t *testing.T) {
+	b := newBox(t)
+	b.zero = b.zero.Add(-time.Hour) // the wall clock was set since the server began
+	b.publish(120)
+	m := b.manifest(t, "/live/manifest.mpd")
+	published, err := time.Parse(time.RFC3339, m.Published)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if off := b.zero.Add(stream.Monotonic()).Sub(published); off < -time.Millisecond || off > time.Minute {
+		t.Errorf("published %v before now by /live/time", off)
+	}
+	for _, address := range []string{"/live/manifest.mpd", "/live/main/dash/x/video-t1.m4s", "/live/time"} {
+		r := httptest.NewRequest(http.MethodOptions, address, nil)
+		w := httptest.NewRecorder()
+		b.handler.ServeHTTP(w, r)
+		if w.Code != http.StatusNoContent {
+			t.Errorf("OPTIONS %s: %d", address, w.Code)
+		}
 	}
 }
 

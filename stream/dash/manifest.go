@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"encoderd.example/stream"
 	"encoderd.example/stream/cmaf"
 	"encoderd.example/stream/fmp4"
 )
@@ -71,12 +72,19 @@ func (p period) write(b *strings.Builder, offers []offer, sound *offer) {
 	fmt.Fprintf(b, `<Period id="p%d" start="%s">`+"\n%s</Period>\n", p.from.Milliseconds(), duration(p.from), sets.String())
 }
 
-// pictures writes one set of all renditions, for players to choose from.
+// pictures writes one set for each codec, of all renditions coded so: players
+// change between those of a set only, without a new decoder.
 func (p period) pictures(b *strings.Builder, offers []offer) {
+	for _, codec := range []stream.Codec{stream.H264, stream.H265} { // what every player knows first
+		p.coded(b, offers, codec)
+	}
+}
+
+func (p period) coded(b *strings.Builder, offers []offer, codec stream.Codec) {
 	var representations strings.Builder
 	for _, o := range offers {
 		segments := p.segments(o.video)
-		if len(segments) == 0 {
+		if len(segments) == 0 || segments[0].Init.Track.Codec != codec {
 			continue
 		}
 		t := segments[0].Init.Track
@@ -86,7 +94,7 @@ func (p period) pictures(b *strings.Builder, offers []offer) {
 		representations.WriteString("</Representation>\n")
 	}
 	if representations.Len() > 0 {
-		fmt.Fprintf(b, `<AdaptationSet id="0" contentType="video" mimeType="video/mp4" startWithSAP="1">`+"\n%s</AdaptationSet>\n", representations.String())
+		fmt.Fprintf(b, `<AdaptationSet id="%d" contentType="video" mimeType="video/mp4" startWithSAP="1">`+"\n%s</AdaptationSet>\n", codec, representations.String())
 	}
 }
 
@@ -96,7 +104,7 @@ func (p period) sound(b *strings.Builder, o *offer) {
 		return
 	}
 	t := segments[0].Init.Track
-	fmt.Fprintf(b, `<AdaptationSet id="1" contentType="audio" mimeType="audio/mp4" startWithSAP="1">`+"\n"+
+	fmt.Fprintf(b, `<AdaptationSet id="0" contentType="audio" mimeType="audio/mp4" startWithSAP="1">`+"\n"+
 		`<Representation id="%s sound" codecs="%s" bandwidth="%d" audioSamplingRate="%d">`+"\n"+
 		`<AudioChannelConfiguration schemeIdUri="urn:mpeg:dash:23003:3:audio_channel_configuration:2011" value="%d"/>`+"\n",
 		escape(o.st.Name()), segments[0].Init.Codec, o.sound.Peak, t.Rate, t.Channels)
