@@ -52,7 +52,7 @@ func (c *caller) play(ctx context.Context, cmd command) error {
 	}
 	leave, err := c.admit(viewer, credentials(query, c.query))
 	if err != nil {
-		c.log.Info("rtmp player refused", "rendition", src.Name, "err", err)
+		c.log.Debug("rtmp player refused", "rendition", src.Name, "err", err)
 		return c.refuse("NetStream.Play.Failed", err.Error())
 	}
 	if err := stream.LimitSendBuffer(c.wire.TCPConn, stream.Bitrate(tracks)); err != nil {

@@ -50,10 +50,13 @@ func (c *conn) admit(cl call, name string) *response {
 // ones.
 func (c *conn) deny(cl call, name string, shown stream.Credentials, err error) *response {
 	res := answer(401, c.challenges(false)...)
+	if errors.Is(err, stream.ErrLinkOnly) {
+		res = answer(403)
+	}
 	if shown.Empty() {
 		return res
 	}
-	c.log.Info("rtsp player not let in", "rendition", name, "err", err)
+	c.log.Debug("rtsp player not let in", "rendition", name, "err", err)
 	if c.refusals++; c.refusals >= maxRefusals {
 		res.header = append(res.header, "Connection: close")
 		res.after = func() { cl.cancel(err) }

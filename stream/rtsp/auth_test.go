@@ -162,6 +162,20 @@ func TestAStaleDigestIsNothingShown(t *testing.T) {
 	d.must(t, 200, "DESCRIBE", d.base, authorize("venue", "x", old, "DESCRIBE", d.base)) // open by now
 }
 
+// linkOnly opens to nobody who is here.
+type linkOnly struct{}
+
+func (linkOnly) Allow(string, stream.Credentials) error { return stream.ErrLinkOnly }
+
+func TestWhereOnlyALinkOpensNobodyIsAskedForAPassword(t *testing.T) {
+	addr, audience := guarded(t)
+	audience.SetDoor(linkOnly{}, stream.Limits{})
+	c := dial(t, addr, "main")
+	if r := c.must(t, 403, "DESCRIBE", c.base); r.header.Get("WWW-Authenticate") != "" {
+		t.Errorf("asks by %q", r.header.Get("WWW-Authenticate"))
+	}
+}
+
 func TestLinks(t *testing.T) {
 	addr, audience := guarded(t)
 	c := dial(t, addr, "main")

@@ -194,6 +194,7 @@ var reasons = map[int]string{
 	200: "OK",
 	400: "Bad Request",
 	401: "Unauthorized",
+	403: "Forbidden",
 	404: "Not Found",
 	405: "Method Not Allowed",
 	413: "Request Entity Too Large",

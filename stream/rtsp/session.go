@@ -278,7 +278,7 @@ func (c *conn) play(ctx context.Context, cl call) *response {
 	p, err := c.newPlayer(playing, stop, s)
 	if err != nil {
 		stop()
-		c.log.Info("rtsp player refused", "rendition", s.feed.Source.Name, "err", err)
+		c.log.Debug("rtsp player refused", "rendition", s.feed.Source.Name, "err", err)
 		if errors.Is(err, stream.ErrFull) {
 			return answer(453)
 		}

@@ -112,7 +112,7 @@ func (sv *service) post(w http.ResponseWriter, r *http.Request, name string) {
 	defer cancel()
 	v, answer, err := sv.enter(ctx, src, offer, viewer, shown)
 	if err != nil {
-		sv.log.Info("webrtc player refused", "peer", r.RemoteAddr, "rendition", name, "err", err)
+		sv.log.Debug("webrtc player refused", "peer", r.RemoteAddr, "rendition", name, "err", err)
 		refuse(w, r, err)
 		return
 	}
