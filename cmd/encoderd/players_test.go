@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"encoderd.example/stream/streamtest/peer"
@@ -128,21 +127,24 @@ func mpv(url, file string) []string {
 	return []string{"mpv", "--no-config", "--no-terminal", "--length=7", "--ovc=ffv1", "--oac=pcm_s16le", "--o=" + file, url}
 }
 
-// vlc keeps what it gets in nine seconds.
+// vlc keeps what it gets in fourteen seconds; with DASH it begins after some.
 func vlc(url, file string) []string {
-	command := append(slices.Clone(seconds9), "env", "HOME="+filepath.Dir(file), "cvlc", "-q", url, "--sout", "#std{access=file,mux=ts,dst="+file+"}")
+	command := append(lasting("14"), "env", "HOME="+filepath.Dir(file), "cvlc", "-q", url, "--sout", "#std{access=file,mux=ts,dst="+file+"}")
 	if os.Geteuid() == 0 { // as which VLC refuses to run
 		command = append([]string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"}, command...)
 	}
 	return command
 }
 
-// seconds9 ends a program after nine seconds in order.
-var seconds9 = []string{"timeout", "--signal=INT", "--kill-after=2", "9"}
+// lasting ends a program after so many seconds, in order if it can.
+func lasting(seconds string) []string {
+	return []string{"timeout", "--signal=INT", "--kill-after=2", seconds}
+}
 
-// gstRTSP keeps what rtspsrc gives.
+// gstRTSP keeps what rtspsrc gives. A busy machine is no reason for it to call
+// packets late that TCP cannot lose.
 func gstRTSP(url, file string) []string {
-	return gst(file, "rtspsrc", "location="+url, "protocols=tcp", "name=s",
+	return gst(file, "rtspsrc", "location="+url, "protocols=tcp", "buffer-mode=none", "latency=10000", "name=s",
 		"s.", "!", "rtph264depay", "!", "h264parse", "!", "queue", "!", "m.",
 		"s.", "!", "rtpmp4gdepay", "!", "aacparse", "!", "queue", "!", "m.")
 }
@@ -156,7 +158,7 @@ func gstHTTP(url, file string) []string {
 
 // gst ends a pipeline in a file.
 func gst(file string, pipeline ...string) []string {
-	command := append(slices.Clone(seconds9), "gst-launch-1.0", "-e", "-q")
+	command := append(lasting("9"), "gst-launch-1.0", "-e", "-q")
 	command = append(command, pipeline...)
 	return append(command, "matroskamux", "name=m", "streamable=true", "!", "filesink", "location="+file)
 }
