@@ -22,8 +22,8 @@ const (
 
 // A Camera is one input of a video capture node; it implements [hw.Camera],
 // [hw.SharingCamera], [hw.PreferringCamera], [hw.SignalCamera],
-// [hw.SoundCamera] and [hw.Attached]. It holds no descriptor between calls and may be used from
-// any goroutine.
+// [hw.SoundCamera], [hw.Attached] and [hw.Instanced]. It holds no descriptor
+// between calls and may be used from any goroutine.
 type Camera struct {
 	sys    Sys
 	log    *slog.Logger
@@ -31,6 +31,7 @@ type Camera struct {
 	id     string
 	name   string
 	path   string
+	since  uint64 // Instance of the node
 	parent string // the folder of the USB device, or ""
 	typ    uint32 // the buffer type that the node captures to
 	driver string
@@ -59,6 +60,9 @@ func (c *Camera) Path() string { return c.path }
 // "/sys/devices/platform/soc/3f980000.usb/usb1/1-1/1-1.4", as it was when the
 // camera was found; "" of cameras that are not on USB.
 func (c *Camera) Parent() string { return c.parent }
+
+// Instance implements [hw.Instanced], as it was when the camera was found.
+func (c *Camera) Instance() uint64 { return c.since }
 
 // Input returns the same camera, set to one of its inputs while it is open.
 // Without it a camera keeps the input that is selected.

@@ -59,6 +59,8 @@ type Finder struct {
 	// raw ones only; then it makes no error. It is called from Cameras, with the
 	// sensor's name. If nil nobody does.
 	Led func(sensor string) bool
+	// Known is what nodes have answered before; nil asks all of them each time.
+	Known *Known
 }
 
 // Cameras returns the capture nodes that are there now and deliver pictures
@@ -72,6 +74,8 @@ type Finder struct {
 // be asked, for instance because udev has not yet made their links and set their
 // permissions, make an error beside the list of the others: list again after a
 // moment. No node is kept open, and none that somebody else uses is disturbed.
+// With Known, nodes are asked once for as long as they are plugged in, apart from
+// those behind a media controller: a device that hangs hides no other then.
 func (f Finder) Cameras() ([]hw.Camera, error) {
 	nodes, err := f.nodes()
 	if err != nil {
@@ -125,6 +129,7 @@ func distinct(taken, cameras []*Camera, n node) []*Camera {
 // A node is what sysfs and udev say of a video node.
 type node struct {
 	name  string // "video0"
+	since uint64 // its Instance
 	title string // what the driver calls it: "vivid-000-vid-cap"
 	place string // the parent device and the node's number below it
 	usb   string // the folder of the USB device that it is a part of, or ""
@@ -194,7 +199,7 @@ func (f Finder) nodes() ([]node, error) {
 }
 
 func (f Finder) node(name string, links map[string]string) node {
-	n := node{name: name, link: links[name], ready: true}
+	n := node{name: name, since: Instance(f.Root, name), link: links[name], ready: true}
 	dir := path.Join(classDir, name)
 	if device, err := fs.ReadLink(f.Root, dir); err == nil {
 		n.place = path.Dir(path.Dir(device)) // …/vivid.0/video4linux/video0
@@ -263,6 +268,12 @@ func (f Finder) cameras(n node, graphs []*graph) (routed *Camera, _ []*Camera, e
 	if !n.ready {
 		return nil, nil, fmt.Errorf("list /dev/%s: udev has not finished with it: %w", n.name, errNotReady)
 	}
+	if a, ok := f.Known.of(n); ok {
+		if processes(graphs, "/dev/"+n.name) {
+			return nil, nil, nil
+		}
+		return a.routed, a.inputs, nil
+	}
 	d, err := OpenDevice(f.Sys, "/dev/"+n.name)
 	if err != nil {
 		return nil, nil, err
@@ -273,7 +284,11 @@ func (f Finder) cameras(n node, graphs []*graph) (routed *Camera, _ []*Camera, e
 		return nil, nil, err
 	}
 	typ, ok := captureType(info.Caps)
-	if !ok || processes(graphs, d.Path()) {
+	switch {
+	case !ok:
+		f.Known.keep(answer{node: n})
+		return nil, nil, nil
+	case processes(graphs, d.Path()):
 		return nil, nil, nil
 	}
 	usable, err := listFormats(d, typ, 0)
@@ -283,12 +298,16 @@ func (f Finder) cameras(n node, graphs []*graph) (routed *Camera, _ []*Camera, e
 	c := f.camera(n, d, info, typ)
 	switch {
 	case info.Caps&uapi.CapIOMC != 0: // also without a format of ours: the reason is told
+		f.Known.keep(answer{node: n, routed: c})
 		return c, nil, nil
 	case len(usable) == 0:
 		return nil, nil, nil
 	}
 	c.edid = f.edid(usable)
 	list, err := inputs(d, c)
+	if err == nil {
+		f.Known.keep(answer{node: n, inputs: list})
+	}
 	return nil, list, err
 }
 
@@ -307,7 +326,7 @@ func processes(graphs []*graph, path string) bool {
 // camera returns what is known of a capture node by itself.
 func (f Finder) camera(n node, d *Device, info Info, typ uint32) *Camera {
 	c := &Camera{
-		sys: f.Sys, log: f.Log, now: f.Clock, name: info.Card, path: d.Path(), parent: n.usb, typ: typ, input: -1,
+		sys: f.Sys, log: f.Log, now: f.Clock, name: info.Card, path: d.Path(), since: n.since, parent: n.usb, typ: typ, input: -1,
 		driver: info.Driver, traits: traitOf(info.Driver, info.BusInfo), names: f.numbered,
 	}
 	c.id = "v4l2:" + cmp.Or(n.link, busName(info.BusInfo, n.index))

@@ -7,8 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -234,4 +236,130 @@ func TestAnotherNodeOfTheSameNameIsTold(t *testing.T) {
 	if second := plug(); second == 0 || second == first {
 		t.Errorf("the second is %d, the first was %d", second, first)
 	}
+}
+
+// since gives the nodes of sysfs a number, by which they are told from those
+// that come after them.
+func since(files fstest.MapFS, number uint64) {
+	for name, f := range files {
+		if strings.HasSuffix(name, "/dev") {
+			f.Sys = &syscall.Stat_t{Ino: number}
+		}
+	}
+}
+
+// look lists cameras and says how often that opened each node.
+func look(t *testing.T, k *fakevb2.Kernel, f v4l2.Finder, nodes int) (ids []string, opened []int) {
+	t.Helper()
+	count := func() (list []int) {
+		k.Do(func() {
+			for i := range nodes {
+				list = append(list, k.Node(fmt.Sprintf("/dev/video%d", i)).Openings())
+			}
+		})
+		return list
+	}
+	before := count()
+	cameras, err := f.Cameras()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cameras {
+		ids = append(ids, c.ID())
+	}
+	for i, n := range count() {
+		opened = append(opened, n-before[i])
+	}
+	return ids, opened
+}
+
+func TestNodesThatAreKnownAreNotOpenedAgain(t *testing.T) {
+	twoInputs := func(n *fakevb2.Node) { n.Inputs = 2 }
+	bayer := func(n *fakevb2.Node) { n.Formats = n.Formats[2:] }
+	k, files := box(true,
+		row{device: usb, link: "pci-usb-video-index0", bus: webBus, caps: camCap},
+		row{device: "codec", bus: "codec", caps: uapi.CapVideoM2M | uapi.CapStreaming},
+		row{device: "b", bus: "twin", caps: camCap, title: "b", adapt: twoInputs},
+		row{device: "c", bus: "twin", caps: camCap, title: "c"},
+		row{device: "raw", bus: "raw", caps: camCap, adapt: bayer},
+	)
+	since(files, 7)
+	f := finder(k, files)
+	f.Known = &v4l2.Known{}
+	want := []string{"v4l2:/dev/v4l/by-path/pci-usb-video-index0", "v4l2:twin", "v4l2:twin#0", "v4l2:twin#1", "v4l2:twin@c"}
+	for i, opened := range [][]int{{1, 1, 1, 1, 1}, {0, 0, 0, 0, 1}, {0, 0, 0, 0, 1}} { // what has no format may get one
+		ids, n := look(t, k, f, 5)
+		if diff := cmp.Diff(want, ids) + cmp.Diff(opened, n); diff != "" {
+			t.Errorf("look %d: %s", i, diff)
+		}
+	}
+
+	files["sys/devices/"+usb+"/video4linux/video0/dev"].Sys = &syscall.Stat_t{Ino: 8} // plugged in anew
+	delete(files, "dev/v4l/by-path/pci-usb-video-index0")
+	ids, n := look(t, k, f, 5)
+	if diff := cmp.Diff("v4l2:"+webBus, ids[0]) + cmp.Diff([]int{1, 0, 0, 0, 1}, n); diff != "" {
+		t.Errorf("plugged in anew: %s", diff)
+	}
+	files["dev/v4l/by-path/later"] = &fstest.MapFile{Mode: fs.ModeSymlink, Data: []byte("../../video0")}
+	if ids, _ := look(t, k, f, 5); ids[0] != "v4l2:/dev/v4l/by-path/later" {
+		t.Errorf("with another link it is still %s", ids[0])
+	}
+
+	since(files, 0)
+	if _, n := look(t, k, f, 5); cmp.Diff([]int{1, 1, 1, 1, 1}, n) != "" {
+		t.Errorf("where nobody can tell nodes from those before them they were opened %v times", n)
+	}
+	nothingLeft(t, k)
+}
+
+func TestACameraIsToldFromTheOneBeforeIt(t *testing.T) {
+	k, files := box(false, row{device: "a", bus: "a", caps: camCap})
+	for _, number := range []uint64{7, 8} {
+		since(files, number)
+		cameras, err := finder(k, files).Cameras()
+		if err != nil || len(cameras) != 1 || cameras[0].(hw.Instanced).Instance() != number {
+			t.Errorf("%v, %v; want one of %d", cameras, err, number)
+		}
+	}
+}
+
+// An encoder that hangs takes its node with it, and no camera.
+func TestAnEncoderThatHangsHidesNoCameraThatIsPluggedIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, cam := codec(false), webcam()
+		n.LocksOpen, cam.Path = true, "/dev/video3"
+		k := fakevb2.New(n, cam)
+		files := fstest.MapFS{"sys/class/video4linux/video2/dev": {Data: []byte("81:2\n"), Sys: &syscall.Stat_t{Ino: 7}}}
+		f := finder(k, files)
+		f.Known = &v4l2.Known{}
+		b := bring(t, k, false, false, 1)
+		if list, err := f.Cameras(); len(list) != 0 || err != nil {
+			t.Errorf("%v, %v", list, err)
+		}
+		k.Do(func() { n.HangStreamOff = true })
+		off, found := make(chan error, 1), make(chan []hw.Camera, 1)
+		go func() { off <- b.out.StreamOff() }()
+		synctest.Wait()
+		files["sys/class/video4linux/video3/dev"] = &fstest.MapFile{Data: []byte("81:3\n"), Sys: &syscall.Stat_t{Ino: 8}}
+		go func() {
+			list, err := f.Cameras()
+			if err != nil {
+				t.Error(err)
+			}
+			found <- list
+		}()
+		synctest.Wait()
+		if len(off) != 0 || len(found) != 1 {
+			t.Errorf("%d encoders came back, %d searches", len(off), len(found))
+		}
+		k.Do(func() { n.HangStreamOff = false })
+		if err := <-off; err != nil {
+			t.Error(err)
+		}
+		if list := <-found; len(list) != 1 {
+			t.Errorf("cameras %v", list)
+		}
+		b.end(t)
+		nothingLeft(t, k)
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -687,6 +688,45 @@ func TestAStreamOffHangsUntilItIsReleased(t *testing.T) {
 	}
 	b.end(t)
 	nothingLeft(t, k)
+}
+
+// The V4L2 core makes all calls on a device under one lock.
+func TestACallWaitsForTheOneThatHangsOnItsDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := codec(false)
+		n.LocksOpen = true
+		k := fakevb2.New(n)
+		b := bring(t, k, false, false, 1)
+		k.Do(func() { n.HangStreamOff = true })
+		came := make(chan string, 3)
+		call := func(what string, f func() error) {
+			go func() {
+				if err := f(); err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+				came <- what
+			}()
+			synctest.Wait()
+		}
+		call("streamoff", b.out.StreamOff)
+		call("querycap", func() error { _, err := b.Info(); return err })
+		call("open", func() error {
+			d, err := v4l2.OpenDevice(k, n.Path)
+			if err != nil {
+				return err
+			}
+			return d.Close()
+		})
+		if len(came) > 0 {
+			t.Errorf("%s came back", <-came)
+		}
+		k.Do(func() { n.HangStreamOff = false })
+		for range cap(came) {
+			<-came
+		}
+		b.end(t)
+		nothingLeft(t, k)
+	})
 }
 
 // life is that of an encoder whose input is another's memory, whatever fails.

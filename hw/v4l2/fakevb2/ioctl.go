@@ -110,6 +110,9 @@ func (k *Kernel) Ioctl(fd int, req uintptr, arg unsafe.Pointer) error {
 		return err
 	}
 	f, ok := k.fds[fd].(*file)
+	if ok {
+		k.lock(f.node)
+	}
 	switch {
 	case !ok:
 		return unix.EBADF
@@ -214,14 +217,25 @@ func (k *Kernel) streamoff(f *file, typ *int32) error {
 	return s.streamoff(f)
 }
 
-// hang waits for as long as the node's driver does not come back.
+// hang waits for as long as the node's driver does not come back, with its lock.
 func (k *Kernel) hang(n *Node) {
 	k.hanging++
+	n.held++
 	for n.HangStreamOff {
 		k.asleep.Broadcast()
 		k.moved.Wait()
 	}
+	n.held--
 	k.hanging--
+	k.moved.Broadcast()
+}
+
+// lock waits until nobody hangs with the lock of the node's device, under which
+// the V4L2 core makes all calls.
+func (k *Kernel) lock(n *Node) {
+	for n.held > 0 {
+		k.moved.Wait()
+	}
 }
 
 func (k *Kernel) encoderCmd(f *file, arg *uapi.EncoderCommand) error {

@@ -176,6 +176,9 @@ func (k *Kernel) Open(path string) (int, error) {
 		return -1, err
 	}
 	n, ok := k.nodes[path]
+	if ok && n.LocksOpen {
+		k.lock(n)
+	}
 	switch {
 	case !ok:
 		return -1, unix.ENOENT
@@ -184,6 +187,7 @@ func (k *Kernel) Open(path string) (int, error) {
 	case n.Locked:
 		return -1, unix.EACCES
 	}
+	n.openings++
 	return k.add(&file{node: n, inst: n.opened(), life: n.life}), nil
 }
 

@@ -58,8 +58,11 @@ type Node struct {
 	NoImport bool
 	// Refuse fails all calls of a name, such as "expbuf", and does nothing else.
 	Refuse map[string]unix.Errno
-	// HangStreamOff lets STREAMOFF return only once it is false again.
+	// HangStreamOff lets STREAMOFF return only once it is false again. Until then
+	// other calls on the node wait, too, and so does its opening with LocksOpen.
 	HangStreamOff bool
+	// LocksOpen is a driver that takes its device's lock to be opened.
+	LocksOpen bool
 	// RefuseQBuf makes that many QBUF calls fail with EINVAL.
 	RefuseQBuf int
 	// Grants changes what S_FMT gives.
@@ -67,6 +70,8 @@ type Node struct {
 
 	gone     bool
 	life     int       // counts unpluggings
+	held     int       // who hangs with its device's lock
+	openings int       // ever
 	shared   *instance // what all openings of a camera use
 	running  map[*instance]bool
 	pads     []uapi.BusFormat // of the hardware
@@ -96,6 +101,9 @@ func (n *Node) reset() {
 		}
 	}
 }
+
+// Openings returns how often it was opened, inside [Kernel.Do].
+func (n *Node) Openings() int { return n.openings }
 
 // opened returns the instance of a new opening.
 func (n *Node) opened() *instance {
