@@ -30,7 +30,7 @@ func virtBoard(log *slog.Logger) hw.Board {
 func linux(log *slog.Logger, b hw.Board) hw.Board {
 	test := sim.New(sim.Options{}).Hardware()
 	cameras := inputs(log, b)
-	converters := convert.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log)}
+	converters := convert.Finder{Root: root(), Sys: v4l2.Kernel{}, Log: orDiscard(log), Known: &convert.Known{}}
 	programs := &external.Finder{Log: orDiscard(log)}
 	cameras.Led = newSensors(programs.Cameras, orDiscard(log)).led
 	b.Cameras = join(withDecoders(cameras.Cameras, converters.Decoders, orDiscard(log)), programs.Cameras)
@@ -49,7 +49,7 @@ func linux(log *slog.Logger, b hw.Board) hw.Board {
 
 // inputs finds cameras, and tells sources no more than the board can take.
 func inputs(log *slog.Logger, b hw.Board) v4l2.Finder {
-	return v4l2.Finder{Root: root(), Log: orDiscard(log), Sys: v4l2.Kernel{}, Takes: v4l2.EDIDOptions{MaxPixels: b.MaxPixels}}
+	return v4l2.Finder{Root: root(), Log: orDiscard(log), Sys: v4l2.Kernel{}, Takes: v4l2.EDIDOptions{MaxPixels: b.MaxPixels}, Known: &v4l2.Known{}}
 }
 
 // join lists what several finders find. One that fails does not hide the others.

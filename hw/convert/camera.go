@@ -14,7 +14,8 @@ import (
 // Decoding returns the camera with a decoder of hardware behind it: where it
 // would deliver MJPEG it delivers what the decoder makes of that, in memory
 // that encoders may read. Modes and ID stay as they are, and who asks for a
-// pixel format gets it. decoders is asked at each opening; without any, or if
+// pixel format gets it. decoders is asked at each opening, so it had better not
+// open devices that it knows, see [Known]; without any, or if
 // none can decode the camera's first pictures, they come as they are. A decoder
 // that hangs ends the stream within a second, and is as good as none at the next
 // opening if it still does.
@@ -63,6 +64,14 @@ func (c camera) Parent() string {
 		return a.Parent()
 	}
 	return ""
+}
+
+// Instance implements [hw.Instanced] for those that can be told apart.
+func (c camera) Instance() uint64 {
+	if i, ok := c.SharingCamera.(hw.Instanced); ok {
+		return i.Instance()
+	}
+	return 0
 }
 
 // Open implements [hw.Camera].

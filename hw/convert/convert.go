@@ -16,9 +16,13 @@ package convert
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/v4l2"
@@ -32,12 +36,52 @@ type Finder struct {
 	// Sys is how devices are reached, v4l2.Kernel{} on a box.
 	Sys v4l2.Sys
 	Log *slog.Logger
+	// Known is what nodes have answered before; nil asks all of them each time.
+	Known *Known
+}
+
+// Known is what video nodes have answered to a [Finder], each until it goes: to
+// ask a device that hangs may take for ever. The zero value knows nothing; all
+// methods may be called from any goroutine.
+type Known struct {
+	mu      sync.Mutex
+	answers map[string]answer // by the node's name
+}
+
+// An answer is the device behind a node, nil if that converts nothing.
+type answer struct {
+	since  uint64 // v4l2.Instance of the node
+	device *Device
+}
+
+// of returns what the node has answered that is there since then.
+func (k *Known) of(name string, since uint64) (*Device, bool) {
+	if k == nil || since == 0 {
+		return nil, false
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a, ok := k.answers[name]
+	return a.device, ok && a.since == since
+}
+
+func (k *Known) keep(name string, a answer) {
+	if k == nil || a.since == 0 {
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.answers == nil {
+		k.answers = map[string]answer{}
+	}
+	k.answers[name] = a
 }
 
 // Scalers returns the nodes that are there now and turn raw pictures into raw
 // pictures of another size or format, in the order of their numbers. Nodes that
 // cannot be asked make an error beside the list of the others. Opening a
-// memory-to-memory node disturbs nobody, and none is kept open.
+// memory-to-memory node disturbs nobody, and none is kept open. With Known, nodes
+// are asked once for as long as they are there.
 func (f Finder) Scalers() ([]*Device, error) {
 	all, err := f.devices()
 	return slices.DeleteFunc(all, func(d *Device) bool { return !d.scales() }), err
@@ -58,7 +102,7 @@ func (f Finder) devices() ([]*Device, error) {
 	var devices []*Device
 	var errs []error
 	for _, name := range names {
-		d, err := f.device("/dev/" + name)
+		d, err := f.ask(name)
 		switch {
 		case errors.Is(err, hw.ErrGone): // unplugged since
 		case err != nil:
@@ -68,6 +112,19 @@ func (f Finder) devices() ([]*Device, error) {
 		}
 	}
 	return devices, errors.Join(errs...)
+}
+
+// ask returns what is behind a node, from memory if it has answered before.
+func (f Finder) ask(name string) (*Device, error) {
+	since := v4l2.Instance(f.Root, name)
+	if d, ok := f.Known.of(name, since); ok {
+		return d, nil
+	}
+	d, err := f.device("/dev/" + name)
+	if err == nil {
+		f.Known.keep(name, answer{since, d})
+	}
+	return d, err
 }
 
 // device returns what is behind a node, or nil if that converts nothing.
@@ -122,6 +179,7 @@ type Device struct {
 	info    v4l2.Info
 	trait   trait
 	in, out side
+	behind  atomic.Pointer[Converter] // the last one that did not end in time
 }
 
 // A side is one of the two queues.
@@ -140,6 +198,27 @@ func (d *Device) Card() string { return d.info.Card }
 // Path returns the device node, such as /dev/video0. Numbers are given out anew
 // at every boot.
 func (d *Device) Path() string { return d.path }
+
+// secondLook is how long what was left behind at a device may take to end
+// before the device hangs for whoever comes next.
+const secondLook = time.Second
+
+// ready fails with ErrStuck while a call that was left behind keeps the device:
+// the kernel would have the next one wait for it.
+func (d *Device) ready() error {
+	c := d.behind.Load()
+	if c == nil {
+		return nil
+	}
+	timer := time.NewTimer(secondLook)
+	defer timer.Stop()
+	select {
+	case <-c.left:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("open %s: %w", d.Name(), ErrStuck)
+	}
+}
 
 // Takes implements [hw.Importer]: the formats of raw pictures that go in.
 func (d *Device) Takes() []hw.PixelFormat { return pixels(d.in.formats) }

@@ -40,11 +40,12 @@ type Stats struct {
 // the last Release, and hands out what is finished; so none of these ever waits
 // for the hardware.
 type Converter struct {
-	name  string
-	sys   v4l2.Sys
-	dev   *v4l2.Device
-	trait trait
-	out   side
+	name   string
+	sys    v4l2.Sys
+	device *Device
+	dev    *v4l2.Device
+	trait  trait
+	out    side
 
 	in    *input // for the owner
 	coded bool   // JPEG goes in
@@ -122,12 +123,15 @@ type job struct {
 }
 
 func (d *Device) open(j job) (*Converter, error) {
+	if err := d.ready(); err != nil {
+		return nil, err
+	}
 	node, err := v4l2.OpenDevice(d.sys, d.path)
 	if err != nil {
 		return nil, err
 	}
 	c := &Converter{
-		name: d.Name(), sys: d.sys, dev: node, trait: d.trait, out: d.out, coded: j.coded,
+		name: d.Name(), device: d, sys: d.sys, dev: node, trait: d.trait, out: d.out, coded: j.coded,
 		poked: make(chan struct{}, 1), news: make(chan struct{}, 1), left: make(chan struct{}),
 	}
 	if err := c.start(d, j); err != nil {
@@ -337,6 +341,7 @@ func (c *Converter) Close() error {
 	case <-c.left:
 		return c.errClose
 	case <-patience.C:
+		c.device.behind.Store(c)
 		return fmt.Errorf("close %s: %w", c.name, ErrStuck)
 	}
 }

@@ -8,8 +8,10 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -38,9 +40,9 @@ func scalerNode() *fakevb2.Node {
 func finder(k *fakevb2.Kernel, nodes ...string) Finder {
 	root := fstest.MapFS{}
 	for _, n := range nodes {
-		root[classDir+"/"+n+"/name"] = &fstest.MapFile{}
+		root[classDir+"/"+n+"/dev"] = &fstest.MapFile{Sys: &syscall.Stat_t{Ino: 7}}
 	}
-	return Finder{Root: root, Sys: k, Log: slog.New(slog.DiscardHandler)}
+	return Finder{Root: root, Sys: k, Log: slog.New(slog.DiscardHandler), Known: &Known{}}
 }
 
 func find(t *testing.T, k *fakevb2.Kernel) *Device {
@@ -705,6 +707,74 @@ func TestNodeThatCannotBeAskedHidesNoOther(t *testing.T) {
 	if list, err := (Finder{Root: fstest.MapFS{}, Sys: k}).Scalers(); err != nil || len(list) != 0 {
 		t.Errorf("without a video driver: %v, %v", list, err)
 	}
+}
+
+func TestNodesThatAreKnownAreNotOpenedAgain(t *testing.T) {
+	k := fakevb2.New(webcamNode(t), scalerNode())
+	f := finder(k, "video0", "video12")
+	look := func(f Finder) (opened int) {
+		t.Helper()
+		before := len(k.Calls())
+		if list, err := f.Scalers(); err != nil || len(list) != 1 || list[0].Path() != "/dev/video12" {
+			t.Errorf("%v, %v", list, err)
+		}
+		for _, call := range k.Calls()[before:] {
+			if call == "open" {
+				opened++
+			}
+		}
+		return opened
+	}
+	if n := look(f); n != 2 {
+		t.Errorf("%d nodes were opened at the first look", n)
+	}
+	if n := look(f); n != 0 {
+		t.Errorf("%d nodes were opened at the second look", n)
+	}
+	f.Root.(fstest.MapFS)[classDir+"/video12/dev"].Sys = &syscall.Stat_t{Ino: 8} // plugged in anew
+	if n := look(f); n != 1 {
+		t.Errorf("%d nodes were opened for one that is new", n)
+	}
+	f.Known = nil
+	if n := look(f); n != 2 {
+		t.Errorf("%d nodes were opened without memory", n)
+	}
+	nothingLeft(t, k, 0)
+}
+
+// A device that hangs is not waited for by whoever looks for others.
+func TestADeviceThatHangsHidesNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n, other := scalerNode(), scalerNode()
+		n.LocksOpen, other.Path = true, "/dev/video13"
+		k := fakevb2.New(n, other)
+		f := finder(k, "video12")
+		list, err := f.Scalers()
+		if err != nil || len(list) != 1 {
+			t.Fatalf("%v, %v", list, err)
+		}
+		c := open(t, list[0], large, small)
+		k.Do(func() { n.HangStreamOff = true })
+		if err := c.Close(); !errors.Is(err, ErrStuck) {
+			t.Errorf("close: %v", err)
+		}
+		f.Root.(fstest.MapFS)[classDir+"/video13/dev"] = &fstest.MapFile{Sys: &syscall.Stat_t{Ino: 9}}
+		list, err = f.Scalers()
+		if err != nil || len(list) != 2 {
+			t.Fatalf("%v, %v", list, err)
+		}
+		if _, err := list[0].Open(large, small); !errors.Is(err, ErrStuck) {
+			t.Errorf("open while it hangs: %v", err)
+		}
+		k.Do(func() { n.HangStreamOff = false })
+		for _, d := range list {
+			end := open(t, d, large, small)
+			if err := end.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		nothingLeft(t, k, 0)
+	})
 }
 
 // Pictures in memory of a buffer for each plane.

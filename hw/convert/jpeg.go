@@ -105,6 +105,7 @@ func (d *JPEGDecoder) late() error {
 		return fmt.Errorf("%s, within %v: %w", d.device.Name(), decodeLimit, errSwallowed)
 	}
 	d.conv.abandon()
+	d.device.behind.Store(d.conv)
 	d.conv = nil
 	return fmt.Errorf("%s hangs: it has kept a picture for %v", d.device.Name(), decodeLimit)
 }
