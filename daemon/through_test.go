@@ -248,3 +248,60 @@ func TestParcelsAreUnitsWithTheirParameterSets(t *testing.T) {
 		}
 	}
 }
+
+// A hollowCamera is one whose units can lose their pictures; it counts how often
+// it was opened.
+type hollowCamera struct {
+	hw.Camera
+	hollow *atomic.Bool
+	opened *atomic.Int32
+}
+
+func (c hollowCamera) Open(ctx context.Context, want hw.Mode) (hw.CameraStream, error) {
+	c.opened.Add(1)
+	s, err := c.Camera.Open(ctx, want)
+	return hollowStream{s, c.hollow}, err
+}
+
+type hollowStream struct {
+	hw.CameraStream
+	hollow *atomic.Bool
+}
+
+func (s hollowStream) Read(ctx context.Context) (*hw.Frame, error) {
+	f, err := s.CameraStream.Read(ctx)
+	if err == nil && s.hollow.Load() {
+		f.Planes[0].Data = []byte{0, 0, 0, 1, h264.TypeAUD, 0xf0}
+	}
+	return f, err
+}
+
+func TestACameraWhoseUnitsHaveNoPictureIsOpenedAnew(t *testing.T) {
+	var asked atomic.Uint32
+	var hollow atomic.Bool
+	var opened atomic.Int32
+	inBox(t, codedByCamera, func(b *hw.Board) {
+		byCamera(t, &asked, false)(b)
+		cameras := b.Cameras
+		b.Cameras = func() ([]hw.Camera, error) {
+			list, err := cameras()
+			for i, c := range list {
+				list[i] = hollowCamera{c, &hollow, &opened}
+			}
+			return list, err
+		}
+	}, func(r *rig) {
+		time.Sleep(30 * time.Second)
+		before := opened.Load()
+		if before != 1 {
+			t.Errorf("a camera that works was opened %d times", before)
+		}
+		hollow.Store(true)
+		time.Sleep(time.Minute)
+		if n := opened.Load() - before; n < 10 || n > 12 {
+			t.Errorf("the camera was opened %d times more in a minute", n)
+		}
+		hollow.Store(false)
+		r.until("picture", onDuty)
+	})
+}
