@@ -312,6 +312,30 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// A dropped picture at a boundary moves it; players ask for where it was to be.
+func TestASegmentIsFoundNearWhereItWasToBegin(t *testing.T) {
+	f := newFake()
+	sg := &Segmenter{}
+	run(t, sg)
+	f.publish(30)
+	st := sg.Of(f.r)
+	wait(t, st, Video, until(1))
+	f.publish(60)
+	seq := wait(t, st, Video, func(s *Sequence) bool { return len(s.Complete()) >= 2 })
+	g := seq.Complete()[1]
+	quarter := uint64(g.Init.Scale) / 4
+	for _, at := range []uint64{g.Time, g.Time - quarter, g.Time + quarter} {
+		if seq.At(at) != g {
+			t.Errorf("%d ticks away it is not found", int64(at)-int64(g.Time))
+		}
+	}
+	for _, at := range []uint64{g.Time - quarter - 1, g.Time + quarter + 1} {
+		if found := seq.At(at); found == g {
+			t.Errorf("%d ticks away it is found", int64(at)-int64(g.Time))
+		}
+	}
+}
+
 func TestANewHeaderIsADiscontinuityOfBothMedia(t *testing.T) {
 	tests := []struct {
 		name   string

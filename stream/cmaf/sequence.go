@@ -109,15 +109,24 @@ func (s *Sequence) Segment(number uint64) *Segment {
 	return nil
 }
 
-// At returns the segment that begins at a time, in ticks, nil if none does.
+// At returns the held segment that begins at a time in ticks, or else the one
+// that begins nearest to it, at most a quarter of a second away; nil if there is
+// none. Players of a timeline work out when the next segment begins from how
+// long the one before was told to be, and a dropped picture moves that.
 func (s *Sequence) At(ticks uint64) *Segment {
+	var nearest *Segment
+	best := uint64(0)
 	// Times may step back at a discontinuity: no binary search.
 	for _, g := range slices.Backward(s.held) {
-		if g.Time == ticks && len(g.Parts) > 0 {
-			return g
+		if len(g.Parts) == 0 {
+			continue
+		}
+		away := max(g.Time, ticks) - min(g.Time, ticks)
+		if away <= uint64(g.Init.Scale)/4 && (nearest == nil || away < best) {
+			nearest, best = g, away
 		}
 	}
-	return nil
+	return nearest
 }
 
 // Init returns the header with an ID, nil if no kept segment refers to it.
