@@ -17,6 +17,7 @@
 package cmaf
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -80,20 +81,12 @@ func Pick(tracks []*stream.Track) (video, sound *stream.Track) {
 		switch {
 		case t == nil:
 		case t.Codec.Video():
-			video = orElse(video, t)
+			video = cmp.Or(video, t)
 		case sound == nil || t.Codec == stream.AAC && sound.Codec != stream.AAC:
 			sound = t
 		}
 	}
 	return video, sound
-}
-
-func orElse[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
 }
 
 // A Segmenter cuts renditions, each while somebody asks for it. Set its fields
@@ -200,7 +193,7 @@ func (n *numbers) used(number uint64) {
 	}
 }
 
-func (s *Segmenter) log() *slog.Logger { return orElse(s.Log, slog.New(slog.DiscardHandler)) }
+func (s *Segmenter) log() *slog.Logger { return cmp.Or(s.Log, slog.New(slog.DiscardHandler)) }
 
 // A Stream is a rendition as it is cut. All methods may be called from any
 // goroutine.
@@ -326,7 +319,7 @@ func (st *Stream) ask() (*cutter, error) {
 func (st *Stream) run(ctx context.Context, c *cutter) {
 	log := st.sg.log().With("rendition", st.src.Name)
 	log.Debug("segments begin")
-	idle := orElse(st.sg.Idle, DefaultIdle)
+	idle := cmp.Or(st.sg.Idle, DefaultIdle)
 	st.mu.Lock()
 	c.timer = time.AfterFunc(idle, func() { st.rest(c, idle) })
 	st.mu.Unlock()

@@ -1,6 +1,7 @@
 package cmaf
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -107,7 +108,7 @@ func (c *cutter) begin(video, sound *stream.Track) (err error) {
 	}
 	// A part is so many whole pictures; half a picture's time allows for their
 	// jitter, and a quarter is added to what playlists promise.
-	one, want := pictureTime(video), orElse(c.st.sg.Part, DefaultPart)
+	one, want := pictureTime(video), cmp.Or(c.st.sg.Part, DefaultPart)
 	n := max(math.Round(float64(want)/float64(one)), 1)
 	c.length = time.Duration((n - 0.5) * float64(one))
 	c.video.longest = time.Duration((n + 0.25) * float64(one))
@@ -194,7 +195,7 @@ var errTooMuch = errors.New("key pictures are too far apart")
 
 // bound gives up a segment that alone exceeds the memory allowed.
 func (c *cutter) bound() error {
-	if c.video.open == nil || c.video.open.Bytes <= orElse(c.st.sg.Memory, DefaultMemory) {
+	if c.video.open == nil || c.video.open.Bytes <= cmp.Or(c.st.sg.Memory, DefaultMemory) {
 		return nil
 	}
 	return errTooMuch
@@ -242,7 +243,7 @@ func (c *cutter) withSound(o *opening) *opening {
 		return o
 	}
 	full := *o
-	full.init[Sound] = orElse(c.sound.init, c.latest)
+	full.init[Sound] = cmp.Or(c.sound.init, c.latest)
 	return &full
 }
 

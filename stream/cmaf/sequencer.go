@@ -1,6 +1,7 @@
 package cmaf
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -153,8 +154,8 @@ func (q *sequencer) complete(at time.Duration) {
 	q.open = nil
 	q.bytes += g.Bytes
 	held := append(slices.Clip(q.held), g) // readers keep the old one
-	most := orElse(q.st.sg.Memory, DefaultMemory)
-	for len(held) > orElse(q.st.sg.Keep, DefaultKeep)+spare || q.bytes > most && len(held) > 1 {
+	most := cmp.Or(q.st.sg.Memory, DefaultMemory)
+	for len(held) > cmp.Or(q.st.sg.Keep, DefaultKeep)+spare || q.bytes > most && len(held) > 1 {
 		q.bytes -= held[0].Bytes
 		held = held[1:]
 	}
@@ -189,7 +190,7 @@ func (q *sequencer) publish() {
 
 // unlisted returns how many held segments are for late readers only.
 func (q *sequencer) unlisted() int {
-	return max(len(q.held)-orElse(q.st.sg.Keep, DefaultKeep), 0)
+	return max(len(q.held)-cmp.Or(q.st.sg.Keep, DefaultKeep), 0)
 }
 
 // measure finds the bit rates.

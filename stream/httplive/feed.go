@@ -3,7 +3,6 @@ package httplive
 import (
 	"context"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"encoderd.example/stream"
@@ -25,8 +24,6 @@ type maker interface {
 
 // feeds are what runs: one for each rendition and form that is read.
 type feeds struct {
-	depth int
-
 	mu sync.Mutex
 	of map[feedKey]*feed
 }
@@ -38,78 +35,45 @@ type feedKey struct {
 
 // A feed makes chunks from its first reader to its last.
 type feed struct {
-	ring    *stream.Ring[*chunk]
-	ended   atomic.Bool // cannot go on: readers have to begin anew
-	readers int         // guarded by feeds.mu
-	stop    func()      // ends the goroutine and waits for it
+	stream.Feed[*chunk]
+
+	readers int // guarded by feeds.mu
 }
 
-// read returns a reader placed at the latest key chunk of a feed, which it
-// starts if need be; leave must be called once. The feed runs until the last
-// leave, whenever ctx, the first reader's, ends.
-func (fs *feeds) read(ctx context.Context, key feedKey, begin func() (maker, error)) (rd *stream.Reader[*chunk], leave func(), err error) {
+// open returns a feed until release is called, once.
+func (fs *feeds) open(key feedKey, begin func() (maker, error)) (f *feed, release func(), err error) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	f := fs.of[key]
-	if f == nil || f.ended.Load() {
+	f = fs.of[key]
+	if f == nil || f.Ended() {
 		m, err := begin()
 		if err != nil {
 			return nil, nil, err
 		}
-		f = startFeed(context.WithoutCancel(ctx), key.src, m, fs.depth)
+		f = &feed{Feed: stream.Feed[*chunk]{Source: key.src, Turn: turn(m)}}
 		if fs.of == nil {
 			fs.of = make(map[feedKey]*feed)
 		}
 		fs.of[key] = f
 	}
 	f.readers++
-	return f.ring.Reader(), func() { fs.leave(key, f) }, nil
+	return f, func() { fs.release(key, f) }, nil
 }
 
-func (fs *feeds) leave(key feedKey, f *feed) {
+func (fs *feeds) release(key feedKey, f *feed) {
 	fs.mu.Lock()
-	f.readers--
-	last := f.readers == 0
-	if last && fs.of[key] == f {
+	defer fs.mu.Unlock()
+	if f.readers--; f.readers == 0 && fs.of[key] == f {
 		delete(fs.of, key)
 	}
-	fs.mu.Unlock()
-	if last {
-		f.stop()
-	}
 }
 
-func startFeed(ctx context.Context, src *stream.Rendition, m maker, depth int) *feed {
-	f := &feed{ring: stream.NewRing[*chunk](depth)}
-	ctx, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	running.Go(func() {
-		defer f.ring.Close()
-		defer f.ended.Store(true)
-		run(ctx, src.Reader(), m, f.ring)
-	})
-	f.stop = func() {
-		cancel()
-		running.Wait()
-	}
-	return f
-}
-
-// run makes chunks until ctx or the rendition ends, or a track comes that
-// cannot be written. It never waits for readers.
-func run(ctx context.Context, units *stream.Reader[*stream.Unit], m maker, ring *stream.Ring[*chunk]) {
-	for {
-		u, err := units.Next(ctx)
-		if err != nil {
-			return
+func turn(m maker) func(*stream.Unit) (c *chunk, key, ok bool, err error) {
+	return func(u *stream.Unit) (c *chunk, key, ok bool, err error) {
+		if c, err = m.chunk(u); c == nil {
+			return nil, false, false, err
 		}
-		c, err := m.chunk(u)
-		if err != nil {
-			return
-		}
-		if c != nil {
-			ring.Publish(c, c.key)
-		}
+		return c, c.key, true, err
 	}
 }
 
@@ -118,10 +82,12 @@ func (s *site) readChunks(ctx context.Context, rd *reading, l link, form string,
 	if len(rd.tracks) == 1 {
 		form += " without sound"
 	}
-	chunks, leave, err := s.feeds.read(ctx, feedKey{rd.src, form}, begin)
+	f, release, err := s.feeds.open(feedKey{rd.src, form}, begin)
 	if err != nil {
 		return err
 	}
+	defer release()
+	chunks, leave := f.Watch(ctx)
 	defer leave()
 	var header *[]byte
 	var pieces [][]byte

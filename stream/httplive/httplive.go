@@ -14,6 +14,7 @@
 package httplive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -31,7 +32,6 @@ import (
 const (
 	DefaultMaxReaders      = 512
 	DefaultMaxReadersPerIP = 64
-	DefaultDepth           = 1024
 
 	trackTime    = 5 * time.Second  // for a rendition's first picture and sound
 	writeTimeout = 10 * time.Second // for one unit
@@ -56,20 +56,11 @@ type Server struct {
 
 	MaxReaders      int // in all; zero means 512
 	MaxReadersPerIP int // per IPv4 address or IPv6 /64; zero means 64
-	Depth           int // units kept for readers of TS and MP4, more than a group of pictures; zero means 1024
 
 	limits limits // tests shorten them
 }
 
 type limits struct{ tracks, write time.Duration }
-
-func orElse[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
-}
 
 // site is a Server at work.
 type site struct {
@@ -89,13 +80,12 @@ func (s *Server) Handler() http.Handler { return visit.Preflight(s.site()) }
 func (s *Server) site() *site {
 	return &site{
 		Server: s,
-		log:    orElse(s.Log, slog.New(slog.DiscardHandler)),
+		log:    cmp.Or(s.Log, slog.New(slog.DiscardHandler)),
 		gate: stream.Gate{Limits: stream.Limits{
-			Total: orElse(s.MaxReaders, DefaultMaxReaders),
-			Each:  orElse(s.MaxReadersPerIP, DefaultMaxReadersPerIP),
+			Total: cmp.Or(s.MaxReaders, DefaultMaxReaders),
+			Each:  cmp.Or(s.MaxReadersPerIP, DefaultMaxReadersPerIP),
 		}},
-		feeds: feeds{depth: orElse(s.Depth, DefaultDepth)},
-		write: orElse(s.limits.write, writeTimeout),
+		write: cmp.Or(s.limits.write, writeTimeout),
 	}
 }
 
@@ -224,7 +214,7 @@ var errNotBegun = errors.New("the picture has not begun yet: try again")
 
 // tracks waits for them and chooses: the picture and one sound.
 func (s *site) tracks(r *http.Request, src *stream.Rendition) ([]*stream.Track, error) {
-	ctx, cancel := context.WithTimeout(r.Context(), orElse(s.limits.tracks, trackTime))
+	ctx, cancel := context.WithTimeout(r.Context(), cmp.Or(s.limits.tracks, trackTime))
 	defer cancel()
 	all, err := src.Wait(ctx)
 	if err != nil {

@@ -1,6 +1,7 @@
 package rtmp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -64,19 +65,11 @@ type limits struct {
 
 func (l limits) withDefaults() limits {
 	return limits{
-		arrival: orElse(l.arrival, arrivalTime),
-		idle:    orElse(l.idle, idleTime),
-		tracks:  orElse(l.tracks, trackTime),
-		write:   orElse(l.write, patience),
+		arrival: cmp.Or(l.arrival, arrivalTime),
+		idle:    cmp.Or(l.idle, idleTime),
+		tracks:  cmp.Or(l.tracks, trackTime),
+		write:   cmp.Or(l.write, patience),
 	}
-}
-
-func orElse[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
 }
 
 // service is one run of a Server.
@@ -94,10 +87,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sv := &service{Server: s, log: orElse(s.Log, slog.New(slog.DiscardHandler)), limits: s.limits.withDefaults()}
+	sv := &service{Server: s, log: cmp.Or(s.Log, slog.New(slog.DiscardHandler)), limits: s.limits.withDefaults()}
 	gate := stream.Gate{Limits: stream.Limits{
-		Total: orElse(s.MaxConns, DefaultMaxConns),
-		Each:  orElse(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
+		Total: cmp.Or(s.MaxConns, DefaultMaxConns),
+		Each:  cmp.Or(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
 	}}
 	sv.log.Info("rtmp server listens", "addr", ln.Addr().String(), "tls", s.TLS != nil)
 	err = gate.Accept(ctx, ln, sv.log, sv.serve)
@@ -113,7 +106,7 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 		return s.Listener, nil
 	}
 	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", orElse(s.Addr, fmt.Sprintf(":%d", DefaultPort)))
+	ln, err := lc.Listen(ctx, "tcp", cmp.Or(s.Addr, fmt.Sprintf(":%d", DefaultPort)))
 	if err != nil {
 		return nil, fmt.Errorf("rtmp: %w", err)
 	}

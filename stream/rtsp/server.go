@@ -20,6 +20,7 @@
 package rtsp
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -92,20 +93,12 @@ type limits struct {
 
 func (l limits) withDefaults() limits {
 	return limits{
-		session:      orElse(l.session, sessionTimeout),
-		firstRequest: orElse(l.firstRequest, firstRequestTimeout),
-		request:      orElse(l.request, requestTimeout),
-		write:        orElse(l.write, writeTimeout),
-		tracks:       orElse(l.tracks, trackTimeout),
+		session:      cmp.Or(l.session, sessionTimeout),
+		firstRequest: cmp.Or(l.firstRequest, firstRequestTimeout),
+		request:      cmp.Or(l.request, requestTimeout),
+		write:        cmp.Or(l.write, writeTimeout),
+		tracks:       cmp.Or(l.tracks, trackTimeout),
 	}
-}
-
-func orElse[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
 }
 
 // service is one run of a Server.
@@ -133,11 +126,11 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	sv := &service{
 		Server: s,
-		log:    orElse(s.Log, slog.New(slog.DiscardHandler)),
+		log:    cmp.Or(s.Log, slog.New(slog.DiscardHandler)),
 		limits: s.limits.withDefaults(),
 		gate: stream.Gate{Limits: stream.Limits{
-			Total: orElse(s.MaxConns, DefaultMaxConns),
-			Each:  orElse(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
+			Total: cmp.Or(s.MaxConns, DefaultMaxConns),
+			Each:  cmp.Or(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
 		}},
 	}
 	var sockets sync.WaitGroup
@@ -169,7 +162,7 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 		return s.Listener, nil
 	}
 	var lc net.ListenConfig
-	ln, err := lc.Listen(ctx, "tcp", orElse(s.Addr, fmt.Sprintf(":%d", DefaultPort)))
+	ln, err := lc.Listen(ctx, "tcp", cmp.Or(s.Addr, fmt.Sprintf(":%d", DefaultPort)))
 	if err != nil {
 		return nil, fmt.Errorf("rtsp: %w", err)
 	}

@@ -1,6 +1,7 @@
 package rtsp
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -38,7 +39,7 @@ func listenUDP(ctx context.Context, addr net.Addr, port int) (*udpPair, error) {
 	if ip := hostOf(addr); ip.IsValid() && !ip.IsUnspecified() {
 		host = ip.String()
 	}
-	p, err := listenPair(ctx, host, orElse(port, DefaultUDPPort))
+	p, err := listenPair(ctx, host, cmp.Or(port, DefaultUDPPort))
 	for try := 0; err != nil && port == 0 && try < pairTries; try++ {
 		p, err = listenPair(ctx, host, 0)
 	}
