@@ -62,7 +62,7 @@ func callCamera[T any](ctx context.Context, d *Daemon, cam hw.Camera, what strin
 // closeLate closes a camera for which nobody waits any more.
 func (d *Daemon) closeLate(cam hw.Camera, in *intake) {
 	d.Log.Warn("camera opened too late", "service", "camera", "camera", cam.ID())
-	if err := d.calls.closeWithin(closePatience, "close "+cam.ID(), in.Close); err != nil {
+	if err := d.calls.closeInTime("close "+cam.ID(), in.Close); err != nil {
 		d.Log.Warn("camera that opened too late does not close", "service", "camera", "camera", cam.ID(), "err", err)
 	}
 }

@@ -94,7 +94,7 @@ func (d *Daemon) captureFrom(ctx context.Context, cam hw.Camera, c cameraConfig,
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, d.calls.closeWithin(closePatience, "close "+cam.ID(), in.Close)) }()
+	defer func() { err = errors.Join(err, d.calls.closeInTime("close "+cam.ID(), in.Close)) }()
 	d.hub.begin(in.Mode().FPS)
 	defer d.hub.lost() // before the camera is closed, which may take long
 	d.noteCamera(cam, in)

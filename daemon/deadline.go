@@ -82,10 +82,10 @@ func lag(ctx context.Context, grace time.Duration) (stop <-chan struct{}, forget
 // askAgain is how often a device that does not stop is asked whether it has.
 const askAgain = time.Second
 
-// closeWithin closes a device and waits at most d for that. A device that says
-// that it does not stop is on the list until it has.
-func (c *calls) closeWithin(d time.Duration, what string, closer func() error) error {
-	_, err := within(c, d, what, func() (struct{}, error) {
+// closeInTime closes a device and waits at most closePatience for that. A device
+// that says that it does not stop is on the list until it has.
+func (c *calls) closeInTime(what string, closer func() error) error {
+	_, err := within(c, closePatience, what, func() (struct{}, error) {
 		err := closer()
 		if errors.Is(err, hw.ErrStuck) {
 			c.add(what, 1)

@@ -15,8 +15,9 @@ import (
 )
 
 // devices knows what is plugged in: the board's drivers find it, mediadevices'
-// driver manager lists it. A driver that hangs while it is asked holds up
-// nobody: the list stays as it was, and what the driver finds in the end counts.
+// driver manager lists it. A search that hangs holds up nobody: the list stays as
+// it was, and what the search finds in the end counts. Boards open a video device
+// for it only once, so that one that hangs later hides no other.
 type devices struct {
 	board    hw.Board
 	registry *pion.Registry
@@ -46,7 +47,7 @@ type encoderSearch struct {
 }
 
 // rescan is how often the box looks by itself, in case an event was lost.
-// Encoders are opened for that, which some do not like while others code: they
+// Encoders are opened each time, which some do not like while others code: they
 // are looked at less often.
 const (
 	rescan         = 5 * time.Second

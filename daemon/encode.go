@@ -209,7 +209,7 @@ func (s *session) run(ctx context.Context, g *gate) error {
 // ever; then the box goes on without it.
 func (s *session) close() error {
 	s.d.noteEncoderEnd(s.note)
-	err := s.d.calls.closeWithin(closePatience, "close "+s.driver.Name, s.enc.Close)
+	err := s.d.calls.closeInTime("close "+s.driver.Name, s.enc.Close)
 	if errors.Is(err, errHangs) {
 		s.d.Log.Error("encoder is left behind", "rendition", s.config.Rendition, "encoder", s.driver.Name, "err", err)
 		s.ladder.left = true

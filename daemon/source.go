@@ -473,7 +473,7 @@ func (l *lender) end() {
 
 // returnPool gives an encoder its memory back.
 func (d *Daemon) returnPool(p hw.Pool) {
-	if err := d.calls.closeWithin(closePatience, "return memory", p.Close); err != nil {
+	if err := d.calls.closeInTime("return memory", p.Close); err != nil {
 		d.Log.Warn("memory of an encoder is not given back", "err", err)
 	}
 }
