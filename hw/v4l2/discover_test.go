@@ -248,12 +248,12 @@ func since(files fstest.MapFS, number uint64) {
 	}
 }
 
-// look lists cameras and says how often that opened each node.
-func look(t *testing.T, k *fakevb2.Kernel, f v4l2.Finder, nodes int) (ids []string, opened []int) {
+// look lists cameras and says how often that opened each of five nodes.
+func look(t *testing.T, k *fakevb2.Kernel, f v4l2.Finder) (ids []string, opened []int) {
 	t.Helper()
 	count := func() (list []int) {
 		k.Do(func() {
-			for i := range nodes {
+			for i := range 5 {
 				list = append(list, k.Node(fmt.Sprintf("/dev/video%d", i)).Openings())
 			}
 		})
@@ -288,7 +288,7 @@ func TestNodesThatAreKnownAreNotOpenedAgain(t *testing.T) {
 	f.Known = &v4l2.Known{}
 	want := []string{"v4l2:/dev/v4l/by-path/pci-usb-video-index0", "v4l2:twin", "v4l2:twin#0", "v4l2:twin#1", "v4l2:twin@c"}
 	for i, opened := range [][]int{{1, 1, 1, 1, 1}, {0, 0, 0, 0, 1}, {0, 0, 0, 0, 1}} { // what has no format may get one
-		ids, n := look(t, k, f, 5)
+		ids, n := look(t, k, f)
 		if diff := cmp.Diff(want, ids) + cmp.Diff(opened, n); diff != "" {
 			t.Errorf("look %d: %s", i, diff)
 		}
@@ -296,17 +296,17 @@ func TestNodesThatAreKnownAreNotOpenedAgain(t *testing.T) {
 
 	files["sys/devices/"+usb+"/video4linux/video0/dev"].Sys = &syscall.Stat_t{Ino: 8} // plugged in anew
 	delete(files, "dev/v4l/by-path/pci-usb-video-index0")
-	ids, n := look(t, k, f, 5)
+	ids, n := look(t, k, f)
 	if diff := cmp.Diff("v4l2:"+webBus, ids[0]) + cmp.Diff([]int{1, 0, 0, 0, 1}, n); diff != "" {
 		t.Errorf("plugged in anew: %s", diff)
 	}
 	files["dev/v4l/by-path/later"] = &fstest.MapFile{Mode: fs.ModeSymlink, Data: []byte("../../video0")}
-	if ids, _ := look(t, k, f, 5); ids[0] != "v4l2:/dev/v4l/by-path/later" {
+	if ids, _ := look(t, k, f); ids[0] != "v4l2:/dev/v4l/by-path/later" {
 		t.Errorf("with another link it is still %s", ids[0])
 	}
 
 	since(files, 0)
-	if _, n := look(t, k, f, 5); cmp.Diff([]int{1, 1, 1, 1, 1}, n) != "" {
+	if _, n := look(t, k, f); cmp.Diff([]int{1, 1, 1, 1, 1}, n) != "" {
 		t.Errorf("where nobody can tell nodes from those before them they were opened %v times", n)
 	}
 	nothingLeft(t, k)
