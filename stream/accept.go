@@ -44,7 +44,7 @@ func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, se
 				log.Warn("callers have to wait", "addr", ln.Addr().String(), "err", err)
 				told = time.Now()
 			}
-			rest(ctx, acceptRetry)
+			Rest(ctx, acceptRetry)
 			continue
 		}
 		leave, ok := g.Enter(nc.RemoteAddr().String())
@@ -79,7 +79,7 @@ func (l *gated) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		if err != nil { // not every server survives it
-			rest(context.Background(), acceptRetry)
+			Rest(context.Background(), acceptRetry)
 			continue
 		}
 		leave, ok := l.gate.Enter(nc.RemoteAddr().String())
@@ -113,16 +113,6 @@ type gatedConn struct {
 func (c *gatedConn) Close() error {
 	defer c.leave()
 	return c.Conn.Close()
-}
-
-// rest returns after d or when ctx ends.
-func rest(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // What the kernel may hold back of a stream on its way to one reader.

@@ -20,15 +20,15 @@ var (
 	ErrDenied = errors.New("wrong or expired password or link")
 	// ErrLinkOnly wraps ErrDenied where no password helps: asking for one would
 	// be in vain.
-	ErrLinkOnly error = linkOnly{}
+	ErrLinkOnly error = linkOnlyError{}
 	// ErrFull says that there are as many viewers as allowed.
 	ErrFull = errors.New("too many viewers")
 )
 
-type linkOnly struct{}
+type linkOnlyError struct{}
 
-func (linkOnly) Error() string { return "this picture opens by a link only: ask for one" }
-func (linkOnly) Unwrap() error { return ErrDenied }
+func (linkOnlyError) Error() string { return "this picture opens by a link only: ask for one" }
+func (linkOnlyError) Unwrap() error { return ErrDenied }
 
 // Credentials are what a viewer shows to be let in. The zero value shows
 // nothing. They are secret: never log them.

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"syscall"
 	"time"
 	"unsafe"
@@ -21,4 +22,16 @@ func Monotonic() time.Duration {
 // reports, playlists, logs.
 func Wall(stamp time.Duration) time.Time {
 	return time.Now().Add(stamp - Monotonic())
+}
+
+// Rest waits for d, or until ctx ends, and reports whether ctx lives on.
+func Rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

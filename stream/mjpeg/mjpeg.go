@@ -232,7 +232,7 @@ func (s *Server) film(w http.ResponseWriter, r *http.Request, c *camera) {
 		viewer.Bytes.Add(uint64(len(jpeg)))
 		last := taken
 		for !taken.After(last) {
-			if !rest(r.Context(), time.Until(last.Add(every))) {
+			if !stream.Rest(r.Context(), time.Until(last.Add(every))) {
 				return
 			}
 			if jpeg, taken, err = c.shoot(r.Context(), every); err != nil {
@@ -272,16 +272,4 @@ func write(w http.ResponseWriter, control *http.ResponseController, jpeg []byte)
 		return err
 	}
 	return control.Flush()
-}
-
-// rest waits for d and reports whether ctx lives on.
-func rest(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -98,7 +98,7 @@ func (c *conn) goodbye(ctx context.Context, s *session) {
 	stop := context.AfterFunc(ctx, func() { _ = c.nc.Close() })
 	defer stop()
 	if s.by == udp {
-		wait(ctx, goodbyeDelay)
+		stream.Rest(ctx, goodbyeDelay)
 	}
 	bye, err := s.bye()
 	if err == nil {

@@ -168,13 +168,3 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	}
 	return ln, nil
 }
-
-// wait returns after d or when ctx ends.
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
+	"encoderd.example/stream"
 	"encoderd.example/stream/rtp"
 )
 
@@ -328,7 +329,7 @@ func (p *pacer) take(ctx context.Context, n int) {
 	p.free = p.free.Add(time.Duration(int64(n) * int64(time.Second) / p.rate))
 	burst := time.Duration(paceBurst * int64(time.Second) / p.rate)
 	if ahead := p.free.Sub(now); ahead > burst {
-		wait(ctx, ahead-burst)
+		stream.Rest(ctx, ahead-burst)
 	}
 }
 

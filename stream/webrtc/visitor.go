@@ -359,7 +359,7 @@ func (v *visitor) catchUp(ctx context.Context, rd *stream.Reader[*rtp.Batch]) er
 			return err
 		}
 		pause := time.Duration(len(b.Bytes(onlyVideo))) * time.Second / catchUpRate
-		if !rest(ctx, pause) {
+		if !stream.Rest(ctx, pause) {
 			return nil
 		}
 	}
@@ -367,18 +367,6 @@ func (v *visitor) catchUp(ctx context.Context, rd *stream.Reader[*rtp.Batch]) er
 }
 
 var onlyVideo = rtp.Set(0).With(rtp.Video)
-
-// rest waits for d and reports whether ctx lives on.
-func rest(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
 
 // send sends a batch whose stamps are moved by shift. A batch that is moved
 // has no reports: they would tell of another time.
