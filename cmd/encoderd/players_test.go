@@ -102,13 +102,10 @@ func (v venue) watches() []watch {
 		{"HTTP MPEG-TS, ffmpeg", live + "main.ts", ffmpeg(), "nut"},
 		{"HTTP MP4, ffmpeg", live + "main.mp4", ffmpeg(), "nut"},
 		{"HLS, ffmpeg", live + "main/index.m3u8", ffmpeg(), "nut"},
-		{"DASH, ffmpeg", live + "main/manifest.mpd", ffmpeg(), "nut"},
 		{"RTSP, mpv", "rtsp://" + v.rtsp + "/main", mpv, "nut"},
 		{"HLS, mpv", live + "main/index.m3u8", mpv, "nut"},
-		{"DASH, mpv", live + "main/manifest.mpd", mpv, "nut"},
 		{"RTMP, VLC", "rtmp://" + v.rtmp + "/live/main", vlc, "ts"},
 		{"HLS, VLC", live + "main/index.m3u8", vlc, "ts"},
-		{"DASH, VLC", live + "main/manifest.mpd", vlc, "ts"},
 		{"RTSP, GStreamer", "rtsp://" + v.rtsp + "/main", gstRTSP, "mkv"},
 		{"HLS, GStreamer", live + "main/index.m3u8", gstHTTP, "mkv"},
 	}
@@ -127,7 +124,7 @@ func mpv(url, file string) []string {
 	return []string{"mpv", "--no-config", "--no-terminal", "--length=7", "--ovc=ffv1", "--oac=pcm_s16le", "--o=" + file, url}
 }
 
-// vlc keeps what it gets in fourteen seconds; with DASH it begins after some.
+// vlc keeps what it gets in fourteen seconds.
 func vlc(url, file string) []string {
 	command := append(lasting("14"), "env", "HOME="+filepath.Dir(file), "cvlc", "-q", url, "--sout", "#std{access=file,mux=ts,dst="+file+"}")
 	if os.Geteuid() == 0 { // as which VLC refuses to run
