@@ -125,12 +125,13 @@ func TestRowsOfExtremesAreTheSame(t *testing.T) {
 
 func FuzzRows(f *testing.F) {
 	f.Add([]byte("an even and an odd count of bytes, more than two blocks of them, for every kernel there is"), uint8(3))
+	f.Add([]byte("000"), uint8(3)) // fewer bytes than are skipped
 	f.Fuzz(func(t *testing.T, src []byte, off uint8) {
 		skip := int(off % 16)
-		n := (len(src) - skip - 1) / 2
-		if n < 0 {
+		if len(src) < skip+1 {
 			return
 		}
+		n := (len(src) - skip - 1) / 2
 		for _, k := range kernels {
 			k.check(t, src, n, skip)
 		}
