@@ -12,7 +12,7 @@ STATE     ?= $(CACHE)/run
 
 export CGO_ENABLED := 0
 
-.PHONY: help run build test check unit lint fuzz bench box cross clean beside-cross-and-fuzz beside-board
+.PHONY: help run build test check unit lint fuzz bench box cross clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -32,19 +32,10 @@ test: ## everything: checks, cross builds, unit and end-to-end tests, the virtua
 	@tools/install test
 	@rm -f $(BUILD)/times
 	@tools/timed check $(MAKE) --no-print-directory check
-	@tools/install box
-	@$(MAKE) --no-print-directory -j2 -Oline beside-cross-and-fuzz beside-board
-	@tools/timed daemon buildroot/virt/test daemon
+	@tools/timed cross $(MAKE) --no-print-directory cross
+	@tools/timed fuzz $(MAKE) --no-print-directory fuzz
+	@tools/timed box $(MAKE) --no-print-directory box
 	@tools/timed --sum
-
-# These share the cores: what runs in the guest counts pictures, not milliseconds,
-# and goes first.
-beside-cross-and-fuzz:
-	@tools/timed cross nice -n 10 $(MAKE) --no-print-directory cross
-	@tools/timed fuzz nice -n 10 $(MAKE) --no-print-directory fuzz
-
-beside-board:
-	@tools/timed board buildroot/virt/test board drivers
 
 check: lint unit ## the fast part: vet, lint, unit and end-to-end tests
 
