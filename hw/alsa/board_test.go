@@ -79,18 +79,22 @@ func noise(t *testing.T, seconds int) (samples []int16, file string) {
 	return samples, file
 }
 
-// An emulated machine may stall for longer than the card's buffer lasts, so
-// the recording has three tries.
+// An emulated machine may stall for longer than the card's buffer lasts, or so
+// that the card's clock is read late and stamps step back, so the recording has
+// three tries.
 func TestBoardRecordsWhatIsPlayedBitForBit(t *testing.T) {
 	want, file := noise(t, 4)
 	for try := 1; ; try++ {
-		got, worst, xruns := record(t, file, len(want))
-		if xruns > 0 && try < 3 {
-			t.Logf("try %d: %d overruns", try, xruns)
+		got, worst, stalls := record(t, file, len(want))
+		if stalls > 0 && try < 3 {
+			t.Logf("try %d: %d stalls", try, stalls)
 			continue
 		}
 		if !slices.Equal(got[:min(len(got), len(want))], want) {
-			t.Fatalf("what was recorded is not what was played; %d overruns", xruns)
+			t.Fatalf("what was recorded is not what was played; %d stalls", stalls)
+		}
+		if stalls > 0 {
+			t.Fatalf("%d stalls in the third try, too", stalls)
 		}
 		t.Logf("%d samples equal, stamps at most %v off the count of samples", len(want), worst)
 		if worst > 20*time.Millisecond {
@@ -101,9 +105,9 @@ func TestBoardRecordsWhatIsPlayedBitForBit(t *testing.T) {
 }
 
 // record plays file and returns what was heard from the first sample that is
-// not zero on, until there are enough, and how far stamps strayed from the
-// count of samples.
-func record(t *testing.T, file string, enough int) (got []int16, worst time.Duration, xruns uint64) {
+// not zero on, until there are enough, how far stamps strayed from the
+// count of samples, and how often the machine stalled.
+func record(t *testing.T, file string, enough int) (got []int16, worst time.Duration, stalls uint64) {
 	t.Helper()
 	s := open(t)
 	defer s.Close()
@@ -126,7 +130,8 @@ func record(t *testing.T, file string, enough int) (got []int16, worst time.Dura
 		if total == 0 {
 			first = stamp
 		} else if stamp <= last {
-			t.Fatalf("stamp %v after %v", stamp, last)
+			t.Logf("stamp %v after %v", stamp, last)
+			stalls++
 		}
 		last = stamp
 		worst = max(worst, (stamp - first - time.Duration(total)*time.Second/hw.SampleRate).Abs())
@@ -137,7 +142,7 @@ func record(t *testing.T, file string, enough int) (got []int16, worst time.Dura
 		}
 		got = append(got, block...)
 	}
-	return got, worst, s.Stats().Xruns
+	return got, worst, stalls + s.Stats().Xruns
 }
 
 func TestBoardCountsAnOverrunAndShowsTheGap(t *testing.T) {
