@@ -122,9 +122,6 @@ func check(src, dst hw.Mode) error {
 	return nil
 }
 
-// Mode returns what Convert makes.
-func (c *Converter) Mode() hw.Mode { return c.dst }
-
 // Fits reports whether the Converter was made for frames of mode m; the frame
 // rate does not matter.
 func (c *Converter) Fits(m hw.Mode) bool {

@@ -32,9 +32,6 @@ const (
 	Link     Mode = "link"
 )
 
-// Modes lists them in the order of their strictness.
-func Modes() []Mode { return []Mode{Open, Password, Link} }
-
 // All stands for every rendition in a link.
 const All = "*"
 

@@ -19,6 +19,12 @@ const (
 	ntpEpoch    = 2208988800 // seconds from 1900 to 1970
 )
 
+// NTP returns a time as the Network Time Protocol counts it (RFC 5905, 6):
+// seconds since 1900 above 32 bits of their fraction.
+func NTP(t time.Time) uint64 {
+	return uint64(t.Unix()+ntpEpoch)<<32 | uint64(t.Nanosecond())<<32/uint64(time.Second)
+}
+
 // reportSize returns the size in bytes of a sender report with its framing.
 func reportSize(cname string) int { return frameSize + 28 + sdesSize(cname) }
 
@@ -38,8 +44,7 @@ func (p *Packetizer) appendReport(buf []byte, m Medium, at time.Duration) []byte
 	buf = appendFrame(buf, m, 28+sdesSize(p.cname))
 	buf = append(buf, 0x80, typeSR, 0, 6)
 	buf = binary.BigEndian.AppendUint32(buf, f.ssrc)
-	buf = binary.BigEndian.AppendUint32(buf, uint32(wall.Unix()+ntpEpoch))
-	buf = binary.BigEndian.AppendUint32(buf, uint32(uint64(wall.Nanosecond())<<32/uint64(time.Second)))
+	buf = binary.BigEndian.AppendUint64(buf, NTP(wall))
 	buf = binary.BigEndian.AppendUint32(buf, f.stamp(at))
 	buf = binary.BigEndian.AppendUint32(buf, f.packets)
 	buf = binary.BigEndian.AppendUint32(buf, f.octets)

@@ -166,7 +166,7 @@ func (s *seal) message(ssrc, roc uint32, now time.Time) (string, error) {
 			CSIDMapInfo: []mikey.SRTPIDEntry{{SSRC: ssrc, ROC: roc}},
 		},
 		Payloads: []mikey.Payload{
-			&mikey.PayloadT{TSValue: ntpTime(now)},
+			&mikey.PayloadT{TSValue: rtp.NTP(now)},
 			&mikey.PayloadRAND{Data: nonce},
 			&mikey.PayloadSP{PolicyParams: []mikey.PayloadSPPolicyParam{
 				value(mikey.PayloadSPPolicyParamTypeEncrAlg, 1), // AES-CM
@@ -186,12 +186,6 @@ func (s *seal) message(ssrc, roc uint32, now time.Time) (string, error) {
 		return "", fmt.Errorf("rtsp: mikey: %w", err)
 	}
 	return base64.StdEncoding.EncodeToString(b), nil
-}
-
-// ntpTime is a time as NTP counts it: seconds since 1900 and their fraction.
-func ntpTime(t time.Time) uint64 {
-	const from1900 = 2208988800
-	return uint64(t.Unix()+from1900)<<32 | uint64(t.Nanosecond())<<32/uint64(time.Second)
 }
 
 // keys returns the MIKEY message of each medium of a feed, in base64.
