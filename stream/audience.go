@@ -67,8 +67,8 @@ type Limits struct {
 }
 
 // An Audience is the list of who watches what, and the door that they come in
-// by. The zero value lets everybody in; all methods may be called from any
-// goroutine.
+// by. The zero value lets everybody in, and so does nil, which lists nobody; all
+// methods may be called from any goroutine.
 type Audience struct {
 	mu      sync.Mutex
 	viewers []*Viewer
@@ -92,15 +92,22 @@ type Viewer struct {
 }
 
 // SetDoor changes who is let in from now on; guard may be nil. Who is inside
-// stays.
+// stays. A nil audience stays open.
 func (a *Audience) SetDoor(guard Guard, limits Limits) {
+	if a == nil {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.guard, a.limits = guard, limits
 }
 
-// SetBook makes book hear of the viewers that come and go from now on.
+// SetBook makes book hear of the viewers that come and go from now on. A nil
+// audience tells nobody.
 func (a *Audience) SetBook(book Book) {
+	if a == nil {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.book = book
@@ -111,6 +118,9 @@ func (a *Audience) SetBook(book Book) {
 // After some wrong passwords from one origin no password is looked at for a
 // while; links, which nobody guesses, still are.
 func (a *Audience) Allow(peer, rendition string, c Credentials) error {
+	if a == nil {
+		return nil
+	}
 	origin := Origin(peer)
 	guess := c.Token == "" && !c.Empty()
 	a.mu.Lock()
@@ -135,6 +145,9 @@ func (a *Audience) Allow(peer, rendition string, c Credentials) error {
 // Still says whether credentials that once let somebody in yet do, as Allow
 // does, but is no guess: others' wrong passwords put nobody out.
 func (a *Audience) Still(rendition string, c Credentials) error {
+	if a == nil {
+		return nil
+	}
 	a.mu.Lock()
 	guard := a.guard
 	a.mu.Unlock()
@@ -183,6 +196,9 @@ func (a *Audience) guessed(origin string) {
 // Admit adds v until leave is called, or says why not by an error that wraps
 // [ErrLocked], [ErrDenied] or [ErrFull].
 func (a *Audience) Admit(v *Viewer, c Credentials) (leave func(), err error) {
+	if a == nil {
+		return func() {}, nil
+	}
 	if err := a.Allow(v.Peer, v.Rendition, c); err != nil {
 		return nil, err
 	}
@@ -220,6 +236,9 @@ func (a *Audience) leave(v *Viewer, origin string) {
 
 // Viewers returns who watches now, in the order of joining.
 func (a *Audience) Viewers() []*Viewer {
+	if a == nil {
+		return nil
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.viewers)

@@ -40,6 +40,21 @@ func admit(t *testing.T, a *stream.Audience, peer string, c stream.Credentials, 
 	return leave
 }
 
+func TestNoAudienceLetsEverybodyIn(t *testing.T) {
+	var a *stream.Audience
+	a.SetDoor(guard("secret"), stream.Limits{Total: 1})
+	a.SetBook(&book{})
+	for range 2 {
+		defer admit(t, a, "one", stream.Credentials{}, nil)()
+	}
+	if err := errors.Join(a.Allow("one", "main", stream.Credentials{}), a.Still("main", stream.Credentials{})); err != nil {
+		t.Error(err)
+	}
+	if v := a.Viewers(); len(v) != 0 {
+		t.Errorf("it lists %v", v)
+	}
+}
+
 func TestAudienceKnowsWhoWatches(t *testing.T) {
 	var a stream.Audience
 	var b book

@@ -148,9 +148,6 @@ func (s *Server) one(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) allow(r *http.Request, name string) error {
-	if s.Audience == nil {
-		return nil
-	}
 	return s.Audience.Allow(r.RemoteAddr, name, visit.Credentials(r))
 }
 

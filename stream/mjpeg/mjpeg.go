@@ -119,9 +119,6 @@ func target(path string) (name string, moving, ok bool) {
 }
 
 func (s *Server) allow(r *http.Request, name string) error {
-	if s.Audience == nil {
-		return nil
-	}
 	return s.Audience.Allow(r.RemoteAddr, name, visit.Credentials(r))
 }
 
@@ -202,14 +199,12 @@ func none(w http.ResponseWriter, err error) {
 // film writes pictures until the viewer goes.
 func (s *Server) film(w http.ResponseWriter, r *http.Request, c *camera) {
 	viewer := &stream.Viewer{Protocol: "mjpeg", Rendition: c.name, Peer: r.RemoteAddr, Since: time.Now()}
-	if s.Audience != nil {
-		leave, err := s.Audience.Admit(viewer, visit.Credentials(r))
-		if err != nil {
-			visit.Refuse(w, r, err)
-			return
-		}
-		defer leave()
+	leave, err := s.Audience.Admit(viewer, visit.Credentials(r))
+	if err != nil {
+		visit.Refuse(w, r, err)
+		return
 	}
+	defer leave()
 	every := s.Every
 	if every == 0 {
 		every = DefaultEvery

@@ -280,12 +280,9 @@ func (t *Visit) admit(rendition string, lead bool) error {
 // enter joins the audience. The caller holds t.mu.
 func (t *Visit) enter(rendition string) error {
 	viewer := &stream.Viewer{Protocol: t.visits.Protocol, Rendition: rendition, Peer: t.peer, Since: time.Now()}
-	leave := func() {}
-	if a := t.visits.Audience; a != nil {
-		var err error
-		if leave, err = a.Admit(viewer, t.credentials); err != nil {
-			return err
-		}
+	leave, err := t.visits.Audience.Admit(viewer, t.credentials)
+	if err != nil {
+		return err
 	}
 	t.viewer, t.leave, t.number, t.checked = viewer, leave, 0, time.Now()
 	return nil
@@ -305,9 +302,6 @@ func (t *Visit) recheck() error {
 }
 
 func (t *Visit) still(rendition string) error {
-	if t.visits.Audience == nil {
-		return nil
-	}
 	return t.visits.Audience.Still(rendition, t.credentials)
 }
 

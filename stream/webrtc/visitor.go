@@ -72,14 +72,12 @@ func (sv *service) enter(ctx context.Context, src *stream.Rendition, offer strin
 		return nil, "", fmt.Errorf("%q has no picture yet: %w", src.Name, err)
 	}
 	v := &visitor{id: rand.Text(), etag: rand.Text(), ufrag: ufrag(offer), viewer: viewer, arrived: arrived, connected: make(chan struct{}), log: sv.log.With("peer", viewer.Peer)}
-	if sv.Audience != nil {
-		leave, err := sv.Audience.Admit(viewer, c)
-		if err != nil {
-			arrived()
-			return nil, "", err
-		}
-		v.leave = append(v.leave, leave)
+	leave, err := sv.Audience.Admit(viewer, c)
+	if err != nil {
+		arrived()
+		return nil, "", err
 	}
+	v.leave = append(v.leave, leave)
 	answer, err := sv.open(ctx, v, src, tracks, offer)
 	if err != nil {
 		v.part()

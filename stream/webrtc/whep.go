@@ -92,11 +92,9 @@ func notAllowed(w http.ResponseWriter, allow string) {
 // post takes an offer.
 func (sv *service) post(w http.ResponseWriter, r *http.Request, name string) {
 	shown := visit.Credentials(r)
-	if sv.Audience != nil {
-		if err := sv.Audience.Allow(r.RemoteAddr, name, shown); err != nil {
-			visit.Refuse(w, r, err)
-			return
-		}
+	if err := sv.Audience.Allow(r.RemoteAddr, name, shown); err != nil {
+		visit.Refuse(w, r, err)
+		return
 	}
 	src := sv.Find(name)
 	if src == nil {
