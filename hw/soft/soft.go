@@ -1,5 +1,6 @@
 // Package soft codes pictures and sound on the CPU: H.264 by libx264, AAC by
-// go-aac or libvo-aacenc, Opus by libopus, and JPEG both ways.
+// go-aac or libvo-aacenc, Opus by libopus, JPEG both ways, and key pictures of
+// H.264 back by libopenh264, for stills.
 //
 // The C libraries are the system's own, loaded when first needed, so that the
 // program itself needs no C compiler, and a box without one of them loses that
