@@ -73,7 +73,11 @@ func (d *Daemon) lampSetter() func(lamp string, on bool) {
 		if was, known := lit[lamp]; known && was == on {
 			return
 		}
-		err := d.Board.Panel.Light(lamp, on)
+		light := hw.Light{}
+		if on {
+			light.Color = hw.White
+		}
+		err := d.Board.Panel.Light(lamp, light)
 		if err != nil && !dead[lamp] {
 			d.Log.Warn("lamp does not follow", "service", "panel", "lamp", lamp, "err", err)
 		}

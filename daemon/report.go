@@ -46,7 +46,7 @@ func (d *Daemon) box(now time.Time) status.Box {
 	b := status.Box{
 		Name: d.config.Box.Name, Board: d.Board.Name, Version: d.Version, Since: d.start,
 		Input: d.inputNow(now), Sound: d.soundNow(),
-		Tally:        status.Tally{State: status.Off, Sources: []string{}},
+		Tally:        status.Tally{State: status.Off, Sources: []status.TallySource{}},
 		TemperatureC: temperature, Storage: storage,
 		Renditions: []status.Rendition{}, Outputs: []status.Output{}, Readers: []status.Reader{},
 		Faults: []status.Fault{}, Services: []status.Service{},

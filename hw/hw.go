@@ -348,23 +348,6 @@ type AudioEncoderDriver struct {
 	Open  func(bitrate int) (AudioEncoder, error)
 }
 
-// An Edge is one movement of a key, already debounced.
-type Edge struct {
-	Key   string
-	Down  bool
-	Stamp time.Duration // CLOCK_MONOTONIC
-}
-
-// A Panel is the keys and lamps on the box's face.
-type Panel interface {
-	Keys() []string
-	Lamps() []string
-	// Run reports edges until ctx ends. told must not block.
-	Run(ctx context.Context, told func(Edge)) error
-	// Light switches a lamp; it returns at once.
-	Light(lamp string, on bool) error
-}
-
 // A Board is everything that differs from box to box. It is data: literals
 // stand in hw/boards.
 type Board struct {

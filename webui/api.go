@@ -42,11 +42,14 @@ func tidy(b status.Box) status.Box {
 	b.Readers = append([]status.Reader{}, b.Readers...)
 	b.Faults = append([]status.Fault{}, b.Faults...)
 	b.Services = append([]status.Service{}, b.Services...)
-	b.Tally.Sources = append([]string{}, b.Tally.Sources...)
+	b.Tally.Sources = append([]status.TallySource{}, b.Tally.Sources...)
 	b.Sound.PeakDBFS = max(b.Sound.PeakDBFS, silence)
 	b.Sound.LoudnessLUFS, b.Sound.MomentaryLUFS = max(b.Sound.LoudnessLUFS, silence), max(b.Sound.MomentaryLUFS, silence)
 	for i, c := range b.Sound.Channels {
 		b.Sound.Channels[i] = status.SoundChannel{PeakDBFS: max(c.PeakDBFS, silence), RMSDBFS: max(c.RMSDBFS, silence)}
+	}
+	if b.Keys == nil {
+		b.Keys = map[string]status.Key{}
 	}
 	if b.Lamps == nil {
 		b.Lamps = map[string]status.Lamp{}

@@ -150,7 +150,7 @@ func onAir() *fakeBox {
 			Lamps: map[string]status.Lamp{
 				"air": {Pattern: "on", Reason: "youtube is on air"}, "fault": {Pattern: "blink", Reason: "archive cannot be reached"},
 			},
-			Tally: status.Tally{State: "program", Sources: []string{"atem"}},
+			Tally: status.Tally{State: "program", Sources: []status.TallySource{{Name: "atem", Protocol: "tsl3.1", State: "program"}}},
 			Faults: []status.Fault{
 				status.NewFault(status.OutputRetrying, "archive: connection refused by 10.0.4.12:1935", now.Add(-3*time.Minute)),
 			},

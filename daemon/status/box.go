@@ -31,6 +31,7 @@ type Box struct {
 	Outputs    []Output        `json:"outputs"`
 	Readers    []Reader        `json:"readers"`
 	AVOffsetMS float64         `json:"av_offset_ms"` // + means that the sound is late
+	Keys       map[string]Key  `json:"keys"`
 	Lamps      map[string]Lamp `json:"lamps"`
 	Tally      Tally           `json:"tally"`
 	Faults     []Fault         `json:"faults"`
@@ -152,10 +153,54 @@ type Lamp struct {
 	Reason  string `json:"reason"`
 }
 
-// Tally is what the switchers say about us.
+// The states of the tally. Unknown says that a switcher is silent: nobody can
+// say whether this camera is on program.
+const (
+	Preview = "preview"
+	Program = "program"
+	Unknown = "unknown"
+)
+
+// Tally is what the switchers say about this camera.
 type Tally struct {
-	State   string   `json:"state"` // off, preview, program, unknown
-	Sources []string `json:"sources"`
+	State   string        `json:"state"` // off, preview, program, unknown
+	Reason  string        `json:"reason"`
+	Sources []TallySource `json:"sources"`
+}
+
+// TallySource is one that can say so.
+type TallySource struct {
+	Name     string `json:"name"` // as configured
+	Protocol string `json:"protocol"`
+	Address  string `json:"address"` // of the switcher, port or line, without secrets
+	Input    string `json:"input"`   // which of the switcher's this camera is
+	State    string `json:"state"`   // off, preview, program, unknown
+	// Heard is when anything last came from there, nil if nothing has yet, and
+	// AgeMS how long ago that was.
+	Heard *time.Time `json:"heard,omitempty"`
+	AgeMS int64      `json:"age_ms"`
+	// Changed is when it last said something new of this camera.
+	Changed *time.Time `json:"changed,omitempty"`
+	// Error says why nothing can be heard.
+	Error string `json:"error,omitempty"`
+}
+
+// Key is how a key on the box stands, and what it last did.
+type Key struct {
+	Down bool `json:"down"`
+	// Edge is when it last moved, nil if it has not since the start.
+	Edge *time.Time `json:"edge,omitempty"`
+	// Holding names the action that comes if the key stays down, and Armed the
+	// one that a short press confirms now.
+	Holding string `json:"holding,omitempty"`
+	Armed   string `json:"armed,omitempty"`
+	// Gesture, Action and At are of the last order: press, double, hold or long.
+	Gesture string     `json:"gesture,omitempty"`
+	Action  string     `json:"action,omitempty"`
+	At      *time.Time `json:"at,omitempty"`
+	// Error says why the key does nothing: stuck, bouncing, its line in use, or
+	// that the last order was refused.
+	Error string `json:"error,omitempty"`
 }
 
 // Service is one line of the supervisor.

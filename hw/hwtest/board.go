@@ -169,13 +169,13 @@ func lightsLamps(t *testing.T, b hw.Board) {
 	compareNames(t, "key", b.Panel.Keys(), b.Panel.Keys())
 	compareNames(t, "lamp", b.Panel.Lamps(), b.Panel.Lamps())
 	for _, lamp := range b.Panel.Lamps() {
-		for _, on := range []bool{true, true, false} {
-			if err := b.Panel.Light(lamp, on); err != nil {
+		for _, color := range []hw.Color{hw.Red, hw.Red, hw.Amber, hw.Dark} {
+			if err := b.Panel.Light(lamp, hw.Light{Color: color}); err != nil {
 				t.Errorf("light %s: %v", lamp, err)
 			}
 		}
 	}
-	if b.Panel.Light("no such lamp", true) == nil {
+	if b.Panel.Light("no such lamp", hw.Light{Color: hw.Red}) == nil {
 		t.Error("a lamp that does not exist was lit")
 	}
 }

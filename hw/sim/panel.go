@@ -23,7 +23,7 @@ type Panel struct {
 
 	mu      sync.Mutex
 	running bool
-	lit     map[string]bool
+	lit     map[string]hw.Light
 	wake    chan struct{} // closed and replaced when a lamp changes
 }
 
@@ -31,7 +31,7 @@ func newPanel(now func() time.Duration) *Panel {
 	return &Panel{
 		now:   now,
 		edges: make(chan hw.Edge, edgeQueue),
-		lit:   make(map[string]bool),
+		lit:   make(map[string]hw.Light),
 		wake:  make(chan struct{}),
 	}
 }
@@ -111,33 +111,45 @@ func (p *Panel) Move(key string, down bool) error {
 	}
 }
 
+// Blinks implements [hw.Panel]: no lamp here does.
+func (p *Panel) Blinks(string) bool { return false }
+
 // Light implements [hw.Panel].
-func (p *Panel) Light(lamp string, on bool) error {
+func (p *Panel) Light(lamp string, l hw.Light) error {
 	if !slices.Contains(p.Lamps(), lamp) {
 		return fmt.Errorf("no lamp %q; there are %s", lamp, strings.Join(p.Lamps(), ", "))
 	}
+	if l.On != 0 || l.Off != 0 {
+		return fmt.Errorf("lamp %s does not blink by itself: %w", lamp, hw.ErrUnsupported)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.lit[lamp] != on {
-		p.lit[lamp] = on
+	if p.lit[lamp] != l {
+		p.lit[lamp] = l
 		close(p.wake)
 		p.wake = make(chan struct{})
 	}
 	return nil
 }
 
+// Close implements [hw.Panel]. The board's face can be run again.
+func (p *Panel) Close() error { return nil }
+
 // Lit reports whether a lamp is on.
-func (p *Panel) Lit(lamp string) bool {
+func (p *Panel) Lit(lamp string) bool { return p.Shows(lamp) != hw.Dark }
+
+// Shows returns the color of a lamp.
+func (p *Panel) Shows(lamp string) hw.Color {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.lit[lamp]
+	return p.lit[lamp].Color
 }
 
 // WaitLit waits until a lamp is on or off.
 func (p *Panel) WaitLit(ctx context.Context, lamp string, on bool) error {
 	for {
 		p.mu.Lock()
-		is, wake := p.lit[lamp], p.wake
+		is, wake := p.lit[lamp].Color != hw.Dark, p.wake
 		p.mu.Unlock()
 		if is == on {
 			return nil

@@ -62,7 +62,7 @@ func TestLampsCanBeWaitedFor(t *testing.T) {
 	bubble(t, func(t *testing.T, b *sim.Board) {
 		go func() {
 			wait(t, time.Second)
-			_ = b.Panel.Light(sim.LampTally, true)
+			_ = b.Panel.Light(sim.LampTally, hw.Light{Color: hw.Red})
 		}()
 		if b.Panel.Lit(sim.LampTally) {
 			t.Error("lit from the start")
