@@ -42,8 +42,13 @@ const (
 const (
 	// spare segments stay for readers that hold an older playlist.
 	spare = 2
-	// shortest is the time after which a key picture begins a segment.
+	// shortest is the time after which every key picture begins a segment. One
+	// that comes sooner does so after a segment of twice that time: it was asked
+	// for, as for a camera that comes back, and the next may be far.
 	shortest = 500 * time.Millisecond
+	// enough is how much whole segments are to hold: with less, a key picture
+	// is asked for that completes one.
+	enough = time.Second
 	// hole is the time without pictures that is told as a discontinuity.
 	hole = time.Second
 	// patience is how far sound may lag behind the picture.

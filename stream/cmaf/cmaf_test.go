@@ -486,3 +486,51 @@ func TestPartsThatArePlayedInOrderAreTheWholeMedia(t *testing.T) {
 		})
 	}
 }
+
+// An encoder that has begun has no whole group of pictures yet.
+func TestTheFirstToAskDoesNotWaitForTheEndOfALongGroup(t *testing.T) {
+	f, sg := newFake(), &Segmenter{}
+	run(t, sg)
+	f.gop = 1 << 30
+	f.publish(120)
+	got := make(chan *Sequence, 1)
+	st := sg.Of(f.r)
+	go func() { got <- wait(t, st, Video, until(1)) }()
+	tick := time.NewTicker(10 * time.Millisecond) // wishes soon after a key picture are passed over
+	defer tick.Stop()
+	for wished := false; !wished; {
+		select {
+		case <-f.r.KeyWanted():
+			wished = true
+		case seq := <-got:
+			t.Fatalf("%d segments without a key picture", len(seq.Segments))
+		case <-tick.C:
+			f.publish(5)
+		}
+	}
+	f.gop = f.n // the next one is a key picture
+	length := time.Duration(f.n) * 40 * time.Millisecond
+	f.publish(1)
+	if g := (<-got).Segments[0]; g.Duration != length || !g.Parts[0].Independent {
+		t.Errorf("the first segment lasts %v, want %v", g.Duration, length)
+	}
+}
+
+// A camera that takes the slate's place begins with a key picture.
+func TestAKeyPictureThatComesEarlyBeginsASegmentOnce(t *testing.T) {
+	f, sg := newFake(), &Segmenter{}
+	run(t, sg)
+	for _, pictures := range []int{8, 50, 5, 5, 5, 5, 5, 5, 5, 5, 5} {
+		f.shift += time.Duration(f.n) * 40 * time.Millisecond
+		f.n, f.frames, f.gop = 0, 0, pictures
+		f.publish(pictures)
+	}
+	var lengths []time.Duration
+	for _, g := range wait(t, sg.Of(f.r), Video, until(5)).Complete() {
+		lengths = append(lengths, g.Duration)
+	}
+	want := []time.Duration{320 * time.Millisecond, 2 * time.Second, 200 * time.Millisecond, 600 * time.Millisecond, 600 * time.Millisecond}
+	if !slices.Equal(lengths, want) {
+		t.Errorf("segments of %v, want %v", lengths, want)
+	}
+}

@@ -14,7 +14,7 @@ import (
 // A cutter cuts a rendition, from being asked to being idle. It is for use by
 // one goroutine, save for its feeds.
 //
-//	pictures decide:   key, 0.5 s after the last ─► new segment
+//	pictures decide:   key, not too soon ─► new segment
 //	                   200 ms after the last cut ─► new part
 //	sound follows:     each cut waits until sound has passed it
 type cutter struct {
@@ -29,7 +29,9 @@ type cutter struct {
 	latest  *Init         // of the sound when cutting began: the past may be other
 	waiting bool          // for a key picture
 	broken  bool          // the next segment does not go on from the one before
+	brief   bool          // the segment before the open one lasted hardly longer than shortest
 	segment time.Duration // DTS at which the open one began
+	wished  time.Duration // DTS at which a key picture was asked for
 	now     time.Duration // DTS of the newest picture
 	units   []frame       // pictures of the open part
 	cuts    []cut         // that sound has not reached yet
@@ -76,6 +78,9 @@ func (c *cutter) run(ctx context.Context) error {
 		if n == past {
 			c.publish()
 		}
+		if n >= past {
+			c.wish()
+		}
 		u, err := units.Next(ctx)
 		if err != nil {
 			return err
@@ -88,6 +93,17 @@ func (c *cutter) run(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// wish asks for a key picture, now and then, while no whole segment is worth
+// the name: who asks soon after an encoder's start is not to wait for the end
+// of its first group.
+func (c *cutter) wish() {
+	if c.now-c.segment < enough || c.now-c.wished < shortest || c.video.past() >= enough {
+		return
+	}
+	c.wished = c.now
+	c.st.src.WantKey()
 }
 
 // publish shows what was cut of the past, all at once, and everything from then
@@ -147,7 +163,7 @@ func (c *cutter) picture(u *stream.Unit) error {
 	switch {
 	case c.waiting && !u.Key:
 		return nil
-	case c.waiting, u.Key && u.DTS-c.segment >= shortest:
+	case c.waiting, u.Key && c.turns(u):
 		c.open(u)
 	case u.DTS-c.units[0].DTS >= c.length:
 		c.close(u, nil)
@@ -162,6 +178,9 @@ func (c *cutter) jumps(u *stream.Unit) bool {
 	return len(c.units) > 0 && (u.DTS-c.now > hole || u.DTS <= c.now)
 }
 
+// turns reports whether the key picture u begins a segment.
+func (c *cutter) turns(u *stream.Unit) bool { return u.DTS-c.segment >= shortest || !c.brief }
+
 // open begins a segment with the key picture u.
 func (c *cutter) open(u *stream.Unit) {
 	o := c.st.opening(c.broken)
@@ -169,6 +188,7 @@ func (c *cutter) open(u *stream.Unit) {
 	if c.sound != nil {
 		o.init[Sound] = c.sound.init
 	}
+	c.brief = c.video.open != nil && u.DTS-c.segment < 2*shortest
 	c.close(u, o)
 	c.waiting, c.broken, c.segment = false, false, u.DTS
 }

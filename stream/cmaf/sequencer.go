@@ -162,6 +162,14 @@ func (q *sequencer) complete(at time.Duration) {
 	q.held = held
 }
 
+// past returns how long the complete segments last.
+func (q *sequencer) past() (d time.Duration) {
+	for _, g := range q.held {
+		d += g.Duration
+	}
+	return d
+}
+
 // versions counts snapshots.
 var versions atomic.Uint64
 
