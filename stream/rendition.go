@@ -45,30 +45,54 @@ func NewRendition(name string, units int, expected ...Codec) *Rendition {
 // must come from one goroutine, in decoding order. A unit of a codec that is
 // not expected is dropped.
 func (r *Rendition) Publish(u *Unit) {
+	if b := r.publish(u); b != nil {
+		b.Publish(u)
+	}
+}
+
+// publish returns the branch, which u is not in yet.
+func (r *Rendition) publish(u *Unit) *Rendition {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.note(u.Track) {
 		if u.Key {
 			r.keyed.Store(int64(Monotonic()))
 		}
 		r.ring.Publish(u, u.Key)
 	}
-	if b := r.branched(); b != nil {
-		b.Publish(u)
-	}
+	return r.branch
 }
 
 // Branch returns a rendition of the same picture with another sound, the same
 // one each time: it gets what is published here as far as it expects that, may
 // be published into besides, hands wishes for key units to r's encoder, and is
-// resized and closed with r. Who comes when r has pictures already waits for the
-// next key unit.
+// resized and closed with r. It begins with the latest key unit of r and what
+// came after that.
 func (r *Rendition) Branch(expected ...Codec) *Rendition {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.branch == nil {
 		r.branch = NewRendition(r.Name, r.ring.size(), expected...)
 		r.branch.wanted = r.wanted
+		r.fill(r.branch)
 	}
 	return r.branch
+}
+
+// fill publishes the latest group of pictures into b. The caller holds r.mu.
+func (r *Rendition) fill(b *Rendition) {
+	units := r.ring.Reader()
+	for range units.Behind() {
+		u, wake, err := units.take()
+		if wake != nil || err != nil {
+			break // the ring was closed, or holds no key unit
+		}
+		b.Publish(u)
+	}
+	b.keyed.Store(r.keyed.Load())
+	if r.ring.isClosed() {
+		b.Close()
+	}
 }
 
 func (r *Rendition) branched() *Rendition {
@@ -97,10 +121,9 @@ func (r *Rendition) WantKey() {
 // KeyWanted is where the encoder hears of such wishes, one at a time.
 func (r *Rendition) KeyWanted() <-chan struct{} { return r.wanted }
 
-// note keeps t as the latest track of its codec.
+// note keeps t as the latest track of its codec and reports whether that is
+// expected. The caller holds r.mu.
 func (r *Rendition) note(t *Track) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	i := slices.Index(r.expected, t.Codec)
 	if i < 0 {
 		return false

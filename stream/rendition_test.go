@@ -3,6 +3,7 @@ package stream_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,6 +83,57 @@ func TestABranchHasThePictureAndAnotherSound(t *testing.T) {
 	r.Close()
 	if _, err := side.Next(t.Context()); !errors.Is(err, stream.ErrClosed) {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestABranchBeginsWithTheLatestGroup(t *testing.T) {
+	video, aac := &stream.Track{Codec: stream.H264}, &stream.Track{Codec: stream.AAC}
+	r := stream.NewRendition("main", 8, stream.H264, stream.AAC)
+	old := &stream.Unit{Track: video, Key: true}
+	group := []*stream.Unit{{Track: video, Key: true}, {Track: aac}, {Track: video}}
+	r.Publish(old)
+	for _, u := range group {
+		r.Publish(u)
+	}
+	b := r.Branch(stream.H264, stream.Opus)
+	late := &stream.Unit{Track: video}
+	r.Publish(late)
+	units := b.Reader()
+	for i, want := range []*stream.Unit{group[0], group[2], late} {
+		if u, err := units.Next(t.Context()); u != want || err != nil {
+			t.Errorf("unit %d is %v, %v", i, u, err)
+		}
+	}
+	if n := units.Behind(); n > 0 {
+		t.Errorf("%d units more", n)
+	}
+	b.WantKey()
+	if len(r.KeyWanted()) > 0 {
+		t.Error("a wish right after a key picture counts")
+	}
+}
+
+func TestABranchMissesNothingAndGetsNothingTwice(t *testing.T) {
+	video := &stream.Track{Codec: stream.H264}
+	for range 200 {
+		r := stream.NewRendition("main", 256, stream.H264)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			for n := range 100 {
+				r.Publish(&stream.Unit{Track: video, Key: n == 0, DTS: time.Duration(n)})
+			}
+			r.Close()
+		})
+		units := r.Branch(stream.H264).Reader()
+		wg.Wait()
+		for n := range 100 {
+			if u, err := units.Next(t.Context()); err != nil || u.DTS != time.Duration(n) {
+				t.Fatalf("unit %d is %v, %v", n, u, err)
+			}
+		}
+		if _, err := units.Next(t.Context()); !errors.Is(err, stream.ErrClosed) {
+			t.Fatalf("after the end: %v", err)
+		}
 	}
 }
 
