@@ -10,6 +10,10 @@ LINT      := github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 LINT_PIN  := v2.15.0
 STATE     ?= $(CACHE)/run
 
+MODULE    := encoderd.example
+empty     :=
+space     := $(empty) $(empty)
+
 export CGO_ENABLED := 0
 
 .PHONY: help run build test check unit lint fuzz bench box cross clean
@@ -30,21 +34,27 @@ build: ## build/encoderd for this machine
 
 test: ## everything: checks, cross builds, unit and end-to-end tests, the virtual board
 	@tools/install test
-	@rm -f $(BUILD)/times
+	@rm -f $(BUILD)/times $(BUILD)/unsteady
 	@tools/timed check $(MAKE) --no-print-directory check
 	@tools/timed cross $(MAKE) --no-print-directory cross
 	@tools/timed fuzz $(MAKE) --no-print-directory fuzz
 	@tools/timed box $(MAKE) --no-print-directory box
 	@tools/timed --sum
+	@cat $(BUILD)/unsteady 2> /dev/null || echo "no test needed a second try"
 
 check: lint unit ## the fast part: vet, lint, unit and end-to-end tests
 
-# Built side by side, run one package after the other: many tests watch a
-# show in real time and would take a busy neighbour for a slow box.
+# Packages whose tests watch a show in real time, with other programs at the far
+# end: they run one after the other, for they would take a busy neighbour for a
+# slow box, and by tools/twice. All others run side by side.
+LIVE := cmd/encoderd cmd/example-webrtc daemon hw/alsa hw/external hw/external/rpicam hw/pion/encode hw/sim hw/sim/picture \
+	stream/dash stream/hls stream/httplive stream/mjpeg stream/rtmp stream/rtsp stream/webrtc tools/bench webui
+
 unit: export CGO_ENABLED := 1
 unit: ## unit and end-to-end tests, with the race detector
 	$(GO) test -race -run '^$$' ./... > /dev/null
-	$(GO) test -race -p 1 -timeout 15m ./...
+	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -vxE '$(MODULE)/($(subst $(space),|,$(strip $(LIVE))))')
+	@for p in $(LIVE); do tools/twice $(GO) test -race -timeout 15m ./$$p || exit 1; done
 
 lint: $(BIN)/golangci-lint-$(LINT_PIN) ## go vet and golangci-lint, the virtual board's tests too
 	$(GO) vet -tags box,board ./...
@@ -56,8 +66,8 @@ $(BIN)/golangci-lint-$(LINT_PIN):
 	GOTOOLCHAIN=$$($(GO) env GOVERSION) GOBIN=$(BIN) GOFLAGS= $(GO) install $(LINT)@$(LINT_PIN) # refuses code of a newer Go than its own
 	mv $(BIN)/golangci-lint $@
 
-fuzz: ## every fuzz test for FUZZTIME
-	tools/fuzz $(or $(FUZZTIME),5s)
+fuzz: ## every fuzz test for FUZZTIME, those of tally and serial control longer
+	tools/fuzz $(or $(FUZZTIME),5s) $(or $(FUZZTIME),60s)
 
 cross: ## build and vet for the boards' architectures
 	GOARCH=arm64 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/encoderd-arm64 ./cmd/encoderd
