@@ -13,8 +13,6 @@ package daemon
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"maps"
@@ -28,7 +26,6 @@ import (
 	"encoderd.example/daemon/status"
 	"encoderd.example/daemon/supervise"
 	"encoderd.example/hw"
-	"encoderd.example/hw/soft"
 	"encoderd.example/stream"
 	"encoderd.example/stream/access"
 	"encoderd.example/stream/usage"
@@ -338,34 +335,3 @@ const usageFile = "usage.json"
 
 // WriteUsage writes the daily report of who watched, as CSV.
 func (d *Daemon) WriteUsage(w io.Writer) error { return d.ledger.WriteCSV(w) }
-
-// Errors of Snapshot.
-var (
-	ErrNoRendition = errors.New("no such rendition")
-	ErrNoPicture   = errors.New("no picture yet")
-)
-
-const (
-	snapshotWidth   = 640
-	snapshotQuality = 75
-)
-
-// Snapshot returns the picture that goes into a rendition now, as JPEG, at
-// most 640 pixels wide.
-func (d *Daemon) Snapshot(ctx context.Context, name string) ([]byte, error) {
-	if d.Rendition(name) == nil {
-		return nil, fmt.Errorf("%q: %w", name, ErrNoRendition)
-	}
-	d.mu.Lock()
-	r, _ := d.config.Rendition(name)
-	d.mu.Unlock()
-	if r.Encoder == config.Camera && d.hub.live() {
-		return nil, fmt.Errorf("%w: the camera codes by itself, and nothing here decodes", ErrNoPicture)
-	}
-	f, err := d.hub.shot(ctx)
-	if err != nil {
-		return nil, ErrNoPicture
-	}
-	defer f.Release()
-	return soft.EncodeJPEG(f, min(f.Width, snapshotWidth), snapshotQuality)
-}

@@ -17,6 +17,7 @@ import (
 	"encoderd.example/hw/hwtest"
 	"encoderd.example/stream"
 	"encoderd.example/stream/h264"
+	"encoderd.example/stream/mjpeg"
 )
 
 // codedSPS is of 1280x720.
@@ -183,7 +184,7 @@ func TestWhatTheCameraCodesIsPassedOnAndTheSlateStandsInForIt(t *testing.T) {
 		if hw.PixelFormat(asked.Load()) != hw.H264 || b.Input.Format != "H264" || b.Renditions[0].Buffers == nil || b.Renditions[0].Buffers.Way != string(hw.Through) || b.Renditions[0].FPS < 9 {
 			t.Errorf("the camera was asked for %v: %+v, %+v", hw.PixelFormat(asked.Load()), b.Input, b.Renditions[0])
 		}
-		if _, err := r.Snapshot(ctx, "main"); !errors.Is(err, ErrNoPicture) || !strings.Contains(err.Error(), "codes by itself") {
+		if _, err := r.Snapshot(ctx, "main", mjpeg.Picture{}); !errors.Is(err, ErrNoPicture) || !strings.Contains(err.Error(), "codes by itself") {
 			t.Errorf("a snapshot gives %v", err)
 		}
 		end()

@@ -4,7 +4,8 @@
 //	/live/NAME.jpg      the latest picture
 //	/live/NAME.mjpeg    multipart/x-mixed-replace
 //
-// Pictures are made while somebody looks, once for all who do.
+// Pictures are made while somebody looks, once for all who do, and nobody is
+// sent the same one twice.
 package mjpeg
 
 import (
@@ -41,9 +42,9 @@ type Server struct {
 	// Find returns the rendition of a name, nil if there is none. It is called
 	// from many goroutines and must not block.
 	Find func(name string) *stream.Rendition
-	// Shoot returns the latest picture of a rendition as JPEG, which nobody
-	// changes. Its error is for people.
-	Shoot func(ctx context.Context, name string) ([]byte, error)
+	// Shoot returns the latest picture of a rendition, which is last if there
+	// is no newer one. Its error is for people.
+	Shoot func(ctx context.Context, name string, last Picture) (Picture, error)
 	// Audience, if set, lists who looks at moving pictures and says who may look
 	// at any.
 	Audience *stream.Audience
@@ -56,15 +57,23 @@ type Server struct {
 	cameras map[string]*camera
 }
 
+// A Picture is one still, which nobody changes. The zero Picture is none.
+type Picture struct {
+	JPEG []byte
+	// Stamp is the CLOCK_MONOTONIC time at which it was taken. Pictures of one
+	// rendition with one stamp are the same.
+	Stamp time.Duration
+}
+
 // A camera takes the pictures of one rendition, one at a time.
 type camera struct {
 	server *Server
 	name   string
 	users  int // guarded by Server.mu
 
-	busy  chan struct{} // holds one while a picture is taken or looked up
-	jpeg  []byte
-	taken time.Time
+	busy    chan struct{} // holds one while a picture is taken or looked up
+	picture Picture       // the latest
+	asked   time.Time     // when it was found to be that
 }
 
 // Handler returns the handler of the addresses above. It answers other paths
@@ -153,31 +162,49 @@ func (s *Server) leave(c *camera) {
 	}
 }
 
-// shoot returns a picture that is younger than age, a new one if need be, and
-// when it was taken.
-func (c *camera) shoot(ctx context.Context, age time.Duration) ([]byte, time.Time, error) {
+// shoot returns the picture that was the latest at most age ago, and when it
+// was.
+func (c *camera) shoot(ctx context.Context, age time.Duration) (Picture, time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, shootTime)
 	defer cancel()
 	select {
 	case c.busy <- struct{}{}:
 		defer func() { <-c.busy }()
 	case <-ctx.Done():
-		return nil, time.Time{}, context.Cause(ctx)
+		return Picture{}, time.Time{}, context.Cause(ctx)
 	}
-	if c.jpeg != nil && time.Since(c.taken) < age {
-		return c.jpeg, c.taken, nil
+	if c.picture.JPEG != nil && time.Since(c.asked) < age {
+		return c.picture, c.asked, nil
 	}
-	jpeg, err := c.server.Shoot(ctx, c.name)
+	p, err := c.server.Shoot(ctx, c.name, c.picture)
 	if err != nil {
-		c.jpeg = nil
-		return nil, time.Time{}, err
+		c.picture = Picture{}
+		return Picture{}, time.Time{}, err
 	}
-	c.jpeg, c.taken = jpeg, time.Now()
-	return c.jpeg, c.taken, nil
+	c.picture, c.asked = p, time.Now()
+	return c.picture, c.asked, nil
+}
+
+// next returns the first picture after last, which was asked for at a time,
+// not earlier than every after that.
+func (c *camera) next(ctx context.Context, last Picture, asked time.Time, every time.Duration) (Picture, time.Time, error) {
+	for {
+		if !stream.Rest(ctx, time.Until(asked.Add(every))) {
+			return Picture{}, time.Time{}, context.Cause(ctx)
+		}
+		p, at, err := c.shoot(ctx, every)
+		if err != nil {
+			return Picture{}, time.Time{}, err
+		}
+		if p.Stamp > last.Stamp {
+			return p, at, nil
+		}
+		asked = at
+	}
 }
 
 func (s *Server) still(w http.ResponseWriter, r *http.Request, c *camera) {
-	jpeg, _, err := c.shoot(r.Context(), fresh)
+	p, _, err := c.shoot(r.Context(), fresh)
 	if err != nil {
 		none(w, err)
 		return
@@ -186,8 +213,8 @@ func (s *Server) still(w http.ResponseWriter, r *http.Request, c *camera) {
 	h.Set("Content-Type", "image/jpeg")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Content-Length", strconv.Itoa(len(jpeg)))
-	_, _ = w.Write(jpeg) //nolint:gosec // a picture by its type and nosniff; fails only if the client has gone
+	h.Set("Content-Length", strconv.Itoa(len(p.JPEG)))
+	_, _ = w.Write(p.JPEG) //nolint:gosec // a picture by its type and nosniff; fails only if the client has gone
 }
 
 // none answers that there is no picture.
@@ -209,7 +236,7 @@ func (s *Server) film(w http.ResponseWriter, r *http.Request, c *camera) {
 	if every == 0 {
 		every = DefaultEvery
 	}
-	jpeg, taken, err := c.shoot(r.Context(), every)
+	p, asked, err := c.shoot(r.Context(), every)
 	if err != nil {
 		none(w, err)
 		return
@@ -220,20 +247,14 @@ func (s *Server) film(w http.ResponseWriter, r *http.Request, c *camera) {
 		return
 	}
 	for {
-		if err := write(w, control, jpeg); err != nil {
+		if err := write(w, control, p.JPEG); err != nil {
 			s.note(r, viewer, err)
 			return
 		}
-		viewer.Bytes.Add(uint64(len(jpeg)))
-		last := taken
-		for !taken.After(last) {
-			if !stream.Rest(r.Context(), time.Until(last.Add(every))) {
-				return
-			}
-			if jpeg, taken, err = c.shoot(r.Context(), every); err != nil {
-				s.note(r, viewer, err)
-				return
-			}
+		viewer.Bytes.Add(uint64(len(p.JPEG)))
+		if p, asked, err = c.next(r.Context(), p, asked, every); err != nil {
+			s.note(r, viewer, err)
+			return
 		}
 	}
 }

@@ -26,7 +26,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type studio struct {
 	*Server
 
+	asked atomic.Int64
 	taken atomic.Int64
+	slow  atomic.Int64 // answers for which there is no newer picture
 	fails atomic.Bool
 }
 
@@ -39,11 +41,15 @@ func newStudio() *studio {
 		}
 		return nil
 	}
-	s.Shoot = func(context.Context, string) ([]byte, error) {
+	s.Shoot = func(_ context.Context, _ string, last Picture) (Picture, error) {
 		if s.fails.Load() {
-			return nil, errors.New("no picture yet")
+			return Picture{}, errors.New("no picture yet")
 		}
-		return fmt.Appendf(nil, "picture %d", s.taken.Add(1)), nil
+		if s.asked.Add(1)%(s.slow.Load()+1) != 0 && last.JPEG != nil {
+			return last, nil
+		}
+		n := s.taken.Add(1)
+		return Picture{fmt.Appendf(nil, "picture %d", n), time.Duration(n)}, nil
 	}
 	return s
 }
@@ -122,6 +128,38 @@ func TestMovingPicturesAreMadeOnceForAll(t *testing.T) {
 			t.Fatal("viewers that left are still listed")
 		}
 		<-time.After(time.Millisecond)
+	}
+}
+
+func TestAPictureIsNotSentTwice(t *testing.T) {
+	s := newStudio()
+	s.slow.Store(4) // a camera that codes by itself has a new one now and then
+	const pictures = 10
+	if err := watch(t.Context(), serve(t, s)+"/live/main.mjpeg", pictures); err != nil {
+		t.Error(err)
+	}
+	if asked, taken := s.asked.Load(), s.taken.Load(); asked < 5*(pictures-1) || taken < pictures || taken > asked/5+2 {
+		t.Errorf("asked %d times, took %d", asked, taken)
+	}
+}
+
+func TestNothingIsTakenWhenTheLastHasGone(t *testing.T) {
+	s := newStudio()
+	url := serve(t, s) + "/live/main.mjpeg"
+	if err := watch(t.Context(), url, 3); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for len(s.Audience.Viewers()) > 0 {
+		if time.Now().After(deadline) {
+			t.Fatal("who left is still listed")
+		}
+		<-time.After(time.Millisecond)
+	}
+	before := s.asked.Load()
+	<-time.After(20 * s.Every)
+	if n := s.asked.Load() - before; n > 0 {
+		t.Errorf("asked for %d pictures for nobody", n)
 	}
 }
 
