@@ -18,9 +18,10 @@ const acceptTold = time.Minute
 // Accept takes callers from ln, lets each one in that the limits allow, and
 // runs serve for it in a goroutine of its own, until ctx ends. Then it closes
 // ln, waits for every serve and returns nil; serve sees the end of its ctx and
-// owns its connection. If the listener breaks, callers see the same, and the
-// error comes back.
-func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, serve func(context.Context, net.Conn)) error {
+// owns its connection, which is closed under it if its place, unless kept, is
+// given to another. If the listener breaks, callers see the same, and the error
+// comes back.
+func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, serve func(context.Context, net.Conn, *Place)) error {
 	var callers sync.WaitGroup
 	defer callers.Wait()
 	ctx, cancel := context.WithCancel(ctx)
@@ -47,22 +48,32 @@ func (g *Gate) Accept(ctx context.Context, ln net.Listener, log *slog.Logger, se
 			Rest(ctx, acceptRetry)
 			continue
 		}
-		leave, ok := g.Enter(nc.RemoteAddr().String())
-		if !ok {
+		place := g.Wait(nc.RemoteAddr().String(), func() { cutOff(nc) })
+		if place == nil {
 			log.Debug("connection refused: too many", "peer", nc.RemoteAddr().String())
 			_ = nc.Close()
 			continue
 		}
 		callers.Go(func() {
-			defer leave()
-			serve(ctx, nc)
+			defer place.Leave()
+			serve(ctx, nc, place)
 		})
 	}
 }
 
+// cutOff closes a connection without a last word, which TLS might have to wait
+// with.
+func cutOff(nc net.Conn) {
+	if over, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = over.NetConn()
+	}
+	_ = nc.Close()
+}
+
 // Listener returns a listener that hands on those callers of ln whom the limits
 // allow, and hangs up on the others. A caller counts until its connection is
-// closed. A TCP connection stays one in all that matters: [net.Buffers] go out
+// closed, which happens under it if its place, see [PlaceOf], is given to
+// another. A TCP connection stays one in all that matters: [net.Buffers] go out
 // by one call. While the machine is out of descriptors, Accept waits; its only
 // error wraps [net.ErrClosed].
 func (g *Gate) Listener(ln net.Listener) net.Listener { return &gated{ln, g} }
@@ -82,36 +93,47 @@ func (l *gated) Accept() (net.Conn, error) {
 			Rest(context.Background(), acceptRetry)
 			continue
 		}
-		leave, ok := l.gate.Enter(nc.RemoteAddr().String())
-		if !ok {
+		place := l.gate.Wait(nc.RemoteAddr().String(), func() { cutOff(nc) })
+		if place == nil {
 			_ = nc.Close()
 			continue
 		}
-		leave = sync.OnceFunc(leave)
 		if tcp, ok := nc.(*net.TCPConn); ok {
-			return &gatedTCP{tcp, leave}, nil
+			return &gatedTCP{tcp, place}, nil
 		}
-		return &gatedConn{nc, leave}, nil
+		return &gatedConn{nc, place}, nil
 	}
+}
+
+// PlaceOf returns the place of a connection that a [Gate]'s Listener let in,
+// and nil, which takes all calls, for any other.
+func PlaceOf(nc net.Conn) *Place {
+	switch c := nc.(type) {
+	case *gatedTCP:
+		return c.place
+	case *gatedConn:
+		return c.place
+	}
+	return nil
 }
 
 type gatedTCP struct {
 	*net.TCPConn
-	leave func()
+	place *Place
 }
 
 func (c *gatedTCP) Close() error {
-	defer c.leave()
+	defer c.place.Leave()
 	return c.TCPConn.Close()
 }
 
 type gatedConn struct {
 	net.Conn
-	leave func()
+	place *Place
 }
 
 func (c *gatedConn) Close() error {
-	defer c.leave()
+	defer c.place.Leave()
 	return c.Conn.Close()
 }
 

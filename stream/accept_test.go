@@ -38,18 +38,18 @@ func TestAcceptLetsInAsManyAsTheGateAllowsAndWaitsForThem(t *testing.T) {
 	l := listen(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	gate := stream.Gate{Limits: stream.Limits{Each: 1}}
-	inside, done := make(chan struct{}, 2), make(chan error, 1)
+	inside, done := make(chan *stream.Place, 2), make(chan error, 1)
 	var left bool
 	go func() {
-		done <- gate.Accept(ctx, l, slog.New(slog.DiscardHandler), func(ctx context.Context, nc net.Conn) {
-			inside <- struct{}{}
+		done <- gate.Accept(ctx, l, slog.New(slog.DiscardHandler), func(ctx context.Context, nc net.Conn, place *stream.Place) {
+			inside <- place
 			<-ctx.Done()
 			left = true
 			nc.Close()
 		})
 	}()
 	first := call(t, l)
-	<-inside
+	(<-inside).Keep()
 	if _, err := call(t, l).Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("a second caller gets %v", err)
 	}
@@ -70,7 +70,7 @@ func TestABrokenListenerEndsItsCallers(t *testing.T) {
 	var gate stream.Gate
 	inside, done := make(chan struct{}), make(chan error, 1)
 	go func() {
-		done <- gate.Accept(t.Context(), l, slog.New(slog.DiscardHandler), func(ctx context.Context, nc net.Conn) {
+		done <- gate.Accept(t.Context(), l, slog.New(slog.DiscardHandler), func(ctx context.Context, nc net.Conn, _ *stream.Place) {
 			close(inside)
 			<-ctx.Done()
 			nc.Close()
@@ -94,6 +94,7 @@ func TestAGatedListenerCountsUntilConnectionsAreClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stream.PlaceOf(first).Keep()
 	got := make(chan net.Conn, 1)
 	go func() {
 		nc, err := l.Accept()
@@ -151,7 +152,7 @@ func TestALackOfDescriptorsIsLoggedOnce(t *testing.T) {
 	inside, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		var gate stream.Gate
-		done <- gate.Accept(ctx, &tiredListener{plain, 3}, slog.New(slog.NewTextHandler(&log, nil)), func(_ context.Context, nc net.Conn) {
+		done <- gate.Accept(ctx, &tiredListener{plain, 3}, slog.New(slog.NewTextHandler(&log, nil)), func(_ context.Context, nc net.Conn, _ *stream.Place) {
 			nc.Close()
 			close(inside)
 		})

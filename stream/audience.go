@@ -263,44 +263,4 @@ func Origin(peer string) string {
 	return netip.PrefixFrom(ip.WithZone(""), 64).Masked().String()
 }
 
-// A Gate counts connections, in all and per origin, for servers that take
-// callers before they know what these want to watch. Set its limits before use;
-// zero means none. All methods may be called from any goroutine.
-type Gate struct {
-	Limits Limits
-	// Fair keeps the last places for origins that have few: each may hold as
-	// many as there are free ones. It takes a crowd of origins, each with half
-	// of what the one before left, to shut the gate.
-	Fair bool
-
-	mu   sync.Mutex
-	in   int
-	from map[string]int
-}
-
-// Enter lets a connection from peer in unless that would exceed a limit. leave
-// must be called once.
-func (g *Gate) Enter(peer string) (leave func(), ok bool) {
-	key := Origin(peer)
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	has := g.from[key]
-	if exceeds(g.in, g.Limits.Total) || exceeds(has, g.Limits.Each) || g.Fair && exceeds(has, g.Limits.Total-g.in) {
-		return nil, false
-	}
-	if g.from == nil {
-		g.from = make(map[string]int)
-	}
-	g.in++
-	g.from[key]++
-	return func() {
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		g.in--
-		if g.from[key]--; g.from[key] == 0 {
-			delete(g.from, key)
-		}
-	}, true
-}
-
 func exceeds(n, limit int) bool { return limit > 0 && n >= limit }

@@ -3,7 +3,6 @@ package stream_test
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -136,27 +135,6 @@ func TestAudienceIsLimited(t *testing.T) {
 	admit(t, &a, "192.0.2.9:2", open, stream.ErrFull)
 }
 
-func TestGate(t *testing.T) {
-	g := stream.Gate{Limits: stream.Limits{Total: 4, Each: 2}}
-	enter := func(peer string, want bool) func() {
-		t.Helper()
-		leave, ok := g.Enter(peer)
-		if ok != want {
-			t.Errorf("%s: let in is %v, want %v", peer, ok, want)
-		}
-		return leave
-	}
-	leave := enter("192.0.2.1:1", true)
-	enter("192.0.2.1:2", true)
-	enter("[::ffff:192.0.2.1]:3", false) // the same address
-	enter("[2001:db8::1]:1", true)
-	enter("[2001:db8::2%eth0]:1", true)
-	enter("[2001:db8::3]:1", false) // the same /64
-	enter("192.0.2.9:1", false)     // full
-	leave()
-	enter("192.0.2.9:1", true)
-}
-
 func TestOrigin(t *testing.T) {
 	for peer, want := range map[string]string{
 		"192.0.2.1:80":          "192.0.2.1",
@@ -170,23 +148,5 @@ func TestOrigin(t *testing.T) {
 		if got := stream.Origin(peer); got != want {
 			t.Errorf("%q: got %q, want %q", peer, got, want)
 		}
-	}
-}
-
-func TestAFairGateKeepsPlacesForOthers(t *testing.T) {
-	g := stream.Gate{Limits: stream.Limits{Total: 64, Each: 16}, Fair: true}
-	var counts []int
-	for host := range 8 {
-		n := 0
-		for {
-			if _, ok := g.Enter(fmt.Sprintf("192.0.2.%d:5000", host)); !ok {
-				break
-			}
-			n++
-		}
-		counts = append(counts, n)
-	}
-	if want := []int{16, 16, 16, 8, 4, 2, 1, 1}; !slices.Equal(counts, want) {
-		t.Errorf("one origin after the other gets %v, want %v", counts, want)
 	}
 }

@@ -272,6 +272,50 @@ func TestManyPagesAtOneAddressLeaveRoomForOthers(t *testing.T) {
 	})
 }
 
+func TestConnectionsThatAskNothingMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ln := newMemory()
+		ln.from = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 100), Port: 5000}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- (&Server{Options: options(onAir()), Listener: ln}).Run(ctx) }()
+		transport := &http.Transport{DialContext: ln.dial}
+		client := &http.Client{Transport: transport}
+		next, hangUp := listen(t, client)
+		var idle []net.Conn
+		for range maxConnsEach {
+			c, err := ln.dial(ctx, "", "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			idle = append(idle, c)
+		}
+		synctest.Wait()
+		if _, err := idle[0].Write([]byte("GET")); err == nil {
+			t.Error("who came first keeps its place")
+		}
+		resp, err := client.Get("http://192.0.2.7:8080/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		for range 3 {
+			if _, err := next(); err != nil {
+				t.Errorf("an answer was cut off: %v", err)
+			}
+		}
+		_ = hangUp()
+		for _, c := range idle {
+			_ = c.Close()
+		}
+		transport.CloseIdleConnections()
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestASlowRequestIsCutOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ln := newMemory()

@@ -130,8 +130,9 @@ func Serve(ctx context.Context, ln net.Listener, opts Options, live func()) erro
 	requests, endRequests := context.WithCancel(context.WithoutCancel(ctx))
 	defer endRequests()
 	srv := &http.Server{
-		Handler:           Handler(opts),
+		Handler:           seated(Handler(opts)),
 		BaseContext:       func(net.Listener) context.Context { return requests },
+		ConnContext:       withPlace,
 		ErrorLog:          slog.NewLogLogger(opts.Log.Handler(), slog.LevelDebug),
 		MaxHeaderBytes:    maxHeader,
 		ReadHeaderTimeout: headerTimeout,

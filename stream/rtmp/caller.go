@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"encoderd.example/stream"
 	"encoderd.example/stream/flv"
 	"encoderd.example/stream/flv/amf0"
 )
@@ -32,7 +33,8 @@ import (
 type caller struct {
 	*service
 	wire   *wire
-	conn   net.Conn // wire, or TLS over it
+	conn   net.Conn      // wire, or TLS over it
+	place  *stream.Place // kept while it has a player
 	r      *reader
 	w      *writer
 	log    *slog.Logger
@@ -81,7 +83,7 @@ var (
 )
 
 // serve talks to one player until it leaves or ctx ends.
-func (sv *service) serve(ctx context.Context, nc net.Conn) {
+func (sv *service) serve(ctx context.Context, nc net.Conn, place *stream.Place) {
 	log := sv.log.With("peer", nc.RemoteAddr().String())
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {
@@ -90,7 +92,7 @@ func (sv *service) serve(ctx context.Context, nc net.Conn) {
 		return
 	}
 	w := &wire{TCPConn: tcp, patience: sv.limits.write}
-	c := &caller{service: sv, wire: w, conn: w, log: log, began: time.Now()}
+	c := &caller{service: sv, wire: w, conn: w, place: place, log: log, began: time.Now()}
 	ctx, c.hangUp = context.WithCancelCause(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = w.SetReadDeadline(time.Unix(1, 0)) })
 	err := c.talk(ctx)

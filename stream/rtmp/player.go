@@ -58,7 +58,8 @@ func (c *caller) play(ctx context.Context, cmd command) error {
 	if err := stream.LimitSendBuffer(c.wire.TCPConn, stream.Bitrate(tracks)); err != nil {
 		c.log.Debug("rtmp send buffer stays as it is", "err", err)
 	}
-	c.player = &player{c: c, src: src, mux: mux, viewer: viewer, leave: leave}
+	c.place.Keep()
+	c.player = &player{c: c, src: src, mux: mux, viewer: viewer, leave: func() { leave(); c.place.Yield() }}
 	if err := c.announce(name); err != nil {
 		return err
 	}

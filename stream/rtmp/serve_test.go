@@ -379,17 +379,26 @@ func TestTheGateHoldsBackACrowd(t *testing.T) {
 	enc := newFake(8, 1, 100)
 	enc.publish()
 	addr := startServer(t, &Server{Find: only(enc.r), MaxConnsPerIP: 2})
-	a, b := visit(t, addr), visit(t, addr)
+	a := visit(t, addr)
 	a.play(t)
+	var idle []*visitor
+	for range 5 {
+		idle = append(idle, visit(t, addr)) // in, at the cost of the one before
+	}
+	for _, v := range idle[:4] {
+		v.closed(t)
+	}
+	idle[4].play(t)
 	c, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
 	if err := handshake(c); err == nil {
-		t.Error("a third caller was let in")
+		t.Error("a third caller was let in while two play")
 	}
-	b.play(t)
+	enc.publish()
+	a.tags(t, 2)
 }
 
 func TestTenThousandCallersInARowHarmNobody(t *testing.T) {

@@ -18,6 +18,7 @@ const (
 	DefaultPort          = 1935
 	DefaultMaxConns      = 512
 	DefaultMaxConnsPerIP = 64
+	maxWaiting           = 512 // connections that do not play yet
 
 	arrivalTime  = 15 * time.Second // from the connection to the first play
 	idleTime     = time.Minute      // for a message, while nothing plays
@@ -91,7 +92,7 @@ func (s *Server) Run(ctx context.Context) error {
 	gate := stream.Gate{Limits: stream.Limits{
 		Total: cmp.Or(s.MaxConns, DefaultMaxConns),
 		Each:  cmp.Or(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
-	}}
+	}, Waiting: maxWaiting, Fair: true}
 	sv.log.Info("rtmp server listens", "addr", ln.Addr().String(), "tls", s.TLS != nil)
 	err = gate.Accept(ctx, ln, sv.log, sv.serve)
 	sv.players.Wait()

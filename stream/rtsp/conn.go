@@ -22,6 +22,7 @@ import (
 type conn struct {
 	*service
 	nc    net.Conn
+	place *stream.Place // kept while it plays
 	br    *bufio.Reader
 	log   *slog.Logger
 	peer  netip.Addr // not valid on networks without addresses
@@ -45,10 +46,11 @@ type conn struct {
 var errIdle = errors.New("no sign of life")
 
 // serve talks to one player until it leaves, falls silent or ctx ends.
-func (sv *service) serve(ctx context.Context, nc net.Conn) {
+func (sv *service) serve(ctx context.Context, nc net.Conn, place *stream.Place) {
 	c := &conn{
 		service: sv,
 		nc:      nc,
+		place:   place,
 		br:      bufio.NewReaderSize(nc, maxLine),
 		log:     sv.log.With("peer", nc.RemoteAddr().String()),
 		peer:    hostOf(nc.RemoteAddr()),
@@ -203,7 +205,8 @@ func (c *conn) alive() { c.seen.Store(int64(time.Since(c.began))) }
 
 // skip reads past what is no request: one byte of an empty line, which some
 // players send in between, or one interleaved frame. Over TCP, receiver
-// reports tell nothing that the connection does not know better.
+// reports tell nothing that the connection does not know better, and without a
+// session they are not even life.
 func (c *conn) skip() (bool, error) {
 	head, err := c.br.Peek(1)
 	switch {
@@ -221,7 +224,9 @@ func (c *conn) skip() (bool, error) {
 	if _, err = c.br.Discard(4 + int(binary.BigEndian.Uint16(head[2:]))); err != nil {
 		return false, err
 	}
-	c.alive()
+	if c.session != nil {
+		c.alive()
+	}
 	return true, nil
 }
 

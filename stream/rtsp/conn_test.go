@@ -357,6 +357,7 @@ func TestMalformedRequestsEndTheConnection(t *testing.T) {
 		{"future", "OPTIONS rtsp://x/main RTSP/2.0\r\nCSeq: 1\r\n\r\n", "RTSP/1.0 505"},
 		{"endless line", "OPTIONS rtsp://x/" + strings.Repeat("a", maxLine) + " RTSP/1.0\r\n\r\n", "RTSP/1.0 414"},
 		{"endless header", "OPTIONS * RTSP/1.0\r\n" + strings.Repeat("A: b\r\n", maxHeaders+1), "RTSP/1.0 400"},
+		{"long header", "OPTIONS * RTSP/1.0\r\n" + strings.Repeat("A: "+strings.Repeat("b", maxLine/2)+"\r\n", 2*maxHead/maxLine+1), "RTSP/1.0 400"},
 		{"large body", "OPTIONS * RTSP/1.0\r\nContent-Length: 99999999\r\n\r\n", "RTSP/1.0 413"},
 		{"negative body", "OPTIONS * RTSP/1.0\r\nContent-Length: -1\r\n\r\n", "RTSP/1.0 400"},
 		{"header without colon", "OPTIONS * RTSP/1.0\r\nfoo\r\n\r\n", "RTSP/1.0 400"},
@@ -561,27 +562,59 @@ func TestServerEndsWhileAReaderIsStuck(t *testing.T) {
 	})
 }
 
-func TestConnectionFlood(t *testing.T) {
+func TestWhoOnlyConnectsMakesRoomAndPlayersStay(t *testing.T) {
 	enc := newFake(t, 30, 500)
 	enc.publish()
 	addr := start(t, &Server{Find: only(enc.r), MaxConnsPerIP: 5})
-	var clients []*client
-	for range 5 {
+	var players, idle []*client
+	for range 2 {
 		c := dial(t, addr, "main")
-		c.must(t, 200, "OPTIONS", c.base)
-		clients = append(clients, c)
+		c.play(t)
+		players = append(players, c)
 	}
 	for range 20 {
 		c := dial(t, addr, "main")
-		if _, err := c.do("OPTIONS", c.base); err == nil {
-			t.Fatal("a connection too many was served")
+		c.must(t, 200, "OPTIONS", c.base) // in, at the cost of the oldest
+		idle = append(idle, c)
+	}
+	for _, c := range idle[:17] {
+		if _, err := c.readFrame(); err == nil {
+			t.Fatal("who has to make room hears something")
 		}
 	}
-	clients[0].nc.Close()
-	until(t, "a free place", func() bool {
-		c := dial(t, addr, "main")
-		_, err := c.do("OPTIONS", c.base)
-		return err == nil
+	for _, c := range idle[17:] {
+		c.play(t)
+		players = append(players, c)
+	}
+	late := dial(t, addr, "main")
+	if _, err := late.do("OPTIONS", late.base); err == nil {
+		t.Error("a connection too many was served")
+	}
+	enc.publish()
+	for _, c := range players {
+		if _, err := c.frame(); err != nil {
+			t.Errorf("a player: %v", err)
+		}
+	}
+	players[0].must(t, 200, "PAUSE", players[0].base) // now it only waits
+	next := dial(t, addr, "main")
+	next.must(t, 200, "OPTIONS", next.base)
+}
+
+func TestJunkBetweenRequestsIsNoLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		enc := newFake(t, 30, 500)
+		ln := newPipeListener()
+		run(t, &Server{Listener: ln, TCPOnly: true, Find: only(enc.r)})
+		c := ln.dial(t)
+		c.must(t, 200, "OPTIONS", c.base)
+		for range sessionTimeout/time.Second + 2 {
+			time.Sleep(time.Second)
+			if _, err := c.nc.Write([]byte{'$', 0, 0, 1, 0}); err != nil {
+				return
+			}
+		}
+		t.Errorf("interleaved junk keeps a connection for more than %v", sessionTimeout)
 	})
 }
 

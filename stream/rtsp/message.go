@@ -14,7 +14,8 @@ import (
 // What a request may take at most. Players stay far below.
 const (
 	maxLine    = 4096
-	maxHeaders = 64
+	maxHeaders = 64 // lines
+	maxHead    = 16 << 10
 	maxBody    = 16 << 10
 )
 
@@ -94,10 +95,14 @@ func parseRequestLine(line string) (*request, error) {
 }
 
 func (req *request) readHeader(r *bufio.Reader) error {
+	size := 0
 	for range maxHeaders {
 		line, err := readLine(r)
 		if err != nil {
 			return err
+		}
+		if size += len(line); size > maxHead {
+			return refuse(400, "header of more than %d bytes", maxHead)
 		}
 		if line == "" {
 			return nil

@@ -59,6 +59,8 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 		}
 		p.leave = append(p.leave, leave)
 	}
+	c.place.Keep()
+	p.leave = append(p.leave, c.place.Yield)
 	if s.by == multicast {
 		if err := c.listen(ctx, p, s); err != nil {
 			p.depart()

@@ -38,6 +38,7 @@ const (
 	DefaultUDPPort             = 8000
 	DefaultMaxConns            = 512
 	DefaultMaxConnsPerIP       = 64
+	maxWaiting                 = 512 // connections that do not play yet
 	sessionTimeout             = 60 * time.Second
 	firstRequestTimeout        = 10 * time.Second
 	requestTimeout             = 10 * time.Second
@@ -131,7 +132,7 @@ func (s *Server) Run(ctx context.Context) error {
 		gate: stream.Gate{Limits: stream.Limits{
 			Total: cmp.Or(s.MaxConns, DefaultMaxConns),
 			Each:  cmp.Or(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
-		}},
+		}, Waiting: maxWaiting, Fair: true},
 	}
 	var sockets sync.WaitGroup
 	if !s.TCPOnly {

@@ -115,7 +115,7 @@ func (s *Server) Run(ctx context.Context) error {
 	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{Logger: quiet{}, UDPConn: packets, Net: sv.addresses()})
 	door := stream.Gate{Limits: stream.Limits{Total: maxLines, Each: maxLinesEach}, Fair: true}
 	tcp := ice.NewTCPMuxDefault(ice.TCPMuxParams{
-		Listener: door.Listener(listener), Logger: quiet{}, ReadBufferSize: tcpReadBuffer,
+		Listener: lines{door.Listener(listener)}, Logger: quiet{}, ReadBufferSize: tcpReadBuffer,
 		FirstStunBindTimeout: connectTimeout, AliveDurationForConnFromStun: connectTimeout,
 	})
 	if err := sv.settle(udp, tcp); err != nil {

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -699,28 +700,31 @@ func TestOfManyCandidatesSomeAreTaken(t *testing.T) {
 	}
 }
 
-func TestLinesThatSayNothingAreFew(t *testing.T) {
+func TestLinesThatSayNothingAreFewAndPlayersKeepTheirs(t *testing.T) {
 	srv := &Server{}
-	start(t, newShow(t, 50), srv)
-	listener := srv.Listener
+	s := newShow(t, 50)
+	s.publish()
+	url := start(t, s, srv)
+	player := connect(t, url, webrtc.NetworkTypeTCP4)
+	until(t, "a picture", func() bool { return player.video.Load() > 0 })
+	var silent []net.Conn
 	for range maxLinesEach {
-		nc, err := net.Dial("tcp", listener.Addr().String())
+		nc, err := net.Dial("tcp", srv.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer nc.Close()
+		silent = append(silent, nc)
 	}
-	more, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
+	if err := silent[0].SetReadDeadline(time.Now().Add(connectTimeout / 2)); err != nil {
 		t.Fatal(err)
 	}
-	defer more.Close()
-	if err := more.SetReadDeadline(time.Now().Add(connectTimeout / 2)); err != nil {
-		t.Fatal(err)
+	if _, err := silent[0].Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("who was there first and says nothing gets %v", err)
 	}
-	if _, err := more.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
-		t.Errorf("one more than may be gets %v", err)
-	}
+	before := player.video.Load()
+	s.live(t)
+	until(t, "further pictures", func() bool { return player.video.Load() > before+50 })
 }
 
 func TestHostsOutside(t *testing.T) {
