@@ -22,6 +22,14 @@ type Config struct {
 	Serve      Serve       `toml:"serve"`
 	Watch      Watch       `toml:"watch"`
 	Record     Record      `toml:"record"`
+
+	Panel     Panel      `toml:"panel"`
+	Keys      []Key      `toml:"key,omitempty"`
+	Lamps     []Lamp     `toml:"lamp,omitempty"`
+	Tallies   []Tally    `toml:"tally,omitempty"`
+	TallyOuts []TallyOut `toml:"tally_out,omitempty"`
+	PTZ       PTZ        `toml:"ptz,omitempty"`
+	Remote    Remote     `toml:"remote,omitempty"`
 }
 
 // Box is about the box as a whole.
@@ -176,6 +184,9 @@ func Default() Config {
 		Serve:   Serve{Web: ":8080", RTSP: ":8554", Multicast: true},
 		Watch:   Watch{Access: Open, User: "viewer", Readers: 500, ReadersPerAddress: 250},
 		Record:  Record{Dir: "recordings"},
+		Panel:   Panel{Double: 400e6, Confirm: 5e9, Stuck: 30e9},
+		PTZ:     PTZ{Baud: 9600, Camera: 1},
+		Remote:  Remote{Baud: 9600},
 	}
 	main := defaultRendition()
 	main.Name = "main"

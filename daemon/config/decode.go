@@ -102,6 +102,12 @@ func preset(e reflect.Value) {
 		e.Set(reflect.ValueOf(defaultRendition()))
 	case Output:
 		e.Set(reflect.ValueOf(defaultOutput()))
+	case Key:
+		e.Set(reflect.ValueOf(defaultKey()))
+	case Lamp:
+		e.Set(reflect.ValueOf(defaultLamp()))
+	case Tally:
+		e.Set(reflect.ValueOf(defaultTally()))
 	}
 }
 

@@ -116,26 +116,44 @@ func keepPrevious(path string, keys *Secrets) error {
 	if err != nil || len(doc) == 0 {
 		return nil //nolint:nilerr // a file that was not good is not kept
 	}
-	if !slices.ContainsFunc(old.Outputs, Output.holdsKey) {
+	if !slices.ContainsFunc(secrets(&old), kept.inFile) {
 		return writeAtomic(path+previousSuffix, doc)
 	}
 	return saveAs(path+previousSuffix, old, keys)
 }
 
-// holdsKey reports whether the key stands in the config file itself.
-func (o Output) holdsKey() bool { return !o.Key.IsZero() && o.Key.Ref() == "" }
+// A kept secret has the name under which the store has it.
+type kept struct {
+	name   string
+	secret *Secret
+}
+
+// inFile reports whether the secret stands in the config file itself.
+func (k kept) inFile() bool { return !k.secret.IsZero() && k.secret.Ref() == "" }
+
+// secrets lists all secrets of c; they belong to c and its lists.
+func secrets(c *Config) []kept {
+	list := []kept{{"watch_password", &c.Watch.Password}}
+	for i := range c.Outputs {
+		list = append(list, kept{c.Outputs[i].Name, &c.Outputs[i].Key})
+	}
+	for i := range c.Tallies {
+		list = append(list, kept{"password_of_" + c.Tallies[i].Name, &c.Tallies[i].Password})
+	}
+	return list
+}
 
 func saveAs(path string, c Config, keys *Secrets) error {
-	c.Outputs = slices.Clone(c.Outputs)
-	for i, o := range c.Outputs {
-		if !o.holdsKey() {
+	c.Outputs, c.Tallies = slices.Clone(c.Outputs), slices.Clone(c.Tallies)
+	for _, k := range secrets(&c) {
+		if !k.inFile() {
 			continue
 		}
-		stored, err := keys.Set(o.Name, o.Key.Reveal())
+		stored, err := keys.Set(k.name, k.secret.Reveal())
 		if err != nil {
 			return err
 		}
-		c.Outputs[i].Key = stored
+		*k.secret = stored
 	}
 	doc, err := encode(c)
 	if err != nil {

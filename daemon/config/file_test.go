@@ -116,6 +116,21 @@ readers_per_address = 250
 
 [record]
 dir = 'recordings'
+
+[panel]
+double = '400ms'
+confirm = '5s'
+stuck = '30s'
+
+[ptz]
+port = ''
+baud = 9600
+camera = 1
+model = ''
+
+[remote]
+port = ''
+baud = 9600
 `
 	if got := content(t, path); got != want {
 		t.Errorf("got:\n%s", got)
@@ -129,7 +144,8 @@ dir = 'recordings'
 }
 
 func TestAKeyInTheFileMovesIntoTheStoreWhenSaved(t *testing.T) {
-	doc := "[[output]]\nname='a'\nurl='rtmp://h/a'\nkey='canary-7f3a'\n"
+	doc := "[watch]\npassword='canary-7f3a'\n[[output]]\nname='a'\nurl='rtmp://h/a'\nkey='canary-7f3a'\n" +
+		"[[tally]]\nname='a'\nprotocol='obs'\naddress='ws://h'\ninput='s'\npassword='canary-7f3a'\n"
 	path, keys := state(t, doc)
 	c, err := Load(path, Rules{Secret: keys.Get})
 	if err != nil {
@@ -147,6 +163,9 @@ func TestAKeyInTheFileMovesIntoTheStoreWhenSaved(t *testing.T) {
 	}
 	if k := c.Outputs[0].Key; k.Reveal() != canary || k.Ref() != "a" {
 		t.Errorf("key %q under %q", k.Reveal(), k.Ref())
+	}
+	if w, o := c.Watch.Password, c.Tallies[0].Password; w.Reveal() != canary || o.Reveal() != canary {
+		t.Errorf("passwords %q and %q", w.Reveal(), o.Reveal())
 	}
 }
 

@@ -24,6 +24,11 @@ type Rules struct {
 	// CheckURL, if set, says what is wrong with an output's address. Its error
 	// is shown to people: it must not repeat user, path or query.
 	CheckURL func(string) error
+	// CheckOrder, if set, says what is wrong with what a key orders: an action,
+	// then its arguments as NAME=VALUE.
+	CheckOrder func(string) error
+	// CameraModels lists the cameras whose lamps [PTZ] can light; nil allows all.
+	CameraModels []string
 	// Overload, if set, says which rendition is too much for the hardware that
 	// must code it: its index, what is wrong and what to do. ok is true if none
 	// is. It sees only configs that are good otherwise.

@@ -64,6 +64,13 @@ var rules = Rules{
 		}
 		return nil
 	},
+	CheckOrder: func(order string) error {
+		if order != "stream.start" && order != "stream.stop" {
+			return fmt.Errorf("%q: no such action", order)
+		}
+		return nil
+	},
+	CameraModels: []string{"sony"},
 	Secret: func(name string) (Secret, bool) {
 		return named(name, "live-key"), name == "youtube"
 	},
@@ -95,6 +102,9 @@ func TestEmptyFileIsADefaultBox(t *testing.T) {
 		Serve:  Serve{Web: ":8080", RTSP: ":8554", Multicast: true},
 		Watch:  Watch{Access: "open", User: "viewer", Readers: 500, ReadersPerAddress: 250},
 		Record: Record{Dir: "recordings"},
+		Panel:  Panel{Double: Span(400 * time.Millisecond), Confirm: Span(5 * time.Second), Stuck: Span(30 * time.Second)},
+		PTZ:    PTZ{Baud: 9600, Camera: 1},
+		Remote: Remote{Baud: 9600},
 	})
 	equal(t, got, Default())
 }
@@ -160,6 +170,13 @@ func TestValuesInAllTheirForms(t *testing.T) {
 		{"UDP and TCP do not collide", "serve={web=':80',srt=':80'}", func(c Config) any { return c.Serve.SRT }, ":80"},
 		{"free ports do not collide", "serve={web=':0',rtsp=':0'}", func(c Config) any { return c.Serve.Web }, ":0"},
 		{"addresses outside", "serve.public=['203.0.113.7','2001:db8::1']", func(c Config) any { return c.Serve.Public }, []string{"203.0.113.7", "2001:db8::1"}},
+		{"a key", "[[key]]\nname='STREAM'\npull='none'\nhold='stream.stop'\nhold_time='2s'", func(c Config) any { return c.Keys[0] }, Key{Name: "STREAM", Active: Low, Pull: None, Debounce: 5e6, Hold: "stream.stop", HoldTime: 2e9}},
+		{"a lamp", "[[lamp]]\nname='TALLY'\nred='gpio:R'\ngreen='led:g'", func(c Config) any { return c.Lamps[0] }, Lamp{Name: "TALLY", Red: "gpio:R", Green: "led:g", Active: High}},
+		{
+			"a tally", "[[tally]]\nname='obs'\nprotocol='obs'\naddress='ws://10.0.0.5:4455'\ninput='Camera 1'\npassword='sesame'", func(c Config) any { return c.Tallies[0] },
+			Tally{Name: "obs", Protocol: OBS, Address: "ws://10.0.0.5:4455", Input: "Camera 1", Password: NewSecret("sesame"), Timeout: 10e9, PreviewBit: 1, ProgramBit: 2, Says: Program, Active: Low, Pull: Auto, Debounce: 5e6},
+		},
+		{"a tally by serial line", "[[tally]]\nname='t'\nprotocol='tsl3.1'\naddress='serial:/dev/ttyS1'\ninput='3'", func(c Config) any { return c.Tallies[0].Address }, "serial:/dev/ttyS1"},
 		{"a password", "[watch]\naccess='password'\npassword='sesame'", func(c Config) any { return c.Watch.Password.Reveal() }, "sesame"},
 		{"links for one rendition", "[[rendition]]\nname='a'\naccess='link'", func(c Config) any { return c.Renditions[0].Access }, "link"},
 		{"any number of readers", "watch.readers=0", func(c Config) any { return c.Watch.Readers }, 0},
@@ -275,6 +292,38 @@ func TestFaults(t *testing.T) {
 		{"a user with a colon", "[watch]\nuser = 'a:b'", `line 2: user holds a character that players cannot send, leave colons out`},
 		{"too many readers", "[watch]\nreaders = 100000", `line 2: readers is out of range, from 0 to 10000, write 0 for no limit`},
 		{"host with a port", "[serve]\nhosts = ['box:80']", `line 2: hosts holds something that is not a host name, write names only, for example "box.example.org"`},
+		{"a key without a name", "[[key]]\npress = 'stream.start'", `line 1: name must be 1 to 32 of A–Z, a–z, 0–9, _ and -, name the key as it is called on the box`},
+		{"two keys of a name", "[[key]]\nname = 'A'\n[[key]]\nname = 'A'", `line 4: two keys have the name "A", the first in line 2, rename one of them`},
+		{"a key on an LED", "[[key]]\nname = 'A'\npin = 'led:x'", `line 3: pin is not a place where a wire can be, write gpio:NAME or sim:NAME, as "encoderd probe" lists them`},
+		{"a wire used twice", "[[key]]\nname = 'A'\npin = 'gpio:X'\n[[lamp]]\nname = 'A'\npin = 'gpio:X'", `line 6: gpio:X is in use already, in line 3, choose another one`},
+		{"an order nobody knows", "[[key]]\nname = 'A'\npress = 'stream.strat'", `line 3: press cannot be ordered: "stream.strat": no such action, write an action, for example "stream.start"`},
+		{"a level unknown", "[[key]]\nname = 'A'\nactive = 'on'", `line 3: active cannot be "on", write "low" or "high"`},
+		{"a pull unknown", "[[key]]\nname = 'A'\npull = 'left'", `line 3: pull cannot be "left", write "auto", "up", "down" or "none"`},
+		{"debounce of an hour", "[[key]]\nname = 'A'\ndebounce = '1h'", `line 3: debounce is out of range, from 0s to 1s, choose one within`},
+		{"a hold of a moment", "[[key]]\nname = 'A'\nhold_time = '1ms'", `line 3: hold_time is out of range, from 200ms to 1m0s, choose one within`},
+		{"a long hold that is short", "[[key]]\nname = 'A'\nhold_time = '5s'\nlong_time = '3s'", `line 4: long_time is not longer than hold_time, choose a longer one`},
+		{"times of keys", "[panel]\nstuck = '1s'", `line 2: stuck is out of range, from 15s to 10m0s, choose one within`},
+		{"a lamp of an unknown color", "[[lamp]]\nname = 'A'\nyellow = 'led:x'", `line 3: unknown key "yellow" in [[lamp]], known keys are active, blue, green, name, pin, red, shows`},
+		{"a lamp with too many wires", "[[lamp]]\nname = 'A'\npin = 'led:x'\nred = 'led:y'", `line 4: the lamp has pin and colors, write pin for a lamp of one color, else red, green and blue`},
+		{"a lamp outside /sys/class/leds", "[[lamp]]\nname = 'A'\npin = 'led:../../x'", `line 3: pin is not a place where a wire can be, write gpio:NAME or led:NAME or sim:NAME, as "encoderd probe" lists them`},
+		{"a lamp for nothing", "[[lamp]]\nname = 'A'\nshows = 'mood'", `line 3: shows cannot be "mood", write "stream", "record", "mute", "tally", "stage", "reset", "program", "preview", "live", "recording" or "fault"`},
+		{"tally by smoke", "[[tally]]\nname = 'a'\nprotocol = 'smoke'", `line 3: protocol cannot be "smoke", write "contact", "tsl3.1", "tsl5", "obs" or "vmix"`},
+		{"tally without an input", "[[tally]]\nname = 'a'\nprotocol = 'tsl3.1'\naddress = 'udp://:8900'", `line 1: the tally does not say which input this camera is, write input = "3" or its name`},
+		{"tally of a high address", "[[tally]]\nname = 'a'\nprotocol = 'tsl3.1'\naddress = 'udp://:8900'\ninput = '127'", `line 5: input is not an address of TSL 3.1, write a number from 0 to 126 in quotes`},
+		{"tally by a wrong road", "[[tally]]\nname = 'a'\nprotocol = 'obs'\naddress = 'tcp://h:1'\ninput = 's'", `line 4: address is of an unknown kind, write "ws" or "wss", for example "ws://HOST:4455"`},
+		{"tally with a password in its address", "[[tally]]\nname = 'a'\nprotocol = 'obs'\naddress = 'ws://x:sesame@h'\ninput = 's'", `line 4: address cannot be used, write for example "ws://HOST:4455"`},
+		{"tally without a port", "[[tally]]\nname = 'a'\nprotocol = 'vmix'\naddress = 'tcp://h'\ninput = '1'", `line 4: address has no port, write for example "tcp://HOST:8099"`},
+		{"tally from nowhere", "[[tally]]\nname = 'a'\nprotocol = 'vmix'\naddress = 'tcp://:8099'\ninput = '1'", `line 4: address names no switcher, write for example "tcp://HOST:8099"`},
+		{"tally of one bit", "[[tally]]\nname = 'a'\nprotocol = 'tsl3.1'\naddress = 'udp://:8900'\ninput = '1'\nprogram_bit = 1", `line 6: preview_bit and program_bit must be two of 1 to 4, look up which tally of the switcher means what`},
+		{"a contact without a wire", "[[tally]]\nname = 'a'\nprotocol = 'contact'", `line 1: the contact has no address, write address = "gpio:NAME"`},
+		{"a contact that says off", "[[tally]]\nname = 'a'\nprotocol = 'contact'\naddress = 'gpio:X'\nsays = 'off'", `line 5: says cannot be "off", write "program" or "preview"`},
+		{"tally to nowhere", "[[tally_out]]\nname = 'a'\naddress = 'udp://:8900'", `line 3: address names no display, write for example "udp://10.0.0.5:8900"`},
+		{"tally to nobody", "[[tally_out]]\nname = 'a'\naddress = 'udp://h:8900'\ninput = 200", `line 4: input is out of range, from 0 to 126, write the address of the display`},
+		{"a port that is no port", "[ptz]\nport = '/dev/ttyUSB0'", `line 2: port is not a serial port, write "serial:/dev/serial/by-path/…", as "encoderd probe" lists them`},
+		{"a port for two", "[ptz]\nport = 'serial:/dev/ttyS1'\n[remote]\nport = 'serial:/dev/ttyS1'", `line 4: the serial port is in use already, in line 2, choose another one`},
+		{"a rate of its own", "[remote]\nport = 'serial:/dev/ttyS1'\nbaud = 12345", `line 3: baud is no usual rate, write 9600, or what the other side has`},
+		{"a camera too many", "[ptz]\nport = 'serial:/dev/ttyS1'\ncamera = 8", `line 3: camera is out of range, from 1 to 7, write 1 for the first camera of the chain`},
+		{"a camera nobody knows", "[ptz]\nport = 'serial:/dev/ttyS1'\nmodel = 'box'", `line 3: model cannot be "box", write "sony"`},
 		{"no folder", "[record]\ndir = ''", `line 2: dir is empty, write dir = "recordings" or another folder`},
 	}
 	for _, tt := range tests {
@@ -362,6 +411,8 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte("[[rendition]]\nname='a'\nwidth=640\nheight=360\nfps=12.5\nbitrate=2500001\n[rendition.x]\ny=1"))
 	f.Add([]byte("output=[{name='o',url='srt://h:1?a=b&c=<d>',key='secret:k',start='boot'},[1]]\nserve.hosts=['a']"))
 	f.Add([]byte("[box]\nname = \"\\u0000\\U0001F3A5\"\n[box.name]\n"))
+	f.Add([]byte("[[key]]\nname='STREAM'\nhold='stream.stop grace=20s'\n[[lamp]]\nname='A'\nred='gpio:x:1'\n[ptz]\nport='serial:/dev/ttyS1'"))
+	f.Add([]byte("[[tally]]\nname='a'\nprotocol='obs'\naddress='ws://h'\ninput='s'\npassword='p'\n[[tally_out]]\nname='b'\naddress='udp://h:1'\ninput=3"))
 	f.Add([]byte("'a.b[' = {c = [{d = [[{e = 1}]]}]}\n\"\" = 1979-05-27"))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		c, err := Parse(doc, Rules{})
@@ -371,9 +422,9 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		for i := range c.Outputs {
-			if c.Outputs[i].holdsKey() {
-				c.Outputs[i].Key = Secret{ref: "k"}
+		for _, k := range secrets(&c) {
+			if k.inFile() {
+				*k.secret = Secret{ref: "k"}
 			}
 		}
 		written, err := encode(c)

@@ -79,6 +79,7 @@ func (v *validator) config(c *Config) {
 	}
 	v.serve(c.Serve)
 	v.watch(c)
+	v.panel(c)
 	if c.Record.Dir == "" {
 		v.fault("record.dir", "dir is empty", `write dir = "recordings" or another folder`)
 	}
