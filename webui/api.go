@@ -2,6 +2,7 @@ package webui
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -48,6 +49,7 @@ func tidy(b status.Box) status.Box {
 	for i, c := range b.Sound.Channels {
 		b.Sound.Channels[i] = status.SoundChannel{PeakDBFS: max(c.PeakDBFS, silence), RMSDBFS: max(c.RMSDBFS, silence)}
 	}
+	b.Record.State = cmp.Or(b.Record.State, status.Off)
 	if b.Keys == nil {
 		b.Keys = map[string]status.Key{}
 	}

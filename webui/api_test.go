@@ -307,7 +307,7 @@ func TestDescriptionIsTrue(t *testing.T) {
 	for name, v := range map[string]any{
 		"Box": status.Box{}, "Input": status.Input{}, "Sound": status.Sound{}, "SoundChannel": status.SoundChannel{}, "Rendition": status.Rendition{}, "Buffers": status.Buffers{}, "Output": status.Output{},
 		"Reader": status.Reader{}, "Key": status.Key{}, "Lamp": status.Lamp{}, "TallySource": status.TallySource{}, "Tally": status.Tally{}, "Fault": status.Fault{}, "Service": status.Service{},
-		"Storage": status.Storage{}, "Action": ActionInfo{}, "Link": Link{}, "Problem": problemDoc{},
+		"Network": status.Network{}, "Power": status.Power{}, "Record": status.Record{}, "Storage": status.Storage{}, "Action": ActionInfo{}, "Link": Link{}, "Problem": problemDoc{},
 	} {
 		for f := range reflect.TypeOf(v).Fields() {
 			tag, _, _ := strings.Cut(f.Tag.Get("json"), ",")

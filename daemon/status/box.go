@@ -25,11 +25,15 @@ type Box struct {
 	Version string    `json:"version"`
 	Since   time.Time `json:"since"` // start of the daemon
 
-	Input      Input           `json:"input"`
-	Sound      Sound           `json:"sound"`
-	Renditions []Rendition     `json:"renditions"`
-	Outputs    []Output        `json:"outputs"`
-	Readers    []Reader        `json:"readers"`
+	Input      Input       `json:"input"`
+	Sound      Sound       `json:"sound"`
+	Renditions []Rendition `json:"renditions"`
+	Outputs    []Output    `json:"outputs"`
+	Readers    []Reader    `json:"readers"`
+	Record     Record      `json:"record"`
+	// Ending is when a show that was stopped is over for good, nil if none was:
+	// until then viewers see the slate on the same connections, and a start goes on.
+	Ending     *time.Time      `json:"ending,omitempty"`
 	AVOffsetMS float64         `json:"av_offset_ms"` // + means that the sound is late
 	Keys       map[string]Key  `json:"keys"`
 	Lamps      map[string]Lamp `json:"lamps"`
@@ -37,6 +41,11 @@ type Box struct {
 	Faults     []Fault         `json:"faults"`
 	Services   []Service       `json:"services"`
 
+	// Identify says that somebody asked which box this is, and it says so.
+	Identify bool `json:"identify"`
+
+	Network      Network `json:"network"`
+	Power        Power   `json:"power"`
 	TemperatureC float64 `json:"temperature_c"` // 0 = unknown
 	Storage      Storage `json:"storage"`
 }
@@ -147,6 +156,20 @@ type Reader struct {
 	LagMS     float64   `json:"lag_ms"` // of media that waits for it, where the protocol tells
 }
 
+// The states of the recorder beside off, starting and failed. Slow says that it
+// goes on, but that the medium takes less than comes in.
+const (
+	Recording = "recording"
+	Slow      = "slow"
+)
+
+// Record is the recorder.
+type Record struct {
+	State string     `json:"state"` // off, starting, recording, slow, failed
+	Since *time.Time `json:"since,omitempty"`
+	Error string     `json:"error,omitempty"`
+}
+
 // Lamp is what a lamp shows and why.
 type Lamp struct {
 	Pattern string `json:"pattern"`
@@ -175,6 +198,9 @@ type TallySource struct {
 	Address  string `json:"address"` // of the switcher, port or line, without secrets
 	Input    string `json:"input"`   // which of the switcher's this camera is
 	State    string `json:"state"`   // off, preview, program, unknown
+	// Sender is the address of who spoke last, where it could be anybody.
+	Sender string `json:"sender,omitempty"`
+	Bad    uint64 `json:"bad"` // times that what came was not understood
 	// Heard is when anything last came from there, nil if nothing has yet, and
 	// AgeMS how long ago that was.
 	Heard *time.Time `json:"heard,omitempty"`
@@ -190,11 +216,11 @@ type Key struct {
 	Down bool `json:"down"`
 	// Edge is when it last moved, nil if it has not since the start.
 	Edge *time.Time `json:"edge,omitempty"`
-	// Holding names the action that comes if the key stays down, and Armed the
-	// one that a short press confirms now.
+	// Holding is the order that comes if the key stays down, and Armed the one
+	// that a short press confirms, once the key is up.
 	Holding string `json:"holding,omitempty"`
 	Armed   string `json:"armed,omitempty"`
-	// Gesture, Action and At are of the last order: press, double, hold or long.
+	// Gesture (press, double, hold or long), Action and At are of the last order.
 	Gesture string     `json:"gesture,omitempty"`
 	Action  string     `json:"action,omitempty"`
 	At      *time.Time `json:"at,omitempty"`
@@ -210,6 +236,19 @@ type Service struct {
 	Error   string     `json:"error,omitempty"`
 	Attempt int        `json:"attempt,omitempty"`
 	RetryAt *time.Time `json:"retry_at,omitempty"`
+}
+
+// Network is the way out of the box.
+type Network struct {
+	Up        bool   `json:"up"`
+	Interface string `json:"interface,omitempty"` // of the default route
+	Address   string `json:"address,omitempty"`   // of the box there
+}
+
+// Power is what the box runs on.
+type Power struct {
+	// UnderVoltage says that the supply gives too little now.
+	UnderVoltage bool `json:"under_voltage"`
 }
 
 // Storage is the disk that holds the state directory.

@@ -26,6 +26,11 @@ const (
 	ServiceStuck    FaultCode = "service-stuck"
 	StorageLow      FaultCode = "storage-low"
 	TooHot          FaultCode = "too-hot"
+	UnderVoltage    FaultCode = "under-voltage"
+	NoNetwork       FaultCode = "no-network"
+	KeyStuck        FaultCode = "key-stuck"
+	PanelWire       FaultCode = "panel-wire"
+	TallyLost       FaultCode = "tally-lost"
 )
 
 // A FaultText is what people read: what happened and what to do next.
@@ -53,6 +58,11 @@ var FaultTable = map[FaultCode]FaultText{
 	ServiceStuck:    {"A part of the box hangs", "The box restarts itself within seconds. If it happens again, send the diagnostics.", true},
 	StorageLow:      {"Storage is almost full", "Remove recordings or use a larger medium.", false},
 	TooHot:          {"The box is too hot", "Give it air, or choose a smaller picture.", false},
+	UnderVoltage:    {"The power is too weak", "Use the box's own power supply and cable. The box may stop at any moment.", false},
+	NoNetwork:       {"No network", "Check the network cable and the switch. Connections return by themselves.", true},
+	KeyStuck:        {"A key is stuck", "Let go of it, or free it: it counts again once it is up and quiet. The other keys work, and so does the page.", false},
+	PanelWire:       {"A key or lamp cannot be used", "Check its pin under [[key]] or [[lamp]] and its wires. The others work; this one is tried again by itself.", false},
+	TallyLost:       {"A switcher is silent", "Check the switcher and the way to it. Until it is heard again nobody knows whether this camera is on program.", false},
 }
 
 // Fault is one trouble that stands now.
