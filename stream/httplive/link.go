@@ -10,12 +10,9 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
-
-	"github.com/coder/websocket"
 
 	"encoderd.example/stream"
 )
@@ -201,65 +198,3 @@ func (a *answer) send(_ context.Context, pieces [][]byte) error {
 }
 
 func (a *answer) close(error) {}
-
-// upgrades reports whether a request asks for a WebSocket.
-func upgrades(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
-}
-
-// A webSocket carries FLV, a message for every tag.
-type webSocket struct {
-	conn     *websocket.Conn
-	viewer   *stream.Viewer
-	patience time.Duration
-	stop     func() bool // watching for the reader's end
-}
-
-func (s *site) openWebSocket(w http.ResponseWriter, r *http.Request, rd *reading, f form, left func()) (link, error) {
-	if f.protocol != forms["flv"].protocol {
-		http.Error(w, "only FLV goes over WebSocket", http.StatusBadRequest)
-		return nil, errors.New("only FLV goes over WebSocket")
-	}
-	// Pages of other sites may read; see credentials.
-	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true, CompressionMode: websocket.CompressionDisabled})
-	if err != nil {
-		return nil, err // it has answered
-	}
-	gone := conn.CloseRead(r.Context())
-	stop := context.AfterFunc(gone, left)
-	return &webSocket{conn: conn, viewer: rd.viewer, patience: s.write, stop: stop}, nil
-}
-
-// messages are the memory of messages on their way: as many as are being
-// written, not as there are readers.
-var messages = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-
-// send writes the pieces as one binary message.
-func (k *webSocket) send(ctx context.Context, pieces [][]byte) error {
-	m, ok := messages.Get().(*bytes.Buffer)
-	if !ok {
-		m = new(bytes.Buffer)
-	}
-	defer messages.Put(m)
-	m.Reset()
-	for _, p := range pieces {
-		m.Write(p)
-	}
-	ctx, cancel := context.WithTimeout(ctx, k.patience)
-	defer cancel()
-	if err := k.conn.Write(ctx, websocket.MessageBinary, m.Bytes()); err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	k.viewer.Bytes.Add(uint64(m.Len()))
-	return nil
-}
-
-// close says goodbye to a reader that still listens. CloseNow waits for the
-// library's goroutine.
-func (k *webSocket) close(reason error) {
-	k.stop()
-	if errors.Is(reason, errEnded) {
-		_ = k.conn.Close(websocket.StatusNormalClosure, "the stream ended")
-	}
-	_ = k.conn.CloseNow() // everything that counts has been said
-}
