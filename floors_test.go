@@ -62,6 +62,7 @@ var floors = map[string][]string{
 	"daemon/config":    {},
 	"daemon/supervise": {},
 	"daemon/panel":     {"daemon/status", "hw"},
+	"daemon/tally":     {"daemon/status", "daemon/tally"},
 	"daemon":           {"daemon/...", "hw/...", "stream/..."},
 
 	"systemd":            {},
@@ -82,7 +83,7 @@ var vendors = map[string][]string{
 	"github.com/warthog618/go-gpiocdev": {"hw/gpio"},
 	"go.bug.st/serial":                  {"hw/serial"},
 	"github.com/coreos/go-systemd":      {"systemd"},
-	"github.com/coder/websocket":        {"stream/httplive"},
+	"github.com/coder/websocket":        {"stream/httplive", "daemon/tally/obs"},
 	"github.com/ebitengine/purego":      {"hw/soft"},
 	"github.com/pelletier/go-toml":      {"daemon/config"},
 	"github.com/prometheus":             {"webui"},
