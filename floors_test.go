@@ -48,8 +48,10 @@ var floors = map[string][]string{
 	"hw/convert": {"hw", "hw/v4l2/..."},
 	"hw/sim":     {"hw", "hw/sim/...", "stream"},
 	"hw/pion":    {"hw", "stream", "stream/h264"},
-	"hw/gpio":    {},
-	"hw/serial":  {},
+	"hw/gpio":    {"hw", "stream"},
+	"hw/led":     {"hw"},
+	"hw/face":    {"hw", "stream"},
+	"hw/serial":  {"hw"},
 	"hw/hwtest":  {"hw", "stream"},
 	"hw/boards":  {"hw/...", "stream"},
 
@@ -62,6 +64,8 @@ var floors = map[string][]string{
 	"daemon/config":    {},
 	"daemon/supervise": {},
 	"daemon/panel":     {"daemon/status", "hw"},
+	"daemon/visca":     {"daemon/status"},
+	"daemon/remote":    {"daemon/status"},
 	"daemon/tally":     {"daemon/status", "daemon/tally"},
 	"daemon":           {"daemon/...", "hw/...", "stream/..."},
 

@@ -1,0 +1,288 @@
+//nolint:thelper // what runs in a bubble is a test: failures belong to their own lines
+package visca
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"math"
+	"net"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"encoderd.example/daemon/status"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestCommandsAreThoseOfTheStandard(t *testing.T) {
+	must := func(c Command, err error) Command {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, tt := range []struct {
+		name string
+		c    Command
+		want string
+	}{
+		{"recall", must(Recall(5)), "\x81\x01\x04\x3F\x02\x05\xFF"},
+		{"store", must(Store(127)), "\x81\x01\x04\x3F\x01\x7F\xFF"},
+		{"home", Home(), "\x81\x01\x06\x04\xFF"},
+		{"left and up at full speed", must(Move(-1, 1)), "\x81\x01\x06\x01\x18\x17\x01\x01\xFF"},
+		{"right, slowly", must(Move(0.01, 0)), "\x81\x01\x06\x01\x01\x01\x02\x03\xFF"},
+		{"down at half speed", must(Move(0, -0.5)), "\x81\x01\x06\x01\x01\x0B\x03\x02\xFF"},
+		{"stand still", must(Move(0, 0)), "\x81\x01\x06\x01\x01\x01\x03\x03\xFF"},
+		{"zoom in", must(Zoom(1)), "\x81\x01\x04\x07\x27\xFF"},
+		{"zoom out, slowly", must(Zoom(-0.1)), "\x81\x01\x04\x07\x30\xFF"},
+		{"zoom no more", must(Zoom(0)), "\x81\x01\x04\x07\x00\xFF"},
+		{"Avonic red", Models["avonic"].Program, "\x81\x01\x7E\x01\x0A\x00\x02\x03\xFF"},
+		{"Avonic green", Models["avonic"].Preview, "\x81\x01\x7E\x01\x0A\x00\x03\x02\xFF"},
+		{"Avonic off", Models["avonic"].Off, "\x81\x01\x7E\x01\x0A\x00\x03\x03\xFF"},
+	} {
+		if got := packet(1, tt.c); string(got) != tt.want {
+			t.Errorf("%s: % X, want % X", tt.name, got, tt.want)
+		}
+	}
+	for name, err := range map[string]error{
+		"preset 128":  second(Recall(128)),
+		"preset -1":   second(Store(-1)),
+		"too quick":   second(Move(1.1, 0)),
+		"no number":   second(Move(0, math.NaN())),
+		"zoom by two": second(Zoom(2)),
+	} {
+		if !errors.Is(err, ErrRange) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, m := range Models {
+		if m.Off == nil || m.Program == nil {
+			t.Errorf("%s cannot be lit and darkened", name)
+		}
+	}
+}
+
+func second(_ Command, err error) error { return err }
+
+func TestWhatTheCameraAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		name, bytes string
+		want        []reply
+	}{
+		{"acknowledged and done", "\x90\x41\xFF\x90\x51\xFF", []reply{{1, acknowledged, 0}, {1, completed, 0}}},
+		{"an error", "\xF0\x60\x02\xFF", []reply{{7, refused, 2}}},
+		{"noise before", "\x00\x13\xFF\x90\x41\xFF", []reply{{1, acknowledged, 0}}},
+		{"an error cut short", "\x90\x60\xFF", nil},
+		{"our own echo", "\x81\x01\x04\xFF", nil},
+		{"from nobody", "\x80\x41\xFF", nil},
+		{"nothing but ends", "\xFF\xFF\xFF", nil},
+		{"no end for long, then an answer", string(bytes.Repeat([]byte{0x90, 0x41}, 500)) + "\xFF\x90\x41\xFF", []reply{{1, acknowledged, 0}}},
+	} {
+		var s splitter
+		var got []reply
+		for _, b := range []byte(tt.bytes) {
+			if r, ok := s.next(b); ok {
+				got = append(got, r)
+			}
+		}
+		if len(got) != len(tt.want) || len(got) > 0 && got[0] != tt.want[0] || len(got) > 1 && got[1] != tt.want[1] {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// A camera is the other end of the line.
+type camera struct {
+	net.Conn
+	got chan string // packets, without address and end
+}
+
+// plug runs a link with a camera that answers to each packet what it says.
+func plug(t *testing.T, l *Link, says func(packet string) string) (cam *camera, unplug func() error) {
+	ours, theirs := net.Pipe()
+	cam = &camera{theirs, make(chan string, 100)}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended, heard := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(heard)
+		buf := make([]byte, 64)
+		for {
+			n, err := theirs.Read(buf)
+			if err != nil {
+				return
+			}
+			p := string(buf[1 : n-1])
+			cam.got <- p
+			if _, err := io.WriteString(theirs, says(p)); err != nil {
+				return
+			}
+		}
+	}()
+	go func() { ended <- l.Run(ctx, ours) }()
+	synctest.Wait()
+	return cam, func() error {
+		cancel()
+		err := <-ended
+		_ = theirs.Close()
+		<-heard
+		return err
+	}
+}
+
+func (c *camera) all() (packets []string) {
+	synctest.Wait()
+	for {
+		select {
+		case p := <-c.got:
+			packets = append(packets, p)
+		default:
+			return packets
+		}
+	}
+}
+
+func obeys(string) string { return "\x90\x41\xFF\x90\x51\xFF" }
+
+func TestAnOrderIsTakenRefusedOrLost(t *testing.T) {
+	for _, tt := range []struct {
+		name, answer string
+		want         error
+		words        string
+	}{
+		{"taken", "\x90\x41\xFF", nil, ""},
+		{"taken, after the end of the one before", "\x90\x52\xFF\x90\x41\xFF", nil, ""},
+		{"refused", "\x90\x60\x41\xFF", ErrRefused, "the camera refuses: the camera cannot do this now"},
+		{"refused for an unknown reason", "\x90\x60\x77\xFF", ErrRefused, "the camera refuses with code 0x77"},
+		{"silent", "", ErrSilent, ErrSilent.Error()},
+		{"answered by another camera", "\xA0\x41\xFF", ErrSilent, ErrSilent.Error()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := &Link{Camera: 1}
+				cam, unplug := plug(t, l, func(string) string { return tt.answer })
+				c, _ := Recall(1)
+				err := l.Send(t.Context(), c)
+				if !errors.Is(err, tt.want) || err != nil && err.Error() != tt.words {
+					t.Errorf("got %v, want %q", err, tt.words)
+				}
+				if got := cam.all(); len(got) != 1 || got[0] != string(c) {
+					t.Errorf("the camera got %q", got)
+				}
+				if err := unplug(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+func TestTheLampOfTheCameraFollowsAndGoesDarkInTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := Models["avonic"]
+		l := &Link{Camera: 1, Model: "avonic"}
+		cam, unplug := plug(t, l, obeys)
+		expect := func(when string, want ...Command) {
+			t.Helper()
+			got := cam.all()
+			if len(got) != len(want) {
+				t.Fatalf("%s: %d commands, want %d", when, len(got), len(want))
+			}
+			for i := range want {
+				if got[i] != string(want[i]) {
+					t.Errorf("%s: % X, want % X", when, got[i], want[i])
+				}
+			}
+		}
+		expect("at the start", m.Off)
+		l.Tally(status.Program)
+		expect("on program", m.Program)
+		l.Tally(status.Preview)
+		expect("on preview", m.Preview)
+		l.Tally(status.Unknown)
+		expect("when nobody knows", m.Off)
+		l.Tally(status.Program)
+		expect("on program again", m.Program)
+		time.Sleep(lampEvery) // the bubble's time
+		expect("a camera that was switched off and on", m.Program)
+		if err := unplug(); err != nil {
+			t.Error(err)
+		}
+		expect("in the end", m.Off)
+	})
+}
+
+func TestACameraWithoutLampIsLeftAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &Link{Camera: 1}
+		cam, unplug := plug(t, l, obeys)
+		l.Tally(status.Program)
+		time.Sleep(3 * lampEvery)
+		if got := cam.all(); len(got) > 0 {
+			t.Errorf("the camera got %q", got)
+		}
+		if err := unplug(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAPortThatVanishesEndsTheRunAndTheOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &Link{Camera: 1}
+		if err := l.Send(t.Context(), Home()); !errors.Is(err, ErrAway) {
+			t.Errorf("before there is a port: %v", err)
+		}
+		ours, theirs := net.Pipe()
+		ended := make(chan error, 1)
+		go func() { ended <- l.Run(t.Context(), ours) }()
+		synctest.Wait()
+		go func() {
+			_, _ = theirs.Read(make([]byte, 64))
+			_ = theirs.Close()
+		}()
+		if err := l.Send(t.Context(), Home()); !errors.Is(err, io.EOF) {
+			t.Errorf("while it vanishes: %v", err)
+		}
+		if err := <-ended; !errors.Is(err, io.EOF) {
+			t.Errorf("the run ended with %v", err)
+		}
+		if err := l.Send(t.Context(), Home()); !errors.Is(err, ErrAway) {
+			t.Errorf("after it vanished: %v", err)
+		}
+	})
+}
+
+func FuzzReplies(f *testing.F) {
+	f.Add([]byte("\x90\x41\xFF\x90\x51\xFF"))
+	f.Add([]byte("\x90\x60\x02\xFF"))
+	f.Add([]byte("\xFF\xFF\x80\xFF\x90\xFF"))
+	f.Add(bytes.Repeat([]byte{0x90}, 40))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var s splitter
+		for _, b := range in {
+			r, ok := s.next(b)
+			if ok && (b != end || r.from < minAddress || r.from > maxAddress || r.kind == 0) {
+				t.Errorf("%+v after % X", r, in)
+			}
+			if len(s.have) > maxPacket {
+				t.Fatalf("%d bytes are kept", len(s.have))
+			}
+		}
+		// Whatever came before, an answer that follows an end is understood.
+		if _, ok := s.next(end); ok {
+			return
+		}
+		for _, b := range []byte{0x90, 0x41} {
+			s.next(b)
+		}
+		if r, ok := s.next(end); !ok || r.kind != acknowledged {
+			t.Errorf("deaf after % X", in)
+		}
+	})
+}
