@@ -285,6 +285,12 @@ func (st *Stream) Latest(m Medium) *Sequence {
 	return seq
 }
 
+// Ask has the rendition cut from now on, as [Stream.Wait] does, and waits for
+// nothing.
+func (st *Stream) Ask() {
+	_, _ = st.ask() // with the segmenter stopped, nobody can be helped
+}
+
 // Wait returns the newest snapshot as soon as enough says yes, and has the
 // rendition cut from then on if it was not. enough is called for every new
 // part, from the caller's goroutine. The error is ctx's cause, [ErrStopped],

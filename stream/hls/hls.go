@@ -2,9 +2,13 @@
 // HLS (RFC 8216bis). A player that knows nothing of parts sees plain HLS.
 //
 //	/live/index.m3u8          all renditions
+//	   └─► NAME~NAME/hls/VISIT/NAME/video.m3u8, audio.m3u8
 //	/live/NAME/index.m3u8     one
 //	   └─► NAME/hls/VISIT/video.m3u8, audio.m3u8
 //	          └─► video-N.m4s, video-N.PART.m4s, video-init-ID.mp4
+//
+// Playlists that a player may go from one to the other tell of each other; the
+// address says which those are.
 //
 // The first answer hands down a visit (package visit) in the addresses, so
 // everything below them is the same for all players: playlists are made once
@@ -17,6 +21,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -83,6 +88,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /live/{name}/index.m3u8", s.one)
 	mux.HandleFunc("GET /live/{name}/{file}", s.direct)
 	mux.HandleFunc("GET /live/{name}/hls/{visit}/{file}", s.file)
+	mux.HandleFunc("GET /live/{set}/hls/{visit}/{name}/{file}", s.file)
 	return visit.Preflight(mux)
 }
 
@@ -110,7 +116,7 @@ func (s *Server) all(w http.ResponseWriter, r *http.Request) {
 	case len(offers) == 0:
 		visit.Fail(w, http.StatusServiceUnavailable, "no picture yet")
 	default:
-		s.index(w, r, offers, func(st *cmaf.Stream) string { return url.PathEscape(st.Name()) + "/" })
+		s.index(w, r, offers, true)
 	}
 }
 
@@ -124,26 +130,26 @@ func (s *Server) one(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, err)
 		return
 	}
-	s.index(w, r, []*cmaf.Stream{st}, func(*cmaf.Stream) string { return "" })
+	s.index(w, r, []*cmaf.Stream{st}, false)
 }
 
 func (s *Server) allow(r *http.Request, name string) error {
 	return s.Audience.Allow(r.RemoteAddr, name, visit.Credentials(r))
 }
 
-// index writes a multivariant playlist. folder returns where a rendition's
-// addresses begin.
-func (s *Server) index(w http.ResponseWriter, r *http.Request, offers []*cmaf.Stream, folder func(*cmaf.Stream) string) {
+// index writes a multivariant playlist, of a set or of a single rendition.
+func (s *Server) index(w http.ResponseWriter, r *http.Request, offers []*cmaf.Stream, asSet bool) {
 	ctx, cancel := context.WithTimeout(r.Context(), trackTime)
 	defer cancel()
 	var variants []variant
+	var names set
 	for _, st := range offers {
-		v, err := newVariant(ctx, st, folder(st))
+		v, err := newVariant(ctx, st)
 		if err != nil {
 			s.unavailable(w, err)
 			return
 		}
-		variants = append(variants, v)
+		variants, names = append(variants, v), append(names, st.Name())
 	}
 	id := "none"
 	if r.Method == http.MethodGet {
@@ -154,7 +160,47 @@ func (s *Server) index(w http.ResponseWriter, r *http.Request, offers []*cmaf.St
 		}
 		id = t.ID
 	}
-	(&page{text: multivariant(variants, "hls/"+id+"/")}).write(w, r, "no-store")
+	for i := range variants {
+		variants[i].folder = "hls/" + id + "/"
+		if asSet {
+			variants[i].folder = url.PathEscape(names.String()) + "/hls/" + id + "/" + url.PathEscape(names[i]) + "/"
+		}
+	}
+	(&page{text: multivariant(variants)}).write(w, r, "no-store")
+}
+
+// A set is the renditions that a player may go over to.
+type set []string
+
+// setMark stands between them in addresses, where no name has it.
+const setMark = "~"
+
+// String returns what stands in addresses.
+func (names set) String() string { return strings.Join(names, setMark) }
+
+// set reads a set from an address. It has no name that is not there, and none
+// twice.
+func (s *Server) set(text string) (names set) {
+	if text == "" {
+		return nil
+	}
+	asked := strings.Split(text, setMark)
+	for _, name := range s.Names() {
+		if slices.Contains(asked, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// others returns the streams of a set besides st.
+func (s *Server) others(st *cmaf.Stream, names set) (others []*cmaf.Stream) {
+	for _, name := range names {
+		if src := s.Find(name); src != nil && name != st.Name() {
+			others = append(others, s.Segments.Of(src))
+		}
+	}
+	return others
 }
 
 // direct answers players that come without a visit: playlists by sending them

@@ -151,11 +151,11 @@ func TestTheMultivariantPlaylistDescribesEveryRendition(t *testing.T) {
 	b := newBox(t)
 	b.publish(120)
 	visits := regexp.MustCompile(`hls/[A-Z2-7]{26}/`)
-	for address, folder := range map[string]string{"/live/index.m3u8": "main/", "/live/main/index.m3u8": ""} {
+	for address, folder := range map[string]string{"/live/index.m3u8": "main/VISITmain/", "/live/main/index.m3u8": "VISIT"} {
 		want := "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-INDEPENDENT-SEGMENTS\n" +
-			`#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound-0",NAME="Sound",DEFAULT=YES,AUTOSELECT=YES,CHANNELS="2",URI="` + folder + `VISITaudio.m3u8"` + "\n" +
+			`#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="sound-0",NAME="Sound",DEFAULT=YES,AUTOSELECT=YES,CHANNELS="2",URI="` + folder + `audio.m3u8"` + "\n" +
 			`#EXT-X-STREAM-INF:BANDWIDTH=896000,AVERAGE-BANDWIDTH=896000,CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=640x360,FRAME-RATE=25.000,AUDIO="sound-0"` + "\n" +
-			folder + "VISITvideo.m3u8\n"
+			folder + "video.m3u8\n"
 		w := b.get(address)
 		if got := visits.ReplaceAllString(w.Body.String(), "VISIT"); got != want {
 			t.Errorf("%s:\n%s", address, got)
@@ -203,6 +203,50 @@ func TestTheMediaPlaylistListsPartsAndSegments(t *testing.T) {
 	}
 	if strings.Contains(got, "DISCONTINUITY") {
 		t.Error("something breaks")
+	}
+}
+
+// A player that goes over to another rendition goes on where that is, without
+// asking first.
+func TestPlaylistsTellOfTheOthersOfTheirSet(t *testing.T) {
+	b := newBox(t)
+	main, sub := b.r, stream.NewRendition("sub", 4096, stream.H264, stream.AAC)
+	b.Find = func(name string) *stream.Rendition {
+		return map[string]*stream.Rendition{"main": main, "sub": sub}[name]
+	}
+	b.Names = func() []string { return []string{"main", "gone", "sub"} }
+	b.publish(120)
+	b.r, b.n, b.frames = sub, 0, 0
+	b.publish(173)
+	index := b.body(t, "/live/index.m3u8")
+	addresses := regexp.MustCompile(`(?m)^[^#].*/(main|sub)/video\.m3u8$`).FindAllString(index, -1)
+	if len(addresses) != 2 {
+		t.Fatalf("addresses %q in\n%s", addresses, index)
+	}
+	of := func(i int) string { return "/live/" + addresses[i] }
+	b.body(t, of(1))                                   // which has the other cut, too
+	for _, r := range []*stream.Rendition{main, sub} { // a sound's newest comes after its picture's
+		if _, err := b.Segments.Of(r).Wait(t.Context(), cmaf.Sound, func(s *cmaf.Sequence) bool { return len(s.Complete()) > 1 }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.publish(10)
+	told := regexp.MustCompile(`#EXT-X-RENDITION-REPORT:URI="([^"]*)",LAST-MSN=(\d+),LAST-PART=(\d+)`).FindAllStringSubmatch(b.body(t, of(0)), -1)
+	var others []string
+	for _, r := range told {
+		others = append(others, r[1])
+		other := path.Join(path.Dir(of(0)), r[1])
+		if text := b.body(t, other+"?_HLS_msn="+r[2]+"&_HLS_part="+r[3]); !strings.Contains(text, "-"+r[2]+"."+r[3]+".m4s\"") {
+			t.Errorf("%s does not have the part that was told of:\n%s", other, text)
+		}
+	}
+	if want := "audio.m3u8 ../sub/video.m3u8 ../sub/audio.m3u8"; strings.Join(others, " ") != want {
+		t.Errorf("reports on %q, want %q", others, want)
+	}
+	for _, alone := range []string{strings.Replace(of(0), "main~sub", "sub~none~", 1), b.open(t, "")} {
+		if text := b.body(t, alone); strings.Count(text, "RENDITION-REPORT") != 1+2*strings.Count(alone, "sub~none~") {
+			t.Errorf("%s:\n%s", alone, text)
+		}
 	}
 }
 
@@ -405,13 +449,13 @@ func TestAPlaylistIsMadeOnceForAPart(t *testing.T) {
 	b.body(t, b.open(t, ""))
 	st := b.Segments.Of(b.r)
 	seq := st.Latest(cmaf.Video)
-	page, again := b.pages.of(st, seq, false), b.pages.of(st, seq, false)
+	page, again := b.page(st, seq, false, nil), b.page(st, seq, false, nil)
 	if page != again || &page.gzipped()[0] != &again.gzipped()[0] {
 		t.Error("made twice")
 	}
 	b.publish(10)
 	next, err := st.Wait(t.Context(), cmaf.Video, func(s *cmaf.Sequence) bool { return s.Version != seq.Version })
-	if err != nil || b.pages.of(st, next, false) == b.pages.of(st, seq, false) {
+	if err != nil || b.page(st, next, false, nil) == b.page(st, seq, false, nil) {
 		t.Errorf("the next part shows the same playlist, %v", err)
 	}
 }

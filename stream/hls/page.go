@@ -21,6 +21,7 @@ type pages struct {
 
 type pageName struct {
 	rendition string
+	set       string // of renditions, as they stand in addresses
 	medium    cmaf.Medium
 	skip      bool
 }
@@ -34,18 +35,18 @@ type page struct {
 	zipped []byte
 }
 
-// of returns the page that shows s. It keeps no media.
-func (ps *pages) of(st *cmaf.Stream, s *cmaf.Sequence, skip bool) *page {
-	name := pageName{st.Name(), s.Medium, skip}
+// of returns the page of a name at a version, which text makes. It keeps no
+// media.
+func (ps *pages) of(name pageName, version uint64, text func() string) *page {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	if p := ps.newest[name]; p != nil && p.version == s.Version {
+	if p := ps.newest[name]; p != nil && p.version == version {
 		return p
 	}
 	if ps.newest == nil {
 		ps.newest = make(map[pageName]*page)
 	}
-	p := &page{version: s.Version, text: media(s, st.Latest(cmaf.Sound-s.Medium), skip)}
+	p := &page{version: version, text: text()}
 	ps.newest[name] = p
 	return p
 }

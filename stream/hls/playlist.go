@@ -3,6 +3,7 @@ package hls
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -28,15 +29,14 @@ const leastHoldBack = time.Second
 
 // A variant is what the multivariant playlist says about a rendition.
 type variant struct {
-	folder        string // where its visits are
+	folder        string // where its playlists are
 	video, sound  *stream.Track
 	codecs        string
 	average, peak int
 }
 
 // newVariant waits until the rendition's encoders have begun.
-func newVariant(ctx context.Context, st *cmaf.Stream, folder string) (v variant, err error) {
-	v.folder = folder
+func newVariant(ctx context.Context, st *cmaf.Stream) (v variant, err error) {
 	if v.video, v.sound, err = st.Tracks(ctx); err != nil {
 		return v, err
 	}
@@ -56,13 +56,13 @@ func newVariant(ctx context.Context, st *cmaf.Stream, folder string) (v variant,
 
 // multivariant writes the playlist of all renditions (RFC 8216bis, 4.4.6). Each
 // has its own sound, since both are cut together and break together.
-func multivariant(variants []variant, visit string) string {
+func multivariant(variants []variant) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-INDEPENDENT-SEGMENTS\n", version)
 	for i, v := range variants {
 		if v.sound != nil {
-			fmt.Fprintf(&b, "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"sound-%d\",NAME=\"Sound\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"%d\",URI=\"%s%saudio.m3u8\"\n",
-				i, v.sound.Channels, v.folder, visit)
+			fmt.Fprintf(&b, "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"sound-%d\",NAME=\"Sound\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"%d\",URI=\"%saudio.m3u8\"\n",
+				i, v.sound.Channels, v.folder)
 		}
 	}
 	for i, v := range variants {
@@ -73,14 +73,14 @@ func multivariant(variants []variant, visit string) string {
 		if v.sound != nil {
 			fmt.Fprintf(&b, ",AUDIO=\"sound-%d\"", i)
 		}
-		fmt.Fprintf(&b, "\n%s%svideo.m3u8\n", v.folder, visit)
+		fmt.Fprintf(&b, "\n%svideo.m3u8\n", v.folder)
 	}
 	return b.String()
 }
 
-// media writes a media playlist (RFC 8216bis, 4.4.3 and 4.4.4). With skip it is
-// a delta update. other is the newest of the other medium, or nil.
-func media(s, other *cmaf.Sequence, skip bool) string {
+// media writes a media playlist (RFC 8216bis, 4.4.3 and 4.4.4), with reports on
+// the others that its player knows. With skip it is a delta update.
+func media(s *cmaf.Sequence, skip bool, reports []report) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-TARGETDURATION:%d\n", version, int(s.Target.Seconds()))
 	fmt.Fprintf(&b, "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=%s,HOLD-BACK=%s,CAN-SKIP-UNTIL=%s\n",
@@ -111,8 +111,8 @@ func media(s, other *cmaf.Sequence, skip bool) string {
 		segment(&b, s, g, skipped+i >= withParts)
 	}
 	hint(&b, s)
-	if other != nil {
-		report(&b, other)
+	for _, r := range reports {
+		r.write(&b)
 	}
 	return b.String()
 }
@@ -160,11 +160,35 @@ func hint(b *strings.Builder, s *cmaf.Sequence) {
 	fmt.Fprintf(b, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"%v\"\n", next)
 }
 
-// report says how far the other medium is, so that a player that goes over to
-// it need not ask first.
-func report(b *strings.Builder, s *cmaf.Sequence) {
-	last := s.Last()
-	fmt.Fprintf(b, "#EXT-X-RENDITION-REPORT:URI=\"%v.m3u8\",LAST-MSN=%d", s.Medium, last.Number)
+// A report says how far another playlist is, so that a player that goes over to
+// it need not ask first (RFC 8216bis, 4.4.5.4).
+type report struct {
+	folder string // where the other is, from here
+	newest *cmaf.Sequence
+}
+
+// reports returns what a playlist of st and m tells of the others: of st's other
+// medium, and of both media of the other renditions in the same multivariant
+// playlist, whose folders stand beside st's.
+func reports(st *cmaf.Stream, m cmaf.Medium, others []*cmaf.Stream) (all []report) {
+	add := func(folder string, st *cmaf.Stream, m cmaf.Medium) {
+		if s := st.Latest(m); s != nil {
+			all = append(all, report{folder, s})
+		}
+	}
+	add("", st, cmaf.Sound-m)
+	for _, other := range others {
+		other.Ask() // so that it is there when a player goes over
+		folder := "../" + url.PathEscape(other.Name()) + "/"
+		add(folder, other, cmaf.Video)
+		add(folder, other, cmaf.Sound)
+	}
+	return all
+}
+
+func (r report) write(b *strings.Builder) {
+	last := r.newest.Last()
+	fmt.Fprintf(b, "#EXT-X-RENDITION-REPORT:URI=\"%s%v.m3u8\",LAST-MSN=%d", r.folder, r.newest.Medium, last.Number)
 	if n := len(last.Parts); n > 0 {
 		fmt.Fprintf(b, ",LAST-PART=%d", n-1)
 	}

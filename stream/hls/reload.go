@@ -83,5 +83,15 @@ func (s *Server) playlist(w http.ResponseWriter, r *http.Request, st *cmaf.Strea
 		s.unavailable(w, err)
 		return
 	}
-	viewer.Bytes.Add(uint64(s.pages.of(st, seq, d.skip).write(w, r, "private, no-cache")))
+	p := s.page(st, seq, d.skip, s.set(r.PathValue("set")))
+	viewer.Bytes.Add(uint64(p.write(w, r, "private, no-cache")))
+}
+
+// page returns the playlist that shows seq to players of a set, the same for
+// all of them.
+func (s *Server) page(st *cmaf.Stream, seq *cmaf.Sequence, skip bool, names set) *page {
+	name := pageName{st.Name(), names.String(), seq.Medium, skip}
+	return s.pages.of(name, seq.Version, func() string {
+		return media(seq, skip, reports(st, seq.Medium, s.others(st, names)))
+	})
 }
