@@ -1,11 +1,8 @@
 package daemon
 
 import (
-	"crypto/x509"
 	"errors"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -104,44 +101,6 @@ func TestABoxWithoutOpusIsSilentForBrowsers(t *testing.T) {
 	}
 	if newDemand(nil, &stream.Audience{}, slog.New(slog.DiscardHandler)).wanted() {
 		t.Error("a board without a driver has Opus")
-	}
-}
-
-func TestTheBoxMakesItsCertificateOnce(t *testing.T) {
-	d := New(Options{State: t.TempDir(), Log: slog.New(slog.DiscardHandler), Board: hw.Board{Name: "sim"}})
-	first, err := d.tlsConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, err := d.tlsConfig()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(first.Certificates[0].Certificate[0]) != string(second.Certificates[0].Certificate[0]) {
-		t.Error("another certificate the second time")
-	}
-	cert, err := x509.ParseCertificate(first.Certificates[0].Certificate[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cert.VerifyHostname("localhost"); err != nil {
-		t.Error(err)
-	}
-	if err := cert.VerifyHostname("127.0.0.1"); err != nil {
-		t.Error(err)
-	}
-	info, err := os.Stat(filepath.Join(d.State, certificateFile))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v", info, err)
-	}
-	if err := os.WriteFile(filepath.Join(d.State, certificateFile), []byte("rubbish"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.tlsConfig(); err == nil || !strings.Contains(err.Error(), "move") {
-		t.Errorf("a bad certificate: %v", err)
-	}
-	if b, err := os.ReadFile(filepath.Join(d.State, certificateFile)); err != nil || string(b) != "rubbish" {
-		t.Error("it was overwritten")
 	}
 }
 
