@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -14,7 +15,12 @@ import (
 const lampTick = 125 * time.Millisecond
 
 // panel runs the box's face: keys order actions, lamps follow the status.
-func (d *Daemon) panel(ctx context.Context, live func()) error {
+func (d *Daemon) panel(ctx context.Context, live func()) (err error) {
+	face, err := d.Board.OpenPanel(d.Board.Keys, d.Board.Lamps)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, face.Close()) }()
 	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup
 	defer parts.Wait()
@@ -31,9 +37,9 @@ func (d *Daemon) panel(ctx context.Context, live func()) error {
 			}
 		})
 	})
-	parts.Go(func() { d.lamps(ctx) })
+	parts.Go(func() { d.lamps(ctx, face) })
 	live()
-	return d.Board.Panel.Run(ctx, func(e hw.Edge) {
+	return face.Run(ctx, func(e hw.Edge) {
 		select {
 		case edges <- e:
 		default: // 64 edges wait already: a key that bounces for ever
@@ -42,11 +48,11 @@ func (d *Daemon) panel(ctx context.Context, live func()) error {
 }
 
 // lamps drives the lamps until ctx ends, then switches them off.
-func (d *Daemon) lamps(ctx context.Context) {
+func (d *Daemon) lamps(ctx context.Context, face hw.Panel) {
 	tick := time.NewTicker(lampTick)
 	defer tick.Stop()
-	have := d.Board.Panel.Lamps()
-	set := d.lampSetter()
+	have := face.Lamps()
+	set := d.lampSetter(face)
 	for {
 		b, _ := d.cell.Get()
 		for name, lamp := range b.Lamps {
@@ -67,7 +73,7 @@ func (d *Daemon) lamps(ctx context.Context) {
 
 // lampSetter returns a function that switches a lamp if it has to, and says
 // once if that does not work.
-func (d *Daemon) lampSetter() func(lamp string, on bool) {
+func (d *Daemon) lampSetter(face hw.Panel) func(lamp string, on bool) {
 	lit, dead := map[string]bool{}, map[string]bool{}
 	return func(lamp string, on bool) {
 		if was, known := lit[lamp]; known && was == on {
@@ -77,7 +83,7 @@ func (d *Daemon) lampSetter() func(lamp string, on bool) {
 		if on {
 			light.Color = hw.White
 		}
-		err := d.Board.Panel.Light(lamp, light)
+		err := face.Light(lamp, light)
 		if err != nil && !dead[lamp] {
 			d.Log.Warn("lamp does not follow", "service", "panel", "lamp", lamp, "err", err)
 		}

@@ -90,7 +90,7 @@ type (
 // silence for a microphone, and renditions stay while encoders come and go.
 func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 	p := planner{config: c, fps: hw.Rate(c.Video.FPS)}
-	if b.Panel != nil {
+	if b.OpenPanel != nil && len(b.Keys)+len(b.Lamps) > 0 {
 		p.add("panel", panelConfig{b.Name})
 	}
 	p.add("devices", deviceConfig{b.Name})

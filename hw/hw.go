@@ -379,7 +379,18 @@ type Board struct {
 	// Encoders are those that need no hardware, in order of preference.
 	Encoders      []EncoderDriver
 	AudioEncoders []AudioEncoderDriver
-	Panel         Panel // nil if there is none
+	// Keys and Lamps are the board's own face; a config may wire another.
+	Keys  []KeyWire
+	Lamps []LampWire
+	// OpenPanel joins keys and lamps. It fails if two keys or two lamps have one
+	// name. A wire that leads nowhere hinders no other: it shows in the key's
+	// edges, and when the lamp is lit. The caller closes the panel. It is nil if
+	// the board can have no panel.
+	OpenPanel func(keys []KeyWire, lamps []LampWire) (Panel, error)
+	// Darken makes lamps dark and opens contacts, for when nobody runs the panel:
+	// a lamp whose line another program holds makes an error that wraps ErrBusy.
+	// It does all it can and returns what it could not. It is nil if OpenPanel is.
+	Darken func(lamps []LampWire) error
 	// Faults lets a software board break on demand; nil on real ones. The
 	// names are documented in hw/sim.
 	Faults func(name string, on bool) error

@@ -2,6 +2,9 @@ package hw
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -12,6 +15,12 @@ import (
 //	led:NAME            a folder of /sys/class/leds (Linux LED class)
 //	sim:NAME            the software board
 type Pin string
+
+// Kind returns the word before the first colon of p, and what stands behind it.
+func (p Pin) Kind() (kind, rest string) {
+	kind, rest, _ = strings.Cut(string(p), ":")
+	return kind, rest
+}
 
 // A Pull is what holds a line while nothing drives it.
 type Pull string
@@ -45,6 +54,35 @@ type LampWire struct {
 	// LED class know that by themselves.
 	ActiveLow bool
 }
+
+// A LampPart is one line or LED of a lamp, and the colors that it can show.
+type LampPart struct {
+	Pin    Pin
+	Colors Color
+}
+
+// Parts returns what w is wired by. It fails unless that is either one pin for
+// all colors or a pin for at least one of them.
+func (w LampWire) Parts() ([]LampPart, error) {
+	var parts []LampPart
+	for _, p := range []LampPart{{w.Pin, White}, {w.Red, Red}, {w.Green, Green}, {w.Blue, Blue}} {
+		if p.Pin != "" {
+			parts = append(parts, p)
+		}
+	}
+	switch {
+	case len(parts) == 0:
+		return nil, fmt.Errorf("lamp %s: %w", w.Name, errNoPin)
+	case w.Pin != "" && len(parts) > 1:
+		return nil, fmt.Errorf("lamp %s: %w", w.Name, errTwoWays)
+	}
+	return parts, nil
+}
+
+var (
+	errNoPin   = errors.New("no pin says where it is wired")
+	errTwoWays = errors.New("it has a pin and a pin of one color: it is either")
+)
 
 // An Edge is one movement of a key, already debounced, or how it stands.
 type Edge struct {
@@ -85,17 +123,20 @@ type Light struct {
 type Panel interface {
 	Keys() []string
 	Lamps() []string
-	// Blinks reports whether a lamp blinks by itself, without the processor: only
-	// such a lamp may be given a Light that does.
+	// Blinks reports whether a lamp blinks by itself, without this program: only
+	// such a lamp may be given a Light that does. It can turn out later that a
+	// lamp may not be told to.
 	Blinks(lamp string) bool
 	// Run reports how each key stands, then edges, until ctx ends, which is no
-	// error. A key that cannot be read is reported with its error and tried again;
-	// the others go on. told must not block. One Run at a time.
+	// error. A key that cannot be read is reported with its error, once for each
+	// error, and tried again; the others go on. told is called by one goroutine at
+	// a time and must not block. One Run at a time: a second fails with ErrBusy.
 	Run(ctx context.Context, told func(Edge)) error
 	// Light sets a lamp; it returns at once. It fails for a lamp that does not
-	// exist or cannot be set now; it may be tried again.
+	// exist or cannot be set now; it may be tried again. A lamp that was taken out
+	// and comes back while Run runs is lit as it was.
 	Light(lamp string, l Light) error
 	// Close lets go of the lines and leaves lamps as they are: dark, if the owner
-	// set them so.
+	// set them so, where the driver keeps what a line was set to. Run has ended.
 	Close() error
 }

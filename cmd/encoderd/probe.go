@@ -53,6 +53,7 @@ type encoderFound struct {
 	Measured int `json:"measured,omitempty"`
 }
 
+// A panelFound is the board's own face; a config may wire another.
 type panelFound struct {
 	Keys  []string `json:"keys"`
 	Lamps []string `json:"lamps"`
@@ -122,10 +123,23 @@ func look(ctx context.Context, b hw.Board, drivers []hw.EncoderDriver, buffers s
 	for _, d := range b.AudioEncoders {
 		s.Sound = append(s.Sound, trySound(d))
 	}
-	if b.Panel != nil {
-		s.Panel = &panelFound{b.Panel.Keys(), b.Panel.Lamps()}
-	}
+	s.Panel = lookAtFace(b)
 	return s
+}
+
+// lookAtFace names what is on the board's face, if it has one.
+func lookAtFace(b hw.Board) *panelFound {
+	if len(b.Keys)+len(b.Lamps) == 0 {
+		return nil
+	}
+	f := &panelFound{Keys: []string{}, Lamps: []string{}}
+	for _, k := range b.Keys {
+		f.Keys = append(f.Keys, k.Name)
+	}
+	for _, l := range b.Lamps {
+		f.Lamps = append(f.Lamps, l.Name)
+	}
+	return f
 }
 
 // complain keeps errors.

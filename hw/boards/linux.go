@@ -23,10 +23,13 @@ func genericBoard(log *slog.Logger) hw.Board {
 
 // virtBoard is the virtual board of buildroot/virt, QEMU's machine "virt".
 func virtBoard(log *slog.Logger) hw.Board {
-	return linux(log, hw.Board{Name: "virt", Title: "Virtual board", Compatible: []string{"linux,dummy-virt"}})
+	return linux(log, hw.Board{
+		Name: "virt", Title: "Virtual board", Compatible: []string{"linux,dummy-virt"},
+		Keys: virtKeys(), Lamps: virtLamps(),
+	})
 }
 
-// linux fills in what every machine with V4L2 and ALSA has.
+// linux fills in what every machine with V4L2, ALSA, GPIO chips and LEDs has.
 func linux(log *slog.Logger, b hw.Board) hw.Board {
 	test := sim.New(sim.Options{}).Hardware()
 	cameras := inputs(log, b)
@@ -41,6 +44,7 @@ func linux(log *slog.Logger, b hw.Board) hw.Board {
 	b.Mics = func() ([]hw.Mic, error) { return alsa.Discover("/") }
 	b.FindMic = func(id string) (hw.Mic, error) { return alsa.Find("/", id) }
 	b.Watch = uevent.Watch
+	b.OpenPanel, b.Darken = panels().Open, panels().Darken
 	b.TestCamera, b.TestMic = test.TestCamera, test.TestMic
 	b.Encoders = softwareVideo()
 	b.AudioEncoders = softwareSound()

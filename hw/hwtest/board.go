@@ -43,8 +43,10 @@ func Board(t *testing.T, newBoard func() hw.Board) {
 	t.Helper()
 	check(t, "names its devices uniquely and always alike", newBoard, namesDevices)
 	check(t, "stops watching when told to", newBoard, stopsWatching)
-	if newBoard().Panel != nil {
+	if newBoard().OpenPanel != nil {
 		check(t, "panel names keys and lamps and lights them", newBoard, lightsLamps)
+		check(t, "panel refuses two of one name", newBoard, refusesTwins)
+		check(t, "panel with a wire that leads nowhere has the others", newBoard, survivesBadWires)
 		check(t, "panel stops when told to", newBoard, stopsPanel)
 	}
 	if newBoard().Faults != nil {
@@ -166,25 +168,82 @@ func stopsWatching(t *testing.T, b hw.Board) {
 }
 
 func lightsLamps(t *testing.T, b hw.Board) {
-	compareNames(t, "key", b.Panel.Keys(), b.Panel.Keys())
-	compareNames(t, "lamp", b.Panel.Lamps(), b.Panel.Lamps())
-	for _, lamp := range b.Panel.Lamps() {
+	p := openPanel(t, b)
+	compareNames(t, "key", p.Keys(), p.Keys())
+	compareNames(t, "lamp", p.Lamps(), p.Lamps())
+	for _, lamp := range p.Lamps() {
 		for _, color := range []hw.Color{hw.Red, hw.Red, hw.Amber, hw.Dark} {
-			if err := b.Panel.Light(lamp, hw.Light{Color: color}); err != nil {
+			if err := p.Light(lamp, hw.Light{Color: color}); err != nil {
 				t.Errorf("light %s: %v", lamp, err)
 			}
 		}
 	}
-	if b.Panel.Light("no such lamp", hw.Light{Color: hw.Red}) == nil {
+	if p.Light("no such lamp", hw.Light{Color: hw.Red}) == nil {
 		t.Error("a lamp that does not exist was lit")
 	}
 }
 
+func openPanel(t *testing.T, b hw.Board) hw.Panel {
+	t.Helper()
+	p := must[hw.Panel](t, "open the panel")(b.OpenPanel(b.Keys, b.Lamps))
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Errorf("close the panel: %v", err)
+		}
+	})
+	return p
+}
+
+// refusesTwins checks that names lead to one key or lamp.
+func refusesTwins(t *testing.T, b hw.Board) {
+	if len(b.Keys) > 0 {
+		if _, err := b.OpenPanel(append(b.Keys[:1:1], b.Keys...), nil); err == nil {
+			t.Error("two keys of one name were taken")
+		}
+	}
+	if len(b.Lamps) > 0 {
+		if _, err := b.OpenPanel(nil, append(b.Lamps[:1:1], b.Lamps...)); err == nil {
+			t.Error("two lamps of one name were taken")
+		}
+	}
+}
+
+// survivesBadWires checks that a wire that leads nowhere hinders no other.
+func survivesBadWires(t *testing.T, b hw.Board) {
+	keys := append([]hw.KeyWire{{Name: "LOST", Pin: "nowhere:1"}}, b.Keys...)
+	lamps := append([]hw.LampWire{{Name: "LOST", Pin: "nowhere:1"}, {Name: "BARE"}}, b.Lamps...)
+	b.Keys, b.Lamps = keys, lamps
+	p := openPanel(t, b)
+	for _, lamp := range p.Lamps() {
+		err := p.Light(lamp, hw.Light{Color: hw.Dark})
+		if bad := lamp == "LOST" || lamp == "BARE"; bad != (err != nil) {
+			t.Errorf("light %s: %v", lamp, err)
+		}
+	}
+	stood := make(map[string]hw.Edge)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := p.Run(ctx, func(e hw.Edge) {
+		if stood[e.Key] = e; len(stood) == len(keys) {
+			cancel()
+		}
+	})
+	if err != nil {
+		t.Errorf("run: %v", err)
+	}
+	for _, k := range keys {
+		if e, ok := stood[k.Name]; !ok || (e.Err != nil) != (k.Name == "LOST") || (e.Err == nil) != e.Level {
+			t.Errorf("key %s was told of as %+v", k.Name, e)
+		}
+	}
+}
+
 func stopsPanel(t *testing.T, b hw.Board) {
+	p := openPanel(t, b)
 	for range 2 { // it can run again
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- b.Panel.Run(ctx, func(hw.Edge) {}) }()
+		go func() { done <- p.Run(ctx, func(hw.Edge) {}) }()
 		cancel()
 		within(t, "panel with an ended context", func() {
 			if err := <-done; err != nil && !errors.Is(err, context.Canceled) {

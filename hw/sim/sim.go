@@ -87,7 +87,10 @@ func (b *Board) Hardware() hw.Board {
 		Watch:      b.watch,
 		TestCamera: b.testCamera,
 		TestMic:    b.testMic,
-		Panel:      b.Panel,
+		Keys:       Keys(),
+		Lamps:      Lamps(),
+		OpenPanel:  b.Panel.open,
+		Darken:     b.Panel.darken,
 		Faults:     b.SetFault,
 	}
 }
