@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"encoderd.example/daemon/panel"
+	"encoderd.example/daemon/status"
 	"encoderd.example/hw"
 )
 
@@ -25,26 +26,17 @@ func (d *Daemon) panel(ctx context.Context, live func()) (err error) {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
-	edges := make(chan hw.Edge, 64)
-	parts.Go(func() {
-		panel.Gestures(ctx, edges, func(g panel.Gesture) {
-			action, ok := panel.ActionOf[g]
-			if !ok {
-				return
-			}
-			if err := d.Do(ctx, action, nil, "key "+g.Key); err != nil {
-				d.Log.Warn("key does nothing", "service", "panel", "key", g.Key, "err", err)
-			}
-		})
-	})
+	keys := panel.NewKeys(panel.DefaultKeys(), func(ctx context.Context, key string, _ panel.Gesture, o panel.Order) error {
+		err := d.Do(ctx, o.Action, o.Args, "key "+key)
+		if err != nil {
+			d.Log.Warn("key does nothing", "service", "panel", "key", key, "err", err)
+		}
+		return err
+	}, d.notes.kick)
+	parts.Go(func() { _ = keys.Run(ctx) }) // it ends with ctx only
 	parts.Go(func() { d.lamps(ctx, face) })
 	live()
-	return face.Run(ctx, func(e hw.Edge) {
-		select {
-		case edges <- e:
-		default: // 64 edges wait already: a key that bounces for ever
-		}
-	})
+	return face.Run(ctx, keys.Edge)
 }
 
 // lamps drives the lamps until ctx ends, then switches them off.
@@ -57,38 +49,43 @@ func (d *Daemon) lamps(ctx context.Context, face hw.Panel) {
 		b, _ := d.cell.Get()
 		for name, lamp := range b.Lamps {
 			if slices.Contains(have, name) {
-				set(name, panel.Lit(lamp.Pattern, time.Now()))
+				set(name, colorNow(lamp))
 			}
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			for _, name := range have {
-				set(name, false)
+				set(name, hw.Dark)
 			}
 			return
 		}
 	}
 }
 
+// colorNow is how a lamp shines at this moment.
+func colorNow(l status.Lamp) hw.Color {
+	p, err := panel.ParsePattern(l.Pattern)
+	if lit, _ := p.At(time.Now()); err == nil && lit {
+		return p.Color
+	}
+	return hw.Dark
+}
+
 // lampSetter returns a function that switches a lamp if it has to, and says
 // once if that does not work.
-func (d *Daemon) lampSetter(face hw.Panel) func(lamp string, on bool) {
-	lit, dead := map[string]bool{}, map[string]bool{}
-	return func(lamp string, on bool) {
-		if was, known := lit[lamp]; known && was == on {
+func (d *Daemon) lampSetter(face hw.Panel) func(lamp string, c hw.Color) {
+	lit, dead := map[string]hw.Color{}, map[string]bool{}
+	return func(lamp string, c hw.Color) {
+		if was, known := lit[lamp]; known && was == c {
 			return
 		}
-		light := hw.Light{}
-		if on {
-			light.Color = hw.White
-		}
-		err := face.Light(lamp, light)
+		err := face.Light(lamp, hw.Light{Color: c})
 		if err != nil && !dead[lamp] {
 			d.Log.Warn("lamp does not follow", "service", "panel", "lamp", lamp, "err", err)
 		}
 		if dead[lamp] = err != nil; !dead[lamp] {
-			lit[lamp] = on
+			lit[lamp] = c
 		}
 	}
 }

@@ -47,6 +47,7 @@ func (d *Daemon) box(now time.Time) status.Box {
 		Name: d.config.Box.Name, Board: d.Board.Name, Version: d.Version, Since: d.start,
 		Input: d.inputNow(now), Sound: d.soundNow(),
 		Tally:        status.Tally{State: status.Off, Sources: []status.TallySource{}},
+		Record:       status.Record{State: status.Off},
 		TemperatureC: temperature, Storage: storage,
 		Renditions: []status.Rendition{}, Outputs: []status.Output{}, Readers: []status.Reader{},
 		Faults: []status.Fault{}, Services: []status.Service{},
@@ -69,7 +70,8 @@ func (d *Daemon) box(now time.Time) status.Box {
 	b.Services = d.servicesNow()
 	b.Faults = d.faults(b, now)
 	b.State = state(b)
-	b.Lamps = panel.Lamps(b, now.Before(d.identify))
+	b.Identify = now.Before(d.identify)
+	b.Lamps = panel.Lamps(b, panel.DefaultLamps(), now)
 	return b
 }
 

@@ -1,163 +1,159 @@
-// Package panel joins the keys and lamps on the box's face to the daemon: key
-// edges become gestures, and the status becomes lamp patterns. It holds no
-// state of the box and sets no lamp itself.
+// Package panel is what the face of the box means: movements of keys become
+// orders, and the status becomes patterns of lamps.
+//
+//	edges ─► Keys ─► order ─► actions of the box ─► … ─► status.Box
+//	                                                        │
+//	lamps ◄─ Pattern.At ◄─────── Lamps: rows, first fit ◄───┘
+//
+// Lamps is pure, and the whole truth about the lights: nothing else sets one.
+// Its rows are also the table of docs/panel.md, which people read in the dark.
 package panel
 
 import (
-	"context"
-	"fmt"
-	"slices"
 	"time"
 
 	"encoderd.example/daemon/status"
 	"encoderd.example/hw"
 )
 
-// A Gesture is what the operator meant.
-type Gesture struct {
-	Key  string
-	Hold bool
-}
+// A Role is what a lamp, or a contact that is closed like one is lit, tells.
+type Role string
 
-// HoldTime tells a hold from a press.
-const HoldTime = 3 * time.Second
+// The roles. Those from RoleProgram on are of contacts: they are on or off, and
+// never blink.
+const (
+	RoleStream Role = "stream"
+	RoleRecord Role = "record"
+	RoleMute   Role = "mute"
+	RoleTally  Role = "tally" // for who is at the camera
+	RoleStage  Role = "stage" // for who is in front of it
+	RoleReset  Role = "reset"
 
-// Gestures turns edges into gestures until ctx ends. A hold is told as soon as
-// it is long enough, so that the lamp can answer before the finger leaves.
-func Gestures(ctx context.Context, edges <-chan hw.Edge, told func(Gesture)) {
-	held := map[string]*time.Timer{}
-	holds := make(chan string)
-	defer func() {
-		for _, t := range held {
-			t.Stop()
-		}
-	}()
-	for {
-		select {
-		case e := <-edges:
-			t := held[e.Key]
-			switch {
-			case e.Down && t == nil:
-				held[e.Key] = time.AfterFunc(HoldTime, func() {
-					select {
-					case holds <- e.Key:
-					case <-ctx.Done():
-					}
-				})
-			case !e.Down && t != nil:
-				delete(held, e.Key)
-				if t.Stop() {
-					told(Gesture{Key: e.Key})
-				}
-			}
-		case key := <-holds:
-			told(Gesture{Key: key, Hold: true})
-		case <-ctx.Done():
-			return
-		}
+	RoleProgram   Role = "program"
+	RolePreview   Role = "preview"
+	RoleLive      Role = "live"
+	RoleRecording Role = "recording"
+	RoleFault     Role = "fault"
+)
+
+// Roles returns all roles, lamps first.
+func Roles() []Role {
+	return []Role{
+		RoleStream, RoleRecord, RoleMute, RoleTally, RoleStage, RoleReset,
+		RoleProgram, RolePreview, RoleLive, RoleRecording, RoleFault,
 	}
 }
 
-// ActionOf maps gestures to actions.
-var ActionOf = map[Gesture]string{
-	{Key: "STREAM"}:             "stream.start",
-	{Key: "STREAM", Hold: true}: "stream.stop",
-	{Key: "MUTE"}:               "audio.toggle",
-}
-
-// The patterns of a lamp.
-const (
-	Off   = "off"
-	On    = "on"
-	Pulse = "pulse" // half a second on, half a second off: on the way
-	Blink = "blink" // quick: look here
-)
-
-// Lit reports whether a lamp of that pattern shines at an instant.
-func Lit(pattern string, at time.Time) bool {
-	ms := at.UnixMilli()
-	switch pattern {
-	case On:
+// Contact reports whether the role is one of contacts.
+func (r Role) Contact() bool {
+	switch r {
+	case RoleProgram, RolePreview, RoleLive, RoleRecording, RoleFault:
 		return true
-	case Pulse:
-		return ms%1000 < 500
-	case Blink:
-		return ms%250 < 125
 	default:
 		return false
 	}
 }
 
-// Lamps says how every lamp shines in a given state, and why. It is the whole
-// truth about the lights: no other code sets one. identify is true while the
-// box is asked to show itself.
-func Lamps(b status.Box, identify bool) map[string]status.Lamp {
-	lamps := map[string]status.Lamp{
-		"STREAM": stream(b),
-		"TALLY":  tally(b.Tally),
+// DefaultLamps returns what lamps with the usual names show if the config does
+// not say otherwise.
+func DefaultLamps() map[string]Role {
+	return map[string]Role{
+		"STREAM": RoleStream, "REC": RoleRecord, "MUTE": RoleMute,
+		"TALLY": RoleTally, "STAGE": RoleStage, "RESET": RoleReset,
 	}
-	if identify {
-		for name := range lamps {
-			lamps[name] = status.Lamp{Pattern: Blink, Reason: "identify"}
-		}
+}
+
+// Lamps says how every lamp shines in a given state at a given time, and why.
+// shows names the lamps and what each is for; one of an unknown role stays dark.
+func Lamps(b status.Box, shows map[string]Role, now time.Time) map[string]status.Lamp {
+	lamps := make(map[string]status.Lamp, len(shows))
+	for name, role := range shows {
+		lamps[name] = lamp(b, role, now)
 	}
 	return lamps
 }
 
-// stream is solid only when every output that is on is confirmed by its far
-// side, and the pictures that go there are coded: a light that says "on air"
-// must not be wrong, and sound alone keeps a destination content.
-func stream(b status.Box) status.Lamp {
-	worst := status.Lamp{Pattern: Off, Reason: "nothing is on air"}
-	rank := map[string]int{Off: 0, On: 1, Pulse: 2, Blink: 3}
-	for _, o := range b.Outputs {
-		if l := output(o, b); rank[l.Pattern] > rank[worst.Pattern] {
-			worst = l
+func lamp(b status.Box, role Role, now time.Time) status.Lamp {
+	for _, r := range rows {
+		if r.role != role {
+			continue
+		}
+		if reason, ok := r.when(b, now); ok {
+			return status.Lamp{Pattern: r.pattern.String(), Reason: reason}
 		}
 	}
-	return worst
+	return status.Lamp{Pattern: Pattern{}.String(), Reason: "it is for nothing"}
 }
 
-func output(o status.Output, b status.Box) status.Lamp {
-	switch o.State {
-	case status.Live:
-		if why := dark(o, b); why != "" {
-			return status.Lamp{Pattern: Blink, Reason: why}
-		}
-		return status.Lamp{Pattern: On, Reason: "on air"}
-	case status.Starting:
-		return status.Lamp{Pattern: Pulse, Reason: "connecting to " + o.Name}
-	case status.Unconfirmed:
-		return status.Lamp{Pattern: Pulse, Reason: o.Name + " has not confirmed yet"}
-	case status.Backoff:
-		return status.Lamp{Pattern: Blink, Reason: fmt.Sprintf("%s is unreachable, attempt %d", o.Name, o.Attempt)}
-	case status.Failed:
-		return status.Lamp{Pattern: Blink, Reason: o.Name + " refuses the stream"}
-	default:
-		return status.Lamp{Pattern: Off, Reason: o.Name + " is off"}
-	}
+// A row is one light: the first row of a role whose time has come says how its
+// lamps shine.
+type row struct {
+	role    Role
+	pattern Pattern
+	means   string // for people
+	do      string // what to do, "" if nothing
+	when    func(b status.Box, now time.Time) (reason string, ok bool)
 }
 
-// dark says why no pictures go to an output, or returns "".
-func dark(o status.Output, b status.Box) string {
-	i := slices.IndexFunc(b.Renditions, func(r status.Rendition) bool { return r.Name == o.Rendition })
-	switch {
-	case i >= 0 && b.Renditions[i].State != status.Live:
-		return fmt.Sprintf("no pictures of %s are coded", o.Rendition)
-	case b.State == status.Broken:
-		return "the box has a fault"
-	default:
-		return ""
-	}
-}
+// rows is the one list of lights, per role from urgent to calm. Within a role
+// all rhythms differ: who cannot tell the colors apart, or has a lamp of one
+// color, sees the same.
+//
+// Red is for what goes out: on air, recording, muted, on program. No row but
+// the last two of a role may be taken for that.
+var rows = []row{
+	{RoleStream, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
+	{RoleStream, Pattern{hw.Amber, Fast}, "The STREAM key is held down", "Keep holding to stop the show. Let go to stay on air.", streamHeld},
+	{RoleStream, Pattern{hw.Amber, LongShort}, "The show was stopped; viewers see a still picture", "Was that a mistake? Press STREAM within 20 seconds and it goes on.", ending},
+	{RoleStream, Pattern{hw.Amber, Blink6}, "The box itself: power, heat, or a part of it", "Give it air and its own power supply. If it goes on blinking, call the technician: \"six blinks\".", boxFails},
+	{RoleStream, Pattern{hw.Amber, Blink2}, "No network", "Push the network cable in at both ends. Is the switch on?", noNetwork},
+	{RoleStream, Pattern{hw.Amber, Blink3}, "The platform refuses the stream", "Call the technician: the stream key is wrong or used up.", refused},
+	{RoleStream, Pattern{hw.Amber, Blink4}, "The platform cannot be reached", "Wait a minute, the box keeps trying. Then call the technician.", unreachable},
+	{RoleStream, Pattern{hw.Amber, Blink1}, "No picture comes in; viewers see \"no signal\"", "Check the camera: is it on, is its cable in?", noInput},
+	{RoleStream, Pattern{hw.Amber, Blink5}, "The recording is in danger: storage full, slow or broken", "Put in an empty medium, or call the technician.", storage},
+	{RoleStream, Pattern{hw.Amber, Pulse}, "On the way: not everybody who should get the show has it yet", "Wait. It takes up to half a minute.", connecting},
+	{RoleStream, Pattern{hw.Amber, Occulting}, "On air, but something is missing: the sound, or one of several platforms", "Go on with the show. Look at the page, or tell the technician.", degraded},
+	{RoleStream, Pattern{hw.Red, Steady}, "ON AIR, and all is well", "", onAir},
+	{RoleStream, Pattern{}, "Not on air", "Press STREAM to start.", always("nothing is on air")},
 
-func tally(t status.Tally) status.Lamp {
-	switch t.State {
-	case "program":
-		return status.Lamp{Pattern: On, Reason: "on program"}
-	case "unknown":
-		return status.Lamp{Pattern: Blink, Reason: "the switcher is silent"}
-	default:
-		return status.Lamp{Pattern: Off, Reason: "not on program"}
-	}
+	{RoleRecord, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
+	{RoleRecord, Pattern{hw.Amber, Fast}, "The REC key is held down", "Keep holding to stop recording. Let go to record on.", recordHeld},
+	{RoleRecord, Pattern{hw.Amber, Blink5}, "It cannot record: storage full or broken", "Put in an empty medium, or call the technician.", recordFails},
+	{RoleRecord, Pattern{hw.Amber, Occulting}, "Recording, but the storage is slow or almost full", "Get an empty or a faster medium ready.", recordDegraded},
+	{RoleRecord, Pattern{hw.Amber, Pulse}, "Recording is about to begin", "Wait.", recordState(status.Starting, "the recording begins")},
+	{RoleRecord, Pattern{hw.Red, Steady}, "RECORDING", "", recordState(status.Recording, "recording")},
+	{RoleRecord, Pattern{}, "Not recording", "Press REC to record.", always("nothing is recorded")},
+
+	{RoleMute, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
+	{RoleMute, Pattern{hw.Red, Steady}, "MUTED: viewers hear nothing", "Press MUTE to let them hear.", muted},
+	{RoleMute, Pattern{hw.Amber, Pulse}, "No sound comes in", "Check the mixer, its cable, and whether a microphone is on.", soundMissing},
+	{RoleMute, Pattern{}, "Viewers hear the sound", "", always("not muted")},
+
+	{RoleTally, Pattern{hw.Red, Steady}, "ON PROGRAM: this camera is seen now", "Keep the camera still.", tally(status.Program, "on program")},
+	{RoleTally, Pattern{hw.Blue, DoubleFlash}, "Nobody knows: the switcher is silent", "Act as if you were on program. Tell who is at the switcher.", tally(status.Unknown, "a switcher is silent")},
+	{RoleTally, Pattern{hw.Green, Pulse}, "Next: this camera is on preview", "Get ready.", tally(status.Preview, "on preview")},
+	{RoleTally, Pattern{}, "Not in use", "", always("not on program")},
+
+	{RoleStage, Pattern{hw.Red, Steady}, "This camera is seen now", "", tally(status.Program, "on program")},
+	{RoleStage, Pattern{hw.Green, Pulse}, "This camera is next", "", tally(status.Preview, "on preview")},
+	{RoleStage, Pattern{}, "Not in use, or not known", "", always("not known to be on program")},
+
+	{RoleReset, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
+	{RoleReset, Pattern{hw.Red, Fast}, "RESET was held for 10 seconds: everything will be erased", "Let go, then press once within 5 seconds. To leave all as it is: let go, do nothing.", armed(true, true)},
+	{RoleReset, Pattern{hw.Red, DoubleFlash}, "Everything will be erased: waits for your press", "Press RESET once within 5 seconds. To leave all as it is: do nothing.", armed(true, false)},
+	{RoleReset, Pattern{hw.White, Steady}, "RESET was held for 5 seconds: the network will be reset", "Let go, then press once within 5 seconds. To leave all as it is: let go, do nothing.", armed(false, true)},
+	{RoleReset, Pattern{hw.White, Pulse}, "The network will be reset: waits for your press", "Press RESET once within 5 seconds. To leave all as it is: do nothing.", armed(false, false)},
+	{RoleReset, Pattern{hw.Amber, Occulting}, "RESET is held down", "Keep holding until the light you want. Let go to leave all as it is.", resetHeld},
+	{RoleReset, Pattern{}, "Nothing", "", always("no reset is asked for")},
+
+	{RoleProgram, Pattern{hw.Red, Steady}, "This camera is on program", "", tally(status.Program, "on program")},
+	{RoleProgram, Pattern{}, "Not on program, or not known", "", always("not known to be on program")},
+	{RolePreview, Pattern{hw.Green, Steady}, "This camera is on preview", "", tally(status.Preview, "on preview")},
+	{RolePreview, Pattern{}, "Not on preview, or not known", "", always("not known to be on preview")},
+	{RoleLive, Pattern{hw.Red, Steady}, "On air: every required destination has confirmed, and pictures are coded", "", onAir},
+	{RoleLive, Pattern{}, "Not on air", "", always("not everything that is required is on air")},
+	{RoleRecording, Pattern{hw.Red, Steady}, "Recording", "", records},
+	{RoleRecording, Pattern{}, "Not recording", "", always("nothing is recorded")},
+	{RoleFault, Pattern{hw.Amber, Steady}, "Viewers miss something", "", severe},
+	{RoleFault, Pattern{}, "No fault that viewers notice", "", always("no fault that viewers notice")},
 }
