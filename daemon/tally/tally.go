@@ -17,7 +17,6 @@ package tally
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"time"
@@ -144,5 +143,5 @@ func Ended(ctx context.Context, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return errors.New("the far side has closed the connection")
 	}
-	return fmt.Errorf("read: %w", err)
+	return err
 }
