@@ -283,7 +283,7 @@ func TestKeysOrderAndLampsAnswer(t *testing.T) {
 		press(sim.KeyRecord) // has no meaning yet
 
 		press(sim.KeyStream)
-		r.until("try", func(b status.Box) bool { return b.Lamps["STREAM"].Pattern == "blink" })
+		r.until("try", func(b status.Box) bool { return b.Lamps["STREAM"].Pattern == "amber blink 4" })
 		for _, on := range []bool{true, false, true} {
 			if err := r.board.Panel.WaitLit(r.t.Context(), sim.LampStream, on); err != nil {
 				t.Fatal(err)

@@ -139,7 +139,7 @@ func TestFaultsSayWhatAndWhatToDo(t *testing.T) {
 			t.Errorf("no fault %s with %q in %v", code, word, b.Faults)
 		}
 	}
-	if b.State != status.Broken || b.Lamps["STREAM"].Reason != "youtube is unreachable, attempt 3" {
+	if b.State != status.Broken || b.Lamps["STREAM"].Reason != "no usable encoder" {
 		t.Errorf("state %s, lamp %v", b.State, b.Lamps["STREAM"])
 	}
 }

@@ -148,7 +148,7 @@ func onAir() *fakeBox {
 			},
 			AVOffsetMS: 3.2,
 			Lamps: map[string]status.Lamp{
-				"air": {Pattern: "on", Reason: "youtube is on air"}, "fault": {Pattern: "blink", Reason: "archive cannot be reached"},
+				"STREAM": {Pattern: "amber occulting", Reason: "on air to 1 of 2, but archive is unreachable, attempt 5"}, "TALLY": {Pattern: "red", Reason: "on program"},
 			},
 			Tally: status.Tally{State: "program", Sources: []status.TallySource{{Name: "atem", Protocol: "tsl3.1", State: "program"}}},
 			Faults: []status.Fault{

@@ -200,7 +200,7 @@ func TestARefusalIsAFaultThatTellsNobodyTheSecrets(t *testing.T) {
 		t.Errorf("state %s, output %+v, faults %+v", b.State, b.Outputs[0], b.Faults)
 	}
 	t.Logf("it says: %s", b.Outputs[0].Error)
-	if l := b.Lamps["STREAM"]; l.Pattern != "blink" {
+	if l := b.Lamps["STREAM"]; l.Pattern != "amber blink 3" {
 		t.Errorf("lamp %+v", l)
 	}
 	p.hushed()
@@ -280,7 +280,7 @@ func TestASilentServerIsNeverLive(t *testing.T) {
 	if h.has(status.Unconfirmed) || h.has(status.Live) {
 		t.Errorf("the output went through %v", h)
 	}
-	if b.Outputs[0].Error == "" || b.Lamps["STREAM"].Pattern == "on" {
+	if b.Outputs[0].Error == "" || b.Lamps["STREAM"].Pattern == "red" {
 		t.Errorf("output %+v, lamp %+v", b.Outputs[0], b.Lamps["STREAM"])
 	}
 	t.Logf("it says: %s", b.Outputs[0].Error)
