@@ -16,6 +16,7 @@
 package webrtc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,18 +41,18 @@ import (
 
 // Defaults of a [Server]'s fields, and its limits.
 const (
-	DefaultPort     = 8189
-	DefaultVisitors = 64
-	maxUnconnected  = 8 // visitors of one origin to whom there is no line yet
-	maxOffer        = 64 << 10
-	maxReason       = 200 // bytes of what is said about a bad offer
-	maxLines        = 512 // TCP connections
-	maxLinesEach    = 128 // from one IPv4 address or IPv6 /64
-	connectTimeout  = 15 * time.Second
-	silenceTimeout  = 10 * time.Second // until a line that says nothing is lost
-	answerTimeout   = 5 * time.Second
-	tcpReadBuffer   = 8
-	resendPackets   = 1024 // kept for each visitor and medium to be sent again
+	DefaultPort      = 8189
+	DefaultVisitors  = 1024
+	DefaultPerOrigin = 256 // from one IPv4 address or IPv6 /64
+	maxUnconnected   = 8   // visitors of one origin to whom there is no line yet
+	maxOffer         = 64 << 10
+	maxReason        = 200 // bytes of what is said about a bad offer
+	linesEach        = 2   // TCP connections for each visitor that there may be: candidates are many
+	connectTimeout   = 15 * time.Second
+	silenceTimeout   = 10 * time.Second // until a line that says nothing is lost
+	answerTimeout    = 5 * time.Second
+	tcpReadBuffer    = 8
+	resendPackets    = 1024 // kept for each visitor and medium to be sent again
 )
 
 // A Server serves renditions. Set its fields before Run and leave them alone
@@ -78,7 +79,11 @@ type Server struct {
 	// Log takes who came and went; nil means nobody cares.
 	Log *slog.Logger
 
-	MaxVisitors int // at a time; zero means 64: each has a cipher of its own
+	// MaxVisitors and MaxVisitorsPerIP bound the visitors at a time, also those
+	// to whom there is no line yet, in all and from one IPv4 address or IPv6
+	// /64; zero means 1024 and 256. How many may watch is for Audience to say,
+	// whose limits change without a restart.
+	MaxVisitors, MaxVisitorsPerIP int
 
 	network transport.Net // whose addresses are offered; nil means the box's own
 
@@ -93,6 +98,7 @@ type service struct {
 	mux webrtc.SettingEngine
 	ctx context.Context //nolint:containedctx // the life of Run, which visitors share and requests do not
 
+	places   stream.Gate    // of visitors
 	wg       sync.WaitGroup // of visitors, and of requests that make one
 	mu       sync.Mutex
 	closing  bool           // Run waits for wg, which takes no more
@@ -111,9 +117,10 @@ func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	sv := &service{Server: s, log: s.logger(), ctx: ctx, visitors: map[string]*visitor{}, entering: map[string]int{}, feeds: map[*stream.Rendition]*feed{}}
+	sv.places.Limits = stream.Limits{Total: cmp.Or(s.MaxVisitors, DefaultVisitors), Each: cmp.Or(s.MaxVisitorsPerIP, DefaultPerOrigin)}
 	sv.mux.SetNet(sv.addresses())
 	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{Logger: quiet{}, UDPConn: packets, Net: sv.addresses()})
-	door := stream.Gate{Limits: stream.Limits{Total: maxLines, Each: maxLinesEach}, Fair: true}
+	door := stream.Gate{Limits: stream.Limits{Total: linesEach * sv.places.Limits.Total, Each: linesEach * sv.places.Limits.Each}, Fair: true}
 	tcp := ice.NewTCPMuxDefault(ice.TCPMuxParams{
 		Listener: lines{door.Listener(listener)}, Logger: quiet{}, ReadBufferSize: tcpReadBuffer,
 		FirstStunBindTimeout: connectTimeout, AliveDurationForConnFromStun: connectTimeout,

@@ -49,7 +49,7 @@ var (
 	errNoLine = errors.New("no line to the player came about: is UDP or TCP to this port blocked?")
 	errLost   = errors.New("the line to the player was lost")
 	errEnded  = errors.New("the stream ended")
-	errBusy   = errors.New("as many WebRTC players as this box takes")
+	errBusy   = errors.New("as many WebRTC players as this box takes, in all or from one address")
 	// errEntering is for who sends offers and never connects.
 	errEntering = errors.New("too many players from this address are connecting: try again in a moment")
 	errOffer    = errors.New("the offer does not fit")
@@ -63,18 +63,27 @@ func (sv *service) enter(ctx context.Context, src *stream.Rendition, offer strin
 	if err != nil {
 		return nil, "", err
 	}
+	out, ok := sv.places.Enter(viewer.Peer)
+	if !ok {
+		arrived()
+		return nil, "", errBusy
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(sv.ctx, func() { cancel(errClosing) })() //nolint:contextcheck // Run waits for it
 	tracks, err := src.Wait(ctx)
 	if err != nil {
+		out()
 		arrived()
 		return nil, "", fmt.Errorf("%q has no picture yet: %w", src.Name, err)
 	}
-	v := &visitor{id: rand.Text(), etag: rand.Text(), ufrag: ufrag(offer), viewer: viewer, arrived: arrived, connected: make(chan struct{}), log: sv.log.With("peer", viewer.Peer)}
+	v := &visitor{
+		id: rand.Text(), etag: rand.Text(), ufrag: ufrag(offer), viewer: viewer, arrived: arrived,
+		leave: []func(){out}, connected: make(chan struct{}), log: sv.log.With("peer", viewer.Peer),
+	}
 	leave, err := sv.Audience.Admit(viewer, c)
 	if err != nil {
-		arrived()
+		v.part()
 		return nil, "", err
 	}
 	v.leave = append(v.leave, leave)
@@ -90,18 +99,12 @@ func (sv *service) enter(ctx context.Context, src *stream.Rendition, offer strin
 // which Run waits. Offers cost a sender nothing, so that one origin gets few
 // such places.
 func (sv *service) reserve(origin string) (done func(), err error) {
-	limit := sv.MaxVisitors
-	if limit == 0 {
-		limit = DefaultVisitors
-	}
 	sv.mu.Lock()
 	defer sv.mu.Unlock()
 	switch {
 	case sv.closing || sv.ctx.Err() != nil:
 		return nil, errClosing
-	case len(sv.visitors) >= limit:
-		return nil, fmt.Errorf("%w: %d", errBusy, limit)
-	case sv.entering[origin] >= min(maxUnconnected, limit):
+	case sv.entering[origin] >= maxUnconnected:
 		return nil, errEntering
 	}
 	sv.entering[origin]++

@@ -622,6 +622,39 @@ func TestBadRequests(t *testing.T) {
 	}
 }
 
+func TestOneAddressLeavesRoomForOthers(t *testing.T) {
+	s := newShow(t, 50)
+	audience := &stream.Audience{}
+	url := start(t, s, &Server{Audience: audience, MaxVisitorsPerIP: 2})
+	s.live(t)
+	connect(t, url, webrtc.NetworkTypeUDP4)
+	connect(t, url, webrtc.NetworkTypeUDP4)
+	offer := newPlayer(t, webrtc.NetworkTypeUDP4).offer(t)
+	if status, _, text := post(t, url, offer); status != http.StatusServiceUnavailable || !strings.Contains(text, "one address") {
+		t.Errorf("a third from one address: %d %s", status, text)
+	}
+	if n := len(audience.Viewers()); n != 2 {
+		t.Errorf("%d viewers", n)
+	}
+}
+
+func TestAsManyPlayAsTheAudienceTakes(t *testing.T) {
+	s := newShow(t, 50)
+	audience := &stream.Audience{}
+	audience.SetDoor(nil, stream.Limits{Each: 3})
+	url := start(t, s, &Server{Audience: audience})
+	s.live(t)
+	for range 3 {
+		connect(t, url, webrtc.NetworkTypeUDP4)
+	}
+	offer := newPlayer(t, webrtc.NetworkTypeUDP4).offer(t)
+	if status, _, text := post(t, url, offer); status != http.StatusServiceUnavailable || !strings.Contains(text, "limit for one address") {
+		t.Errorf("a fourth: %d %s", status, text)
+	}
+	audience.SetDoor(nil, stream.Limits{Each: 4})
+	connect(t, url, webrtc.NetworkTypeUDP4)
+}
+
 func TestOffersThatNeverConnect(t *testing.T) {
 	s := newShow(t, 50)
 	audience := &stream.Audience{}
@@ -701,14 +734,14 @@ func TestOfManyCandidatesSomeAreTaken(t *testing.T) {
 }
 
 func TestLinesThatSayNothingAreFewAndPlayersKeepTheirs(t *testing.T) {
-	srv := &Server{}
+	srv := &Server{MaxVisitorsPerIP: 50}
 	s := newShow(t, 50)
 	s.publish()
 	url := start(t, s, srv)
 	player := connect(t, url, webrtc.NetworkTypeTCP4)
 	until(t, "a picture", func() bool { return player.video.Load() > 0 })
 	var silent []net.Conn
-	for range maxLinesEach {
+	for range linesEach * srv.MaxVisitorsPerIP {
 		nc, err := net.Dial("tcp", srv.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
