@@ -245,7 +245,7 @@ func TestThePageTellsWhatTheStateSays(t *testing.T) {
 		"#name": "Main hall", "#word": "ON AIR", "#onair": "1:23:0", "#video-format": "1920 × 1080, 29.97 fps, NV12",
 		"#sound-signal": "USB Audio", "#level-text": "-12.4 dBFS, -23.4 LUFS", "#av-offset": "3.2 ms late", "#tally": "On program",
 		"#outputs tbody": "Trying again in 1", "#renditions tbody": "5.98 Mbit/s", "#readers tbody": "rtsp/udp",
-		"#lamps tbody": "archive cannot be reached", "#faults": "Check the network and the address", "#box": "21.0 GB of 32.0 GB free",
+		"#lamps tbody": "archive is unreachable, attempt 5", "#faults": "Check the network and the address", "#box": "21.0 GB of 32.0 GB free",
 	} {
 		if got := b.text(selector); !strings.Contains(got, want) {
 			t.Errorf("%s shows %q, want %q", selector, got, want)
