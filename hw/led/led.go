@@ -229,7 +229,7 @@ func (l *LED) mix(c hw.Color) error {
 
 // shine sets the brightness of the LED that was opened.
 func (l *LED) shine(level int) error {
-	_, err := l.brightness.WriteAt([]byte(strconv.Itoa(level)), 0)
+	_, err := l.brightness.WriteAt([]byte(strconv.Itoa(level)+"\n"), 0)
 	return err
 }
 
@@ -261,6 +261,6 @@ func (l *LED) write(name, value string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.WriteString(value)
+	_, err = f.WriteString(value + "\n")
 	return errors.Join(err, f.Close())
 }
