@@ -183,10 +183,12 @@ func (v venue) whep(t *testing.T, p *page) {
 		video, audio = stats["video"], stats["audio"]
 		return audio.TotalAudioEnergy > 0 && audio.TotalSamplesReceived > 4*sampleRate
 	})
-	if video.FramesDecoded < 150 || video.FreezeCount > 0 || video.PacketsLost > 0 {
+	// A busy machine drops datagrams and holds up the browser; what lasts is
+	// ours.
+	if video.FramesDecoded < 150 || video.FreezeCount > 3 || video.PacketsLost*100 > video.PacketsReceived {
 		t.Errorf("the picture: %+v", video)
 	}
-	if audio.PacketsLost > 0 {
+	if audio.PacketsLost*100 > audio.PacketsReceived {
 		t.Errorf("the sound: %+v", audio)
 	}
 	if code := p.Eval("hangUp()"); code != 200.0 {

@@ -219,7 +219,7 @@ func (v venue) firstMessages(t *testing.T) []string {
 	if resp.Body != nil {
 		defer resp.Body.Close()
 	}
-	defer c.CloseNow() //nolint:errcheck // it has told what it had to
+	defer c.CloseNow()
 	c.SetReadLimit(1 << 20)
 	var tags []byte
 	for range 40 { // some pictures and their sound

@@ -145,6 +145,16 @@ func (m media) slates() (n uint64) {
 	return n
 }
 
+// counters returns the burnt-in numbers of the first and the last test picture.
+func (m media) counters(tb testing.TB) (first, last uint32) {
+	tb.Helper()
+	coded := slices.DeleteFunc(slices.Clone(m.pictures), func(s shot) bool { return !s.ok })
+	if len(coded) == 0 {
+		tb.Fatal("every picture is a slate")
+	}
+	return coded[0].code.Counter, coded[len(coded)-1].code.Counter
+}
+
 // lost returns how many pictures are missing between the first and the last.
 // None may come twice or out of order.
 func (m media) lost(tb testing.TB) (n uint64) {
@@ -187,18 +197,18 @@ func (m media) rises(tb testing.TB) {
 
 // whole wants everything that the box took in between two moments to be in m,
 // once and in order. What a busy machine made it leave out, it must have
-// counted.
+// counted; before the first moment, too, for readers begin with what is cached.
 func (m media) whole(tb testing.TB, before, after status.Box) {
 	tb.Helper()
 	lost, slates := m.lost(tb), m.slates()
 	counted, shown := dropped(after)-dropped(before), after.Input.Slate-before.Input.Slate
-	tb.Logf("%d pictures, %d missing (the box counts %d), %d slates (the box counts %d); %d packets of sound",
-		len(m.pictures), lost, counted, slates, shown, len(m.sound))
-	if lost > counted {
-		tb.Errorf("%d pictures are missing, but only %d were counted as dropped", lost, counted)
+	tb.Logf("%d pictures, %d missing (the box counts %d, and %d before), %d slates (the box counts %d, and %d before); %d packets of sound",
+		len(m.pictures), lost, counted, dropped(before), slates, shown, before.Input.Slate, len(m.sound))
+	if most := dropped(after); lost > most {
+		tb.Errorf("%d pictures are missing, but only %d were counted as dropped", lost, most)
 	}
-	if slates > shown {
-		tb.Errorf("%d pictures carry no code, but only %d slates were shown", slates, shown)
+	if most := after.Input.Slate; slates > most {
+		tb.Errorf("%d pictures carry no code, but only %d slates were shown", slates, most)
 	}
 	if most := uint64(len(m.pictures) / 10); counted+shown > most {
 		tb.Errorf("the box left out %d pictures and showed %d slates: the machine is too busy to tell more", counted, shown)

@@ -130,7 +130,8 @@ func TestAPushSurvivesItsServerAndLosesNothingOnTheWay(t *testing.T) {
 	second.whole(t, before, after)
 	first.inStep(t, 2)
 	second.inStep(t, 2)
-	end, begin := first.pictures[len(first.pictures)-1].code.Counter, second.pictures[0].code.Counter
+	_, end := first.counters(t)
+	begin, _ := second.counters(t)
 	// A new connection begins with the latest key picture, up to a second old.
 	if gop := uint32(30); begin+gop <= end {
 		t.Errorf("the second recording begins with picture %d, the first ended with %d", begin, end)
@@ -218,7 +219,7 @@ func TestAServerThatHangsUpIsTriedAgainAndTheKeyIsTheFirstSuspect(t *testing.T) 
 	n := peer.StartNginx(t)
 	p := start(t, settings{outputs: hall(n.URL("deny"))})
 	p.do("stream.start")
-	b := p.until("the second attempt to fail", func(b status.Box) bool { return outputIs(status.Backoff)(b) && b.Outputs[0].Attempt == 2 })
+	b := p.until("the second attempt to fail", func(b status.Box) bool { return outputIs(status.Backoff)(b) && b.Outputs[0].Attempt >= 2 })
 	if !b.Has(status.OutputRetrying) || !strings.Contains(b.Outputs[0].Error, "stream key") || b.Outputs[0].RetryAt == nil {
 		t.Errorf("output %+v, faults %+v", b.Outputs[0], b.Faults)
 	}
@@ -284,7 +285,7 @@ func TestASilentServerIsNeverLive(t *testing.T) {
 		t.Errorf("output %+v, lamp %+v", b.Outputs[0], b.Lamps["STREAM"])
 	}
 	t.Logf("it says: %s", b.Outputs[0].Error)
-	if took := p.stop(); took > 5*time.Second {
+	if took := p.stop(); took > 10*time.Second {
 		t.Errorf("the box took %v to end", took)
 	}
 }

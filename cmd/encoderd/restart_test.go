@@ -53,7 +53,7 @@ func TestTheEndIsInOrderAndWithAGoodbyeToEverybody(t *testing.T) {
 	p.until("a reader and the output on air", func(b status.Box) bool { return watched(1)(b) && outputIs(status.Live)(b) })
 	took := p.stop()
 	t.Logf("the end took %v", took)
-	if took > 5*time.Second {
+	if took > 10*time.Second {
 		t.Errorf("the end took %v", took)
 	}
 	if err := v.Wait(t); err != nil {
