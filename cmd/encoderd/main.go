@@ -53,6 +53,7 @@ func commands() []command {
 		{"status", "[--state DIR] [--json] [--watch]", "tell how the running box is", program.status},
 		{"do", "[--state DIR] ACTION [KEY=VALUE …]", "order the running box to do something", program.do},
 		{"link", "[--state DIR] [--for 12h] RENDITION", "make a link that opens a rendition for some time; * is all", program.link},
+		{"lamps-off", "[--config FILE] [--state DIR] [--board NAME]", "make the lamps dark and open the contacts, after a daemon that could not", program.lampsOff},
 		{"version", "", "print the version", program.version},
 	}
 }

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"encoderd.example/daemon/config"
+	"encoderd.example/hw"
+)
+
+func TestLampsGoOffWithAnyConfig(t *testing.T) {
+	for name, doc := range map[string]string{
+		"a good one":   "[[lamp]]\nname = \"DOOR\"\npin = \"sim:DOOR\"\n",
+		"a broken one": "[[lamp]\n",
+		"none":         "",
+	} {
+		state := t.TempDir()
+		if doc != "" {
+			if err := os.WriteFile(filepath.Join(state, "config.toml"), []byte(doc), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), program{&stdout, &stderr}, []string{"lamps-off", "--board", "sim", "--state", state})
+		if code != exitOK || stdout.Len()+stderr.Len() > 0 {
+			t.Errorf("%s: exit code %d, %s%s", name, code, &stdout, &stderr)
+		}
+	}
+}
+
+func TestLampsThatCannotBeReachedAreNamed(t *testing.T) {
+	state := t.TempDir()
+	doc := "[[lamp]]\nname = \"DOOR\"\npin = \"gpio:no_such_line\"\n"
+	if err := os.WriteFile(filepath.Join(state, "config.toml"), []byte(doc), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), program{&stdout, &stderr}, []string{"lamps-off", "--board", "generic", "--state", state})
+	if code != exitFailed || !containsAll(stderr.String(), "DOOR", "gpio:no_such_line", "no such GPIO line") {
+		t.Errorf("exit code %d, %s", code, &stderr)
+	}
+}
+
+func TestAllLampsAreThoseOfBoardAndConfig(t *testing.T) {
+	board := hw.Board{Lamps: []hw.LampWire{{Name: "STREAM", Pin: "gpio:A"}, {Name: "REC", Pin: "gpio:B"}}}
+	c := config.Config{Lamps: []config.Lamp{
+		{Name: "STREAM", Active: config.High},
+		{Name: "REC", Pin: "gpio:B", Active: config.Low},
+		{Name: "ON", Red: "led:r", Blue: "led:b", Active: config.High},
+	}}
+	want := append(board.Lamps, hw.LampWire{Name: "REC", Pin: "gpio:B", ActiveLow: true}, hw.LampWire{Name: "ON", Red: "led:r", Blue: "led:b"})
+	if got := allLamps(c, board); !slices.Equal(got, want) {
+		t.Errorf("got %+v", got)
+	}
+}
