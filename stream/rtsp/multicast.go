@@ -72,7 +72,8 @@ type casterKey struct {
 }
 
 // join makes v a member of a feed's caster until leave is called. The first
-// member starts it, the last one ends it. One that has ended by itself keeps
+// member starts it with the cached group of pictures, each further one has a
+// key picture made, the last one ends it. One that has ended by itself keeps
 // the members that have not left yet, and gets no more.
 func (cs *casters) join(ctx context.Context, key casterKey, v *stream.Viewer, open func() (groupSender, error)) (c *caster, leave func(), err error) {
 	cs.mu.Lock()
@@ -88,6 +89,8 @@ func (cs *casters) join(ctx context.Context, key casterKey, v *stream.Viewer, op
 			cs.of = make(map[casterKey]*caster)
 		}
 		cs.of[key] = c
+	} else { // whoever joins a group gets what comes next, and that may be long before a key picture
+		key.feed.Source.WantKey()
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -156,6 +156,30 @@ func TestACasterThatEndedTakesNoMoreMembers(t *testing.T) {
 	}
 }
 
+func TestANewcomerToAGroupHasAKeyPictureMade(t *testing.T) {
+	enc := newFake(t, 1, 1000)
+	var fs feeds
+	f, release, err := fs.open(enc.r, []*stream.Track{enc.video, enc.sound}, &service{Server: &Server{}, log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	open := func() (groupSender, error) {
+		return newGroupSender(t.Context(), groupOf(t.Name(), "main"), netip.MustParseAddr(outside(t)), 0)
+	}
+	var cs casters
+	for wishes := range 2 {
+		_, leave, err := cs.join(t.Context(), casterKey{feed: f}, &stream.Viewer{}, open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer leave()
+		if n := len(enc.r.KeyWanted()); n != wishes {
+			t.Errorf("%d wishes with %d members there before", n, wishes)
+		}
+	}
+}
+
 func TestWhatIsGuardedIsNotMulticast(t *testing.T) {
 	url, audience := castTo(t)
 	audience.SetDoor(guard{"venue", "pass", "letmein"}, stream.Limits{})
