@@ -83,8 +83,8 @@ func (r *Rendition) Branch(expected ...Codec) *Rendition {
 func (r *Rendition) fill(b *Rendition) {
 	units := r.ring.Reader()
 	for range units.Behind() {
-		u, wake, err := units.take()
-		if wake != nil || err != nil {
+		u, ok, err := units.try()
+		if !ok || err != nil {
 			break // the ring was closed, or holds no key unit
 		}
 		b.Publish(u)

@@ -76,6 +76,17 @@ func (r *Ring[T]) Close() {
 	}
 }
 
+// published returns a channel that closes with the next Publish or Close; nil
+// once no more will come.
+func (r *Ring[T]) published() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
+	return r.wake
+}
+
 func (r *Ring[T]) isClosed() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,8 +135,17 @@ type Reader[T any] struct {
 // need be. A reader that the writer has overtaken goes on at the latest key
 // value; [Reader.Lost] counts what it missed.
 func (rd *Reader[T]) Next(ctx context.Context) (T, error) {
+	v, err := rd.Peek(ctx)
+	if err == nil {
+		rd.next++
+	}
+	return v, err
+}
+
+// Peek is Next without moving on.
+func (rd *Reader[T]) Peek(ctx context.Context) (T, error) {
 	for {
-		v, wake, err := rd.take()
+		v, wake, err := rd.look()
 		if wake == nil {
 			return v, err
 		}
@@ -137,8 +157,18 @@ func (rd *Reader[T]) Next(ctx context.Context) (T, error) {
 	}
 }
 
-// take returns a value, or else a channel to wait on.
-func (rd *Reader[T]) take() (v T, wake <-chan struct{}, err error) {
+// try is Next without waiting: ok is false if nothing is there yet, or err.
+func (rd *Reader[T]) try() (v T, ok bool, err error) {
+	v, wake, err := rd.look()
+	if wake != nil || err != nil {
+		return v, false, err
+	}
+	rd.next++
+	return v, true, nil
+}
+
+// look returns the value at the reader's place, or else a channel to wait on.
+func (rd *Reader[T]) look() (v T, wake <-chan struct{}, err error) {
 	r := rd.ring
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -147,9 +177,7 @@ func (rd *Reader[T]) take() (v T, wake <-chan struct{}, err error) {
 	}
 	switch {
 	case !rd.lostPlace && rd.next < r.next:
-		v = *r.slot(rd.next)
-		rd.next++
-		return v, nil, nil
+		return *r.slot(rd.next), nil, nil
 	case r.closed:
 		return v, nil, ErrClosed
 	default:
@@ -178,4 +206,11 @@ func (rd *Reader[T]) Behind() int {
 	rd.ring.mu.Lock()
 	defer rd.ring.mu.Unlock()
 	return int(rd.ring.next - rd.next)
+}
+
+// current reports whether neither a value nor the end waits for this reader.
+func (rd *Reader[T]) current() bool {
+	rd.ring.mu.Lock()
+	defer rd.ring.mu.Unlock()
+	return rd.ring.next == rd.next && !rd.ring.closed
 }

@@ -91,7 +91,7 @@ func (sv *service) serve(ctx context.Context, nc net.Conn, place *stream.Place) 
 		_ = nc.Close()
 		return
 	}
-	w := &wire{TCPConn: tcp, patience: sv.limits.write}
+	w := &wire{TCPConn: tcp}
 	c := &caller{service: sv, wire: w, conn: w, place: place, log: log, began: time.Now()}
 	ctx, c.hangUp = context.WithCancelCause(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = w.SetReadDeadline(time.Unix(1, 0)) })
@@ -117,7 +117,7 @@ func (c *caller) talk(ctx context.Context) error {
 	if err := greet(c.conn); err != nil {
 		return err
 	}
-	c.r, c.w = newPlayerReader(c.conn), newWriter(c.wire, c.conn)
+	c.r, c.w = newPlayerReader(c.conn), newWriter(c.conn, c.limits.write)
 	for {
 		if err := c.await(ctx); err != nil {
 			return err

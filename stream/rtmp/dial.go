@@ -68,7 +68,7 @@ func (p *Push) dial(ctx context.Context, a address) (*wire, error) {
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("connect to %s: not TCP", a.dial()), conn.Close())
 	}
-	return &wire{TCPConn: tcp, patience: p.patience}, nil
+	return &wire{TCPConn: tcp}, nil
 }
 
 func (p *Push) setup(ctx context.Context, a address, w *wire) (*session, error) {
@@ -83,7 +83,7 @@ func (p *Push) setup(ctx context.Context, a address, w *wire) (*session, error) 
 		}
 		conn = t
 	}
-	s := newSession(a, w, conn)
+	s := newSession(a, w, conn, p.patience)
 	if err := s.start(); err != nil {
 		return nil, explainTimeout(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -37,7 +38,7 @@ func pair(tb testing.TB) (near *wire, far *net.TCPConn) {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { a.Close(); b.Close() })
-	return &wire{TCPConn: a.(*net.TCPConn), patience: patience}, b.(*net.TCPConn)
+	return &wire{TCPConn: a.(*net.TCPConn)}, b.(*net.TCPConn)
 }
 
 func TestAddressIsTakenApart(t *testing.T) {
@@ -85,22 +86,26 @@ func TestWordsOfAServerAreCleaned(t *testing.T) {
 }
 
 func TestWriterWritesTheChunksOfTheSpecification(t *testing.T) {
-	w := &writer{chunk: 4}
+	c := cutter{chunk: 4}
 	tests := []struct {
 		name string
 		time uint32
+		head string
 		want string
 	}{
-		{"continued by type 3", 0x010203, "\x06\x01\x02\x03\x00\x00\x06\x09\x07\x00\x00\x00HHdd\xc6dd"},
-		{"extended time stands in both", 0x01020304, "\x06\xff\xff\xff\x00\x00\x06\x09\x07\x00\x00\x00\x01\x02\x03\x04HHdd\xc6\x01\x02\x03\x04dd"},
-		{"the first time that is extended", 0xffffff, "\x06\xff\xff\xff\x00\x00\x06\x09\x07\x00\x00\x00\x00\xff\xff\xffHHdd\xc6\x00\xff\xff\xffdd"},
+		{"continued by type 3", 0x010203, "HH", "\x06\x01\x02\x03\x00\x00\x06\x09\x07\x00\x00\x00HHdd\xc6dd"},
+		{"extended time stands in both", 0x01020304, "HH", "\x06\xff\xff\xff\x00\x00\x06\x09\x07\x00\x00\x00\x01\x02\x03\x04HHdd\xc6\x01\x02\x03\x04dd"},
+		{"the first time that is extended", 0xffffff, "HH", "\x06\xff\xff\xff\x00\x00\x06\x09\x07\x00\x00\x00\x00\xff\xff\xffHHdd\xc6\x00\xff\xff\xffdd"},
+		{"a head of more than a chunk", 0x010203, "HHHHhh", "\x06\x01\x02\x03\x00\x00\x0a\x09\x07\x00\x00\x00HHHH\xc6hhdd\xc6dd"},
+		{"a head of one chunk", 0x010203, "HHHH", "\x06\x01\x02\x03\x00\x00\x08\x09\x07\x00\x00\x00HHHH\xc6dddd"},
+		{"no head", 0x010203, "", "\x06\x01\x02\x03\x00\x00\x04\x09\x07\x00\x00\x00dddd"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			first, cont := w.headers(csVideo, 9, 7, tt.time, 6)
-			w.cut(first, cont, []byte("HH"), []byte("dddd"))
-			if got := string(bytes.Join(w.pieces, nil)); got != tt.want {
-				t.Errorf("got  %x\nwant %x", got, tt.want)
+			c.begin()
+			size := c.message(csVideo, 9, 7, tt.time, []byte(tt.head), []byte("dddd"))
+			if got := string(bytes.Join(c.pieces, nil)); got != tt.want || size != len(got) {
+				t.Errorf("got  %x (%d)\nwant %x", got, size, tt.want)
 			}
 		})
 	}
@@ -108,7 +113,7 @@ func TestWriterWritesTheChunksOfTheSpecification(t *testing.T) {
 
 func TestAnotherImplementationReadsOurMessages(t *testing.T) {
 	near, far := pair(t)
-	w := newWriter(near, near)
+	w := newWriter(near, patience)
 	big := make([]byte, 3*chunkSize+1)
 	if _, err := rand.Read(big); err != nil {
 		t.Fatal(err)
@@ -251,8 +256,8 @@ func oddServer(c net.Conn, got chan<- message) {
 	}
 	c.Write(append([]byte{version}, make([]byte, 2*handshakeSize)...)) // S2 is not C1
 	io.ReadFull(c, make([]byte, handshakeSize))
-	w := &wire{TCPConn: c.(*net.TCPConn), patience: patience}
-	out := newWriter(w, w)
+	w := &wire{TCPConn: c.(*net.TCPConn)}
+	out := newWriter(w, patience)
 	command := func(prefix string, kind byte, values ...amf0.Value) {
 		out.message(csCommand, kind, 0, 0, []byte(prefix), amf0.Append(nil, values...))
 	}
@@ -288,7 +293,7 @@ func TestOddServersAreTolerated(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSession(a, near, near)
+	s := newSession(a, near, near, patience)
 	if err := s.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +316,7 @@ func TestOddServersAreTolerated(t *testing.T) {
 
 func TestWhatArrivesIsAcknowledgedTwicePerWindow(t *testing.T) {
 	near, far := pair(t)
-	s := newSession(address{}, near, near)
+	s := newSession(address{}, near, near, patience)
 	s.window, s.r.count = 1000, 499
 	if err := s.acknowledge(); err != nil || s.w.count() != 0 {
 		t.Fatalf("acknowledged too early: %v", err)
@@ -369,7 +374,7 @@ func TestReceipt(t *testing.T) {
 
 func TestASlowFarSideIsNoFaultWhileItTakesSomething(t *testing.T) {
 	near, far := pair(t)
-	near.patience = 400 * time.Millisecond
+	const patience = 400 * time.Millisecond
 	near.SetWriteBuffer(64 << 10)
 	far.SetReadBuffer(64 << 10)
 	body := make([]byte, 8<<20)
@@ -388,11 +393,11 @@ func TestASlowFarSideIsNoFaultWhileItTakesSomething(t *testing.T) {
 		}
 	})
 	begin := time.Now()
-	if err := near.writeBuffers(&net.Buffers{body[:1<<20], body[1<<20:]}); err != nil {
+	if err := stream.NewLine(near, patience).Write(body[:1<<20], body[1<<20:]); err != nil {
 		far.Close()
 		t.Error(err)
 	}
-	if took := time.Since(begin); took < 2*near.patience {
+	if took := time.Since(begin); took < 2*patience {
 		t.Errorf("took only %v: the test shows nothing", took)
 	}
 	reading.Wait()
@@ -402,7 +407,7 @@ func TestFinishCannotBeRenewed(t *testing.T) {
 	near, _ := pair(t)
 	near.finish(time.Now())
 	near.finish(time.Now().Add(time.Hour))
-	if _, err := near.Write(make([]byte, 64<<20)); !errors.Is(err, errStalled) {
+	if _, err := near.Write(make([]byte, 64<<20)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -417,7 +422,7 @@ func BenchmarkSend(b *testing.B) {
 			near, far := pair(b)
 			var reading sync.WaitGroup
 			reading.Go(func() { _, _ = io.Copy(io.Discard, far) })
-			s := newSession(address{}, near, near)
+			s := newSession(address{}, near, near, patience)
 			if err := s.w.setChunk(); err != nil {
 				b.Fatal(err)
 			}
@@ -451,9 +456,9 @@ func TestAUnitCostsAtMostTwoAllocations(t *testing.T) {
 	near, far := pair(t)
 	var reading sync.WaitGroup
 	reading.Go(func() { _, _ = io.Copy(io.Discard, far) })
-	s := newSession(address{}, near, near)
+	s := newSession(address{}, near, near, patience)
 	mux, u := benchmarkUnit(t, 300_000)
-	s.w.chunk = chunkSize
+	s.w.cut.chunk = chunkSize
 	emit := func(t flv.Tag) error { return s.send(t) }
 	if n := testing.AllocsPerRun(200, func() { _ = mux.Next(u, emit) }); n > 2 {
 		t.Errorf("%v allocations", n)

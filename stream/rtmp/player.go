@@ -15,6 +15,7 @@ import (
 // A player sends one rendition to one caller, from play to closeStream or the
 // end, with pauses.
 type player struct {
+	*stream.Line
 	c      *caller
 	src    *stream.Rendition
 	mux    *flv.Muxer
@@ -23,8 +24,10 @@ type player struct {
 
 	halt   context.CancelFunc // nil: paused
 	done   chan struct{}      // closed when run returns
-	lost   uint64             // before the latest pause
-	broken bool               // a message was cut off; for reading after done
+	cut    cutter             // of the unit on its way
+	bytes  int                // of its tags
+	emit   func(flv.Tag) error
+	broken bool // a message was cut off; for reading after done
 }
 
 // play serves play(name, start, duration, reset); all that is live starts now
@@ -55,16 +58,23 @@ func (c *caller) play(ctx context.Context, cmd command) error {
 		c.log.Debug("rtmp player refused", "rendition", src.Name, "err", err)
 		return c.refuse("NetStream.Play.Failed", err.Error())
 	}
-	if err := stream.LimitSendBuffer(c.wire.TCPConn, stream.Bitrate(tracks)); err != nil {
+	if err := c.w.line.Play(stream.Bitrate(tracks)); err != nil {
 		c.log.Debug("rtmp send buffer stays as it is", "err", err)
 	}
 	c.place.Keep()
-	c.player = &player{c: c, src: src, mux: mux, viewer: viewer, leave: func() { leave(); c.place.Yield() }}
+	c.player = newPlayer(c, src, mux, viewer)
+	c.player.leave = func() { leave(); c.place.Yield() }
 	if err := c.announce(name); err != nil {
 		return err
 	}
 	c.player.start(ctx)
 	return nil
+}
+
+func newPlayer(c *caller, src *stream.Rendition, mux *flv.Muxer, viewer *stream.Viewer) *player {
+	p := &player{Line: c.w.line, c: c, src: src, mux: mux, viewer: viewer, cut: cutter{chunk: chunkSize}}
+	p.emit = p.add
+	return p
 }
 
 // muxer returns one for what the caller understands.
@@ -168,7 +178,6 @@ func (p *player) stop() {
 	p.halt()
 	<-p.done
 	p.halt = nil
-	p.lost = p.viewer.Lost.Load()
 }
 
 func (p *player) close() {
@@ -181,33 +190,34 @@ var errStreamEnded = errors.New("the stream ended")
 // run sends until ctx ends, which is no error. Only a broken connection makes
 // it end inside a message.
 func (p *player) run(ctx context.Context) error {
-	rd, send := p.src.Reader(), p.send
-	for {
-		u, err := rd.Next(ctx)
-		p.viewer.Lost.Store(p.lost + rd.Lost())
-		switch {
-		case over(ctx):
-			return nil
-		case errors.Is(err, stream.ErrClosed):
-			return errStreamEnded
-		case err != nil:
-			return err
-		}
-		if err := p.mux.Next(u, send); err != nil {
-			p.broken = true
-			return err
-		}
-		if u.Track.Codec.Video() {
-			p.note(u, rd.Behind())
-		}
+	err := p.c.fan.Serve(ctx, p.src.Reader(), p.viewer, p)
+	switch {
+	case errors.Is(err, stream.ErrClosed):
+		return errStreamEnded
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
+		return nil
+	default:
+		p.broken = true
+		return err
 	}
 }
 
-func over(ctx context.Context) bool { return ctx.Err() != nil }
+// Take is [stream.Sink]: it offers u's tags, each as one message.
+func (p *player) Take(u *stream.Unit) (int, error) {
+	p.cut.begin()
+	p.bytes = 0
+	if err := p.mux.Next(u, p.emit); err != nil {
+		return 0, err
+	}
+	if p.bytes > 0 {
+		p.Offer(p.cut.pieces)
+	}
+	return p.bytes, nil
+}
 
-// send writes one tag as one message. Metadata goes out under its own name:
-// "@setDataFrame" is what publishers say.
-func (p *player) send(t flv.Tag) error {
+// add lays a tag out. Metadata goes out under its own name: "@setDataFrame" is
+// what publishers say.
+func (p *player) add(t flv.Tag) error {
 	chunkStream := byte(csVideo)
 	switch t.Kind {
 	case flv.Audio:
@@ -216,20 +226,9 @@ func (p *player) send(t flv.Tag) error {
 		chunkStream = csStream
 	default:
 	}
-	if err := p.c.w.message(chunkStream, byte(t.Kind), onlyStream, t.Time, t.Head, t.Data); err != nil {
-		return err
-	}
-	p.viewer.Bytes.Add(uint64(len(t.Head) + len(t.Data)))
+	p.cut.message(chunkStream, byte(t.Kind), onlyStream, t.Time, t.Head, t.Data)
+	p.bytes += len(t.Head) + len(t.Data)
 	return nil
-}
-
-// note keeps how far the player lies behind once u is out.
-func (p *player) note(u *stream.Unit, behind int) {
-	lag := time.Duration(0)
-	if behind > 0 {
-		lag = max(stream.Monotonic()-u.DTS, 0)
-	}
-	p.viewer.Lag.Store(int64(lag))
 }
 
 // goodbye tells the caller that no more will come.

@@ -79,6 +79,7 @@ type service struct {
 	log     *slog.Logger
 	limits  limits
 	players sync.WaitGroup
+	fan     stream.Fanout[*stream.Unit]
 }
 
 // Run serves until ctx ends, then says goodbye to every player, waits for all
@@ -89,6 +90,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return err
 	}
 	sv := &service{Server: s, log: cmp.Or(s.Log, slog.New(slog.DiscardHandler)), limits: s.limits.withDefaults()}
+	sv.fan.At = func(u *stream.Unit) time.Duration { return u.DTS }
 	gate := stream.Gate{Limits: stream.Limits{
 		Total: cmp.Or(s.MaxConns, DefaultMaxConns),
 		Each:  cmp.Or(s.MaxConnsPerIP, DefaultMaxConnsPerIP),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync/atomic"
+	"time"
 
 	"encoderd.example/stream/flv"
 	"encoderd.example/stream/flv/amf0"
@@ -58,8 +59,8 @@ type session struct {
 	onAck   func()
 }
 
-func newSession(a address, w *wire, conn net.Conn) *session {
-	return &session{addr: a, wire: w, conn: conn, r: newReader(conn), w: newWriter(w, conn)}
+func newSession(a address, w *wire, conn net.Conn, patience time.Duration) *session {
+	return &session{addr: a, wire: w, conn: conn, r: newReader(conn), w: newWriter(conn, patience)}
 }
 
 // start does everything up to the permission to send.

@@ -74,8 +74,8 @@ func visit(t *testing.T, addr string) *visitor {
 		t.Fatal(err)
 	}
 	bc := bytecounter.NewReadWriter(nc)
-	w := &wire{TCPConn: nc.(*net.TCPConn), patience: patience}
-	return &visitor{nc: nc, w: newWriter(w, w), r: rawmessage.NewReader(bc, bc.Reader, func(uint32) error { return nil })}
+	w := &wire{TCPConn: nc.(*net.TCPConn)}
+	return &visitor{nc: nc, w: newWriter(w, patience), r: rawmessage.NewReader(bc, bc.Reader, func(uint32) error { return nil })}
 }
 
 func (v *visitor) say(t *testing.T, name string, id float64, values ...amf0.Value) {

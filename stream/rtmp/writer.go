@@ -1,10 +1,12 @@
 package rtmp
 
 import (
-	"bufio"
 	"encoding/binary"
 	"net"
 	"sync"
+	"time"
+
+	"encoderd.example/stream"
 )
 
 // chunkSize is what we send by. OBS and ffmpeg's servers take it; a larger one
@@ -20,38 +22,20 @@ const (
 	csVideo   = 6
 )
 
-// A writer cuts messages into chunks and writes each message by one call.
-//
-//	plain: [header│head│data…][type 3│data…]… ─► writev, no copy
-//	       the same, if it is small           ─► copied, one write
-//	TLS:   the same                           ─► copied, one write per TLS record
-//
-// Every message has a full (type 0) header: four bytes more than the shortest
-// form, and neither side needs to remember anything when time steps back. All
-// methods may be called from any goroutine.
+// A writer cuts messages into chunks and writes each message whole. All methods
+// may be called from any goroutine.
 type writer struct {
-	wire  *wire
-	plain bool
+	line *stream.Line
 
-	mu     sync.Mutex
-	chunk  uint32
-	header [32]byte // type 0, and after it what fits of the message
-	cont   [5]byte  // type 3
-	pieces [][]byte // kept for its capacity
-	queue  net.Buffers
-	flat   *bufio.Writer // what is copied, as much as goes out by one write
-	sent   uint64        // bytes that the far side counts
+	mu   sync.Mutex
+	cut  cutter
+	sent uint64 // bytes that the far side counts
 }
 
-func newWriter(w *wire, conn net.Conn) *writer {
-	plain, flat := conn == net.Conn(w), smallMessage
-	if !plain {
-		flat = tlsRecord
-	}
-	return &writer{
-		wire: w, plain: plain, chunk: defaultChunk,
-		pieces: make([][]byte, 0, 16), flat: bufio.NewWriterSize(conn, flat),
-	}
+// newWriter returns a writer over conn, TCP or TLS over it, whose far side may
+// take nothing for so long.
+func newWriter(conn net.Conn, patience time.Duration) *writer {
+	return &writer{line: stream.NewLine(conn, patience), cut: cutter{chunk: defaultChunk}}
 }
 
 // message writes one message whose body is head followed by data. Neither is
@@ -59,66 +43,9 @@ func newWriter(w *wire, conn net.Conn) *writer {
 func (w *writer) message(chunkStream, kind byte, stream, time uint32, head, data []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	first, cont := w.headers(chunkStream, kind, stream, time, len(head)+len(data))
-	w.cut(first, cont, head, data)
-	n := 0
-	for _, p := range w.pieces {
-		n += len(p)
-	}
-	w.sent += uint64(n)
-	if w.plain && n > smallMessage {
-		w.queue = w.pieces
-		return w.wire.writeBuffers(&w.queue)
-	}
-	return w.copyOut()
-}
-
-const (
-	smallMessage = 2 << 10  // copying it costs less than telling the kernel of its pieces
-	tlsRecord    = 16 << 10 // the longest one (RFC 8446, 5.1)
-)
-
-// copyOut writes w.pieces from one buffer, which stays small however long they
-// are.
-func (w *writer) copyOut() error {
-	for _, p := range w.pieces {
-		_, _ = w.flat.Write(p) // Flush tells
-	}
-	return w.flat.Flush()
-}
-
-// headers fills in both kinds (RTMP 1.0, 5.3.1.2; 5.3.1.3 for the extended
-// time, which stands in type 3 too).
-func (w *writer) headers(chunkStream, kind byte, stream, time uint32, length int) (first, cont []byte) {
-	short := min(time, extended)
-	h := append(w.header[:0], chunkStream, byte(short>>16), byte(short>>8), byte(short),
-		byte(length>>16), byte(length>>8), byte(length), kind)
-	h = binary.LittleEndian.AppendUint32(h, stream)
-	c := append(w.cont[:0], 3<<6|chunkStream)
-	if short == extended {
-		h, c = binary.BigEndian.AppendUint32(h, time), binary.BigEndian.AppendUint32(c, time)
-	}
-	return h, c
-}
-
-// cut lays the message out in w.pieces. A short head goes with the header.
-func (w *writer) cut(first, cont, head, data []byte) {
-	room := int(w.chunk)
-	if len(first)+len(head) <= len(w.header) {
-		first, head, room = append(first, head...), nil, room-len(head)
-	}
-	w.pieces = append(w.pieces[:0], first)
-	for _, part := range [2][]byte{head, data} {
-		for len(part) > 0 {
-			if room == 0 {
-				w.pieces = append(w.pieces, cont)
-				room = int(w.chunk)
-			}
-			n := min(room, len(part))
-			w.pieces = append(w.pieces, part[:n:n])
-			part, room = part[n:], room-n
-		}
-	}
+	w.cut.begin()
+	w.sent += uint64(w.cut.message(chunkStream, kind, stream, time, head, data))
+	return w.line.Write(w.cut.pieces...)
 }
 
 // setChunk announces and uses our chunk size.
@@ -128,7 +55,7 @@ func (w *writer) setChunk() error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.chunk = chunkSize
+	w.cut.chunk = chunkSize
 	return nil
 }
 
@@ -143,4 +70,77 @@ func (w *writer) count() uint64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.sent
+}
+
+// A cutter lays messages out in chunks:
+//
+//	[header│head│data…][type 3│data…]…
+//
+// Headers and heads are copied, data is not. Every message has a full (type 0)
+// header: four bytes more than the shortest form, and neither side needs to
+// remember anything when time steps back.
+type cutter struct {
+	chunk  uint32
+	own    []byte   // what is copied
+	pieces [][]byte // since begin
+}
+
+// begin forgets the messages so far, whose memory is used again.
+func (c *cutter) begin() { c.own, c.pieces = c.own[:0], c.pieces[:0] }
+
+// message appends a message whose body is head followed by data, and returns
+// its size in chunks.
+func (c *cutter) message(chunkStream, kind byte, stream, time uint32, head, data []byte) int {
+	start, room := len(c.own), int(c.chunk)
+	c.own = appendHeader(c.own, chunkStream, kind, stream, time, len(head)+len(data))
+	for len(head) > 0 {
+		if room == 0 {
+			c.own, room = appendContinued(c.own, chunkStream, time), int(c.chunk)
+		}
+		n := min(room, len(head))
+		c.own = append(c.own, head[:n]...)
+		head, room = head[n:], room-n
+	}
+	size := c.add(c.own[start:])
+	if len(data) > room { // one for all chunks that follow
+		start = len(c.own)
+		c.own = appendContinued(c.own, chunkStream, time)
+	}
+	for again := c.own[start:]; len(data) > 0; {
+		if room == 0 {
+			size, room = size+c.add(again), int(c.chunk)
+		}
+		n := min(room, len(data))
+		size += c.add(data[:n:n])
+		data, room = data[n:], room-n
+	}
+	return size
+}
+
+func (c *cutter) add(piece []byte) int {
+	c.pieces = append(c.pieces, piece)
+	return len(piece)
+}
+
+// appendHeader appends a type 0 header (RTMP 1.0, 5.3.1.2.1).
+func appendHeader(h []byte, chunkStream, kind byte, stream, time uint32, length int) []byte {
+	short := min(time, extended)
+	h = append(h, chunkStream, byte(short>>16), byte(short>>8), byte(short),
+		byte(length>>16), byte(length>>8), byte(length), kind)
+	h = binary.LittleEndian.AppendUint32(h, stream)
+	return appendExtended(h, time)
+}
+
+// appendContinued appends a type 3 header (RTMP 1.0, 5.3.1.2.4).
+func appendContinued(h []byte, chunkStream byte, time uint32) []byte {
+	return appendExtended(append(h, 3<<6|chunkStream), time)
+}
+
+// appendExtended appends a time that has no room in the header: after type 3,
+// too (RTMP 1.0, 5.3.1.3).
+func appendExtended(h []byte, time uint32) []byte {
+	if time < extended {
+		return h
+	}
+	return binary.BigEndian.AppendUint32(h, time)
 }

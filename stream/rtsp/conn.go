@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,8 +27,7 @@ type conn struct {
 	peer  netip.Addr // not valid on networks without addresses
 	local netip.Addr
 
-	wmu     sync.Mutex // one response or one batch at a time
-	renewed time.Time  // when a write got its time
+	line *stream.Line // one response or one batch at a time
 
 	began   time.Time
 	seen    atomic.Int64 // when the player last showed life, nanoseconds after began
@@ -55,6 +53,7 @@ func (sv *service) serve(ctx context.Context, nc net.Conn, place *stream.Place) 
 		log:     sv.log.With("peer", nc.RemoteAddr().String()),
 		peer:    hostOf(nc.RemoteAddr()),
 		local:   hostOf(nc.LocalAddr()).WithZone(""),
+		line:    stream.NewLine(nc, sv.limits.write),
 		began:   time.Now(),
 	}
 	_, c.secure = nc.(interface{ NetConn() net.Conn })
@@ -144,7 +143,7 @@ func (c *conn) requests(ctx context.Context, cancel context.CancelCauseFunc) err
 		}
 		c.alive()
 		res := c.handle(ctx, call{req, cancel})
-		if err := c.write(res.marshal(req.cseq())); err != nil {
+		if err := c.line.Write(res.marshal(req.cseq())); err != nil {
 			return err
 		}
 		if res.after != nil {
@@ -157,7 +156,7 @@ func (c *conn) requests(ctx context.Context, cancel context.CancelCauseFunc) err
 // the next one starts is anybody's guess.
 func (c *conn) reject(err error) error {
 	if bad, ok := errors.AsType[*statusError](err); ok {
-		_ = c.write(answer(bad.status, "Connection: close").marshal(""))
+		_ = c.line.Write(answer(bad.status, "Connection: close").marshal(""))
 	}
 	return fmt.Errorf("read request: %w", err)
 }
@@ -228,29 +227,4 @@ func (c *conn) skip() (bool, error) {
 		c.alive()
 	}
 	return true, nil
-}
-
-// write writes a whole response or batch. A player that does not take it in
-// time is lost, since its stream would go on in mid-packet.
-func (c *conn) write(data []byte) error {
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
-	if err := c.renew(); err != nil {
-		return err
-	}
-	if _, err := c.nc.Write(data); err != nil {
-		return fmt.Errorf("write: %w", err)
-	}
-	return nil
-}
-
-// renew gives the next write its time, or a little more: setting a timer for
-// each of some thousand writes a second costs more than it is worth.
-func (c *conn) renew() error {
-	now, slack := time.Now(), c.limits.write/8
-	if now.Sub(c.renewed) < slack {
-		return nil
-	}
-	c.renewed = now
-	return c.nc.SetWriteDeadline(now.Add(c.limits.write + slack))
 }

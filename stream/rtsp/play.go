@@ -13,23 +13,33 @@ import (
 	"encoderd.example/stream/rtp"
 )
 
-// A sender sends what one player wants of a batch, whole.
+// A sender sends what one player wants of batches, whole ones.
 type sender interface {
+	stream.Sink[*rtp.Batch]
+	// send sends b and waits until it is out, or ctx demands haste.
 	send(ctx context.Context, b *rtp.Batch) (bytes int, err error)
 }
 
 // A tcpSender interleaves media with responses on the session's connection.
 type tcpSender struct {
-	c    *conn
+	*stream.Line
 	want rtp.Set
+	one  [1][]byte
 }
 
-func (s tcpSender) send(_ context.Context, b *rtp.Batch) (int, error) {
-	data := b.Bytes(s.want)
-	if len(data) == 0 {
-		return 0, nil
+// Take is [stream.Sink].
+func (s *tcpSender) Take(b *rtp.Batch) (int, error) {
+	s.one[0] = b.Bytes(s.want)
+	if n := len(s.one[0]); n > 0 {
+		s.Offer(s.one[:])
+		return n, nil
 	}
-	return len(data), s.c.write(data)
+	return 0, nil
+}
+
+func (s *tcpSender) send(_ context.Context, b *rtp.Batch) (int, error) {
+	data := b.Bytes(s.want)
+	return len(data), s.Write(data)
 }
 
 // A player plays for one session, from PLAY to PAUSE or the end.
@@ -37,7 +47,7 @@ type player struct {
 	to     sender  // nil of a player that listens to a caster
 	cast   *caster // or nil
 	rd     *stream.Reader[*rtp.Batch]
-	first  *rtp.Batch // already taken from rd, or nil
+	fan    *stream.Fanout[*rtp.Batch]
 	feed   *feed
 	viewer *stream.Viewer
 	stop   context.CancelFunc
@@ -50,7 +60,7 @@ type player struct {
 // newPlayer enters the audience, the feed and, over UDP, the sockets. Call
 // close once it is no longer wanted. The error is the audience's.
 func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *session) (*player, error) {
-	p := &player{feed: s.feed, stop: stop, done: make(chan struct{})}
+	p := &player{fan: &c.fan, feed: s.feed, stop: stop, done: make(chan struct{})}
 	p.viewer = &stream.Viewer{Protocol: s.by.protocol(), Rendition: s.feed.Source.Name, Peer: c.nc.RemoteAddr().String(), Since: time.Now()}
 	if c.Audience != nil {
 		leave, err := c.Audience.Admit(p.viewer, c.shown)
@@ -78,8 +88,8 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 		p.leave = append(p.leave, c.udp.join(s.rtcpSources(c.peer), c.reported))
 		p.to = newUDPSender(c.udp, s.want, c.peer, c.local, s.ports, s.feed.bitrate())
 	} else {
-		p.to = tcpSender{c, s.want}
-		if err := stream.LimitSendBuffer(c.nc, s.feed.bitrate()); err != nil {
+		p.to = &tcpSender{Line: c.line, want: s.want}
+		if err := c.line.Play(s.feed.bitrate()); err != nil {
 			c.log.Debug("rtsp send buffer stays as it is", "err", err)
 		}
 	}
@@ -138,11 +148,10 @@ func (p *player) info(ctx context.Context, base string, want rtp.Set) []string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, firstBatchTimeout)
 	defer cancel()
-	b, err := p.rd.Next(ctx)
+	b, err := p.rd.Peek(ctx)
 	if err != nil {
 		return nil
 	}
-	p.first = b
 	var parts []string
 	for _, m := range []rtp.Medium{rtp.Video, rtp.Sound} {
 		if want.Has(m) {
@@ -174,27 +183,15 @@ func (p *player) run(ctx context.Context) error {
 	if p.cast != nil {
 		return p.cast.wait(ctx)
 	}
-	for b := p.first; ; {
-		if b != nil {
-			n, err := p.to.send(ctx, b)
-			if err != nil && !dropped(err) {
-				p.broken = true
-				return err
-			}
-			p.viewer.Bytes.Add(uint64(n))
-			p.viewer.Lag.Store(p.feed.latest.Load() - int64(b.At))
-		}
-		next, err := p.rd.Next(ctx)
-		p.viewer.Lost.Store(p.rd.Lost())
-		switch {
-		case over(ctx):
-			return nil
-		case errors.Is(err, stream.ErrClosed):
-			return errStreamEnded
-		case err != nil:
-			return err
-		}
-		b = next
+	err := p.fan.Serve(ctx, p.rd, p.viewer, p.to)
+	switch {
+	case errors.Is(err, stream.ErrClosed):
+		return errStreamEnded
+	case over(ctx) && errors.Is(err, context.Cause(ctx)):
+		return nil
+	default:
+		p.broken = true
+		return err
 	}
 }
 

@@ -109,6 +109,7 @@ type service struct {
 	limits limits
 	udp    *udpPair // nil: not offered
 	feeds  feeds
+	fan    stream.Fanout[*rtp.Batch]
 	cast   casters
 	groups groups
 	gate   stream.Gate
@@ -134,6 +135,7 @@ func (s *Server) Run(ctx context.Context) error {
 			Each:  cmp.Or(s.MaxConnsPerIP, DefaultMaxConnsPerIP),
 		}, Waiting: maxWaiting, Fair: true},
 	}
+	sv.fan.At = func(b *rtp.Batch) time.Duration { return b.At }
 	var sockets sync.WaitGroup
 	if !s.TCPOnly {
 		sv.udp, err = listenUDP(ctx, ln.Addr(), s.UDPPort)

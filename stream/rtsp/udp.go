@@ -176,6 +176,7 @@ type udpSender struct {
 	pace  pacer
 	media []ipv4.Message // of one batch, reused
 	ctl   []ipv4.Message
+	b     *rtp.Batch
 }
 
 // newUDPSender sends the media in want to ports of peer, from our address
@@ -342,3 +343,14 @@ func hostOf(addr net.Addr) netip.Addr {
 	}
 	return ap.Addr().Unmap()
 }
+
+func (s *udpSender) Take(b *rtp.Batch) (int, error) { s.b = b; return len(b.Bytes(s.want)), nil }
+func (s *udpSender) Push() (bool, error) {
+	_, err := s.send(context.Background(), s.b)
+	if dropped(err) {
+		err = nil
+	}
+	return true, err
+}
+func (s *udpSender) Flush() error { return nil }
+func (s *udpSender) Waits() bool  { return true }
