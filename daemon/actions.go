@@ -17,8 +17,8 @@ import (
 // fleet. They all get it from this table.
 type Action struct {
 	Name string
-	// Args names what must be given, as NAME=VALUE.
-	Args []string
+	// Args names what must be given, as NAME=VALUE, and Options what may be.
+	Args, Options []string
 	// Text is for people.
 	Text string
 	// available, if set, says whether this box has it.
@@ -30,8 +30,8 @@ type Action struct {
 func actions() []Action {
 	return []Action{
 		{Name: "stream.start", Text: "start all outputs", do: func(d *Daemon, _ map[string]string) error { return d.startAll(true) }},
-		{Name: "stream.stop", Text: "stop all outputs", do: func(d *Daemon, _ map[string]string) error { return d.startAll(false) }},
-		{Name: "stream.toggle", Text: "stop all outputs if one is on, else start them", do: func(d *Daemon, _ map[string]string) error { return d.startAll(!d.anyOn()) }},
+		{Name: "stream.stop", Options: []string{"grace"}, Text: "stop all outputs; with grace=20s they stay connected so long, and a start goes on with the same broadcast", do: func(d *Daemon, a map[string]string) error { return d.stopAll(a["grace"]) }},
+		{Name: "stream.toggle", Options: []string{"grace"}, Text: "stop all outputs if one is on, else start them", do: func(d *Daemon, a map[string]string) error { return d.toggleAll(a["grace"]) }},
 		{Name: "output.start", Args: []string{"name"}, Text: "start one output", do: func(d *Daemon, a map[string]string) error { return d.startOne(a["name"], true) }},
 		{Name: "output.stop", Args: []string{"name"}, Text: "stop one output", do: func(d *Daemon, a map[string]string) error { return d.startOne(a["name"], false) }},
 		{Name: "audio.mute", Text: "send silence", do: func(d *Daemon, _ map[string]string) error { return d.mute(func(bool) bool { return true }) }},
@@ -40,6 +40,8 @@ func actions() []Action {
 		{Name: "config.reload", Text: "read the config file again", do: func(d *Daemon, _ map[string]string) error { return d.reload() }},
 		{Name: "box.identify", Text: "blink all lamps for ten seconds", do: func(d *Daemon, _ map[string]string) error { return d.identifyBox() }},
 		{Name: "box.restart", Text: "restart the daemon; what is on air comes back", do: func(d *Daemon, _ map[string]string) error { d.Restart(); return nil }},
+		{Name: "network.reset", Text: "take the network settings back to those of a new box", do: func(d *Daemon, _ map[string]string) error { return d.resetNetwork() }},
+		{Name: "factory.reset", Text: "forget all settings, keys and passwords and start as a new box; recordings stay", do: func(d *Daemon, _ map[string]string) error { return d.resetAll() }},
 		{
 			Name: "board.fault", Args: []string{"name", "on"}, Text: "break the software board on purpose, on=true or false",
 			available: func(d *Daemon) bool { return d.Board.Faults != nil },
@@ -82,7 +84,7 @@ func (d *Daemon) Do(_ context.Context, name string, args map[string]string, by s
 		}
 	}
 	for given := range args {
-		if !slices.Contains(a.Args, given) {
+		if !slices.Contains(a.Args, given) && !slices.Contains(a.Options, given) {
 			return fmt.Errorf("%w: %s takes no %q", ErrBadArgument, name, given)
 		}
 	}
@@ -130,10 +132,20 @@ func (d *Daemon) startAll(on bool) error {
 		return fmt.Errorf("%w: no output is configured; add an [[output]] to the config", ErrBadArgument)
 	}
 	return d.wish(func(w *Wanted) {
+		if on {
+			d.endGrace()
+		}
 		for _, o := range outputs {
 			w.set(o.Name, on, d.rests(o.Name))
 		}
 	})
+}
+
+func (d *Daemon) toggleAll(wait string) error {
+	if d.anyOn() {
+		return d.stopAll(wait)
+	}
+	return d.startAll(true)
 }
 
 func (d *Daemon) startOne(name string, on bool) error {
@@ -146,7 +158,13 @@ func (d *Daemon) startOne(name string, on bool) error {
 	if !slices.Contains(known, name) {
 		return fmt.Errorf("%w: no output %q; there are: %s", ErrBadArgument, name, cmp.Or(strings.Join(known, ", "), "none"))
 	}
-	return d.wish(func(w *Wanted) { w.set(name, on, d.rests(name)) })
+	return d.wish(func(w *Wanted) {
+		delete(d.grace.outputs, name)
+		if on || len(d.grace.outputs) == 0 {
+			d.endGrace() // one that is on air again ends the still for all
+		}
+		w.set(name, on, d.rests(name))
+	})
 }
 
 // set turns an output on or off. Turning one on that rests starts it again at

@@ -96,6 +96,7 @@ type Daemon struct {
 	services       map[string]*service
 	notes          notes
 	identify       time.Time             // until when the lamps say "it is me"
+	grace          grace                 // of a show that was stopped
 	stand          map[trouble]time.Time // faults that stand, and since when
 }
 
@@ -126,6 +127,7 @@ func New(o Options) *Daemon {
 		departures: departures{},
 		services:   map[string]*service{},
 		notes:      newNotes(),
+		grace:      newGrace(),
 	}
 	d.opus = newDemand(o.Board.AudioEncoders, &d.audience, o.Log)
 	d.mixer.opus = d.opus
@@ -171,6 +173,8 @@ func (d *Daemon) follow(ctx, living context.Context) {
 		select {
 		case <-d.changed:
 			d.move(living)
+		case <-d.grace.timer.C:
+			d.graceOver()
 		case <-ctx.Done():
 			return
 		}
@@ -207,6 +211,7 @@ func (d *Daemon) move(ctx context.Context) {
 	c, w, b := d.config, d.wanted, d.Board
 	w.Outputs, w.Restarts = maps.Clone(w.Outputs), maps.Clone(w.Restarts)
 	w.Returns = d.departures.returns()
+	w.Lingering = maps.Clone(d.grace.outputs)
 	b.Encoders = d.drivers
 	d.placed = placements(c, b.Encoders)
 	d.mu.Unlock()

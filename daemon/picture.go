@@ -26,20 +26,22 @@ type hub struct {
 	now    func() time.Duration // reads the clock of stamps
 	queue  *queue               // from the camera
 	shots  chan chan<- *hw.Frame
-	easels chan *easel // to paint on from now on
-	easel  *easel      // in use; of run's goroutine, and of end
+	easels chan *easel   // to paint on from now on
+	drawn  chan struct{} // of one: the curtain has moved
+	easel  *easel        // in use; of run's goroutine, and of end
 
 	passed atomic.Uint64 // progress: frames handed to encoders
 	slates atomic.Uint64
 	missed atomic.Uint64 // frames that found the hub busy
 
-	mu     sync.Mutex
-	sinks  []*sink
-	gates  []*gate
-	signal bool
-	base   hw.Rate // as configured
-	tempo  hw.Rate // of what passes, for encoders; the slate keeps that of the camera before
-	opened hw.Rate // of the camera's mode; zero while there is none
+	mu      sync.Mutex
+	sinks   []*sink
+	gates   []*gate
+	signal  bool
+	curtain bool    // the slate hides the camera
+	base    hw.Rate // as configured
+	tempo   hw.Rate // of what passes, for encoders; the slate keeps that of the camera before
+	opened  hw.Rate // of the camera's mode; zero while there is none
 }
 
 // A sink is one encoder's place at the hub.
@@ -54,6 +56,7 @@ func newHub() *hub {
 		queue:  newQueue(),
 		shots:  make(chan chan<- *hw.Frame),
 		easels: make(chan *easel, 1),
+		drawn:  make(chan struct{}, 1),
 		easel:  &easel{},
 	}
 }
@@ -176,18 +179,47 @@ func (h *hub) paintOn(pool hw.Pool, give func(hw.Pool)) {
 
 // slate returns a painter for the easel in use, or for the heap if that does
 // not fit.
-func (e *easel) slate(c pictureConfig) (*picture.Slate, error) {
+func (e *easel) slate(c pictureConfig, words string) (*picture.Slate, error) {
 	if e.pool != nil {
 		l := e.pool.Layout()
 		if l.Width == c.Width && l.Height == c.Height {
-			return picture.NewSharedSlate(e.pool, c.FPS, noSignal, c.Box)
+			return picture.NewSharedSlate(e.pool, c.FPS, words, c.Box)
 		}
 	}
-	return picture.NewSlate(hw.Mode{Pixel: hw.I420, Width: c.Width, Height: c.Height, FPS: c.FPS}, noSignal, c.Box)
+	return picture.NewSlate(hw.Mode{Pixel: hw.I420, Width: c.Width, Height: c.Height, FPS: c.FPS}, words, c.Box)
 }
 
-// noSignal is what viewers read.
-const noSignal = "NO SIGNAL"
+// What viewers read on a slate.
+const (
+	noSignal = "NO SIGNAL"
+	pause    = "PAUSE" // a stop that somebody may still think over
+)
+
+// drawCurtain hides the camera behind a slate, or shows it again. Frames of the
+// camera are still counted as signal.
+func (h *hub) drawCurtain(closed bool) {
+	h.mu.Lock()
+	moved := h.curtain != closed
+	h.curtain = closed
+	h.mu.Unlock()
+	if !moved {
+		return
+	}
+	select {
+	case h.drawn <- struct{}{}:
+	default: // told already
+	}
+}
+
+// words are what the slate says now.
+func (h *hub) words() (words string, closed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.curtain {
+		return pause, true
+	}
+	return noSignal, false
+}
 
 // lend passes on a frame that was painted here.
 func (e *easel) lend(f *hw.Frame) *hw.Frame {
@@ -272,11 +304,13 @@ const (
 
 // run forwards frames until ctx ends.
 func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
-	slate, err := h.easel.slate(c)
+	v := newView(h, h.startRate(c.FPS))
+	var words string
+	words, v.curtain = h.words()
+	slate, err := h.easel.slate(c, words)
 	if err != nil {
 		return err
 	}
-	v := newView(h, h.startRate(c.FPS))
 	defer h.drain()
 	timer := time.NewTimer(0) // a box without a camera shows the slate at once
 	defer timer.Stop()
@@ -292,9 +326,15 @@ func (h *hub) run(ctx context.Context, c pictureConfig, live func()) error {
 		case e := <-h.easels:
 			h.easel.end()
 			h.easel = e
-			if slate, err = e.slate(c); err != nil {
+			if slate, err = e.slate(c, words); err != nil {
 				return err
 			}
+		case <-h.drawn:
+			words, v.curtain = h.words()
+			if slate, err = h.easel.slate(c, words); err != nil {
+				return err
+			}
+			v.draw(timer)
 		case <-ctx.Done():
 			return nil
 		}
@@ -329,6 +369,7 @@ type view struct {
 	arrived  time.Time     // when it came; zero once the camera is gone
 	due      time.Time     // when the slate is to come in its place
 	onSlate  bool
+	curtain  bool      // the camera stays behind the slate
 	lost     bool      // the camera said so
 	silent   time.Time // when the slate came only because frames stayed away
 	doubted  time.Time // when that was for nothing
@@ -357,11 +398,14 @@ func (v *view) arrivals(timer *time.Timer) (came bool) {
 func (v *view) take(a arrival) (wait time.Duration, told bool) {
 	switch {
 	case a.frame != nil:
-		return v.camera(a.frame), true
+		return v.camera(a.frame)
 	case a.unit != nil:
 		return v.unit(a.unit)
 	case a.gone:
 		v.due, v.lost = time.Time{}, true
+		if v.curtain {
+			v.hub.setSignal(false)
+		}
 		return 0, !v.onSlate
 	default:
 		v.begin(a.rate)
@@ -382,11 +426,26 @@ func (v *view) follow() {
 	v.hub.setRate(v.tempo.rate)
 }
 
+// draw closes the curtain: a slate comes at once. Where it opens, the next frame
+// of the camera ends the slate, if one comes.
+func (v *view) draw(timer *time.Timer) {
+	if v.curtain {
+		v.onSlate, v.due = false, time.Time{}
+		timer.Reset(0)
+		return
+	}
+	v.hub.setSignal(!v.lost && !v.arrived.IsZero() && time.Since(v.arrived) < v.patience())
+}
+
 // camera passes a camera's frame on, releases it, and returns how long the next
-// one may take.
-func (v *view) camera(f *hw.Frame) time.Duration {
+// one may take; ok is false while the slate stays, because the curtain is closed.
+func (v *view) camera(f *hw.Frame) (wait time.Duration, ok bool) {
 	defer f.Release()
 	v.arrive(time.Now(), f.Stamp, f.Seq)
+	if v.curtain {
+		v.hub.setSignal(true)
+		return 0, false
+	}
 	if v.onSlate {
 		v.onSlate = false
 		v.hub.setSignal(true)
@@ -394,12 +453,17 @@ func (v *view) camera(f *hw.Frame) time.Duration {
 	}
 	v.hub.setSignal(true)
 	v.pass(f)
-	return v.await()
+	return v.await(), true
 }
 
 // unit passes a camera's unit on and returns how long the next one may take. ok
 // is false while the slate stays, because nobody can begin with that unit.
 func (v *view) unit(u *stream.Unit) (wait time.Duration, ok bool) {
+	if v.curtain {
+		v.arrive(time.Now(), u.DTS, 0)
+		v.hub.setSignal(true)
+		return 0, false
+	}
 	if !v.hub.pass(u) {
 		return 0, false
 	}
@@ -472,12 +536,14 @@ func (v *view) late(s *picture.Slate) time.Duration {
 func (v *view) slate(s *picture.Slate) time.Duration {
 	if !v.onSlate {
 		v.onSlate, v.next = true, time.Now()
-		if !v.lost && !v.arrived.IsZero() {
+		if !v.lost && !v.arrived.IsZero() && !v.curtain {
 			v.silent = v.next
 		}
 		v.measured, v.arrived = v.period, time.Time{}
 		v.jitter, v.uneven = max(v.jitter, firstJitter), firstJitter
-		v.hub.setSignal(false)
+		if !v.curtain {
+			v.hub.setSignal(false)
+		}
 		v.hub.cut()
 		v.hub.showSlate()
 	}

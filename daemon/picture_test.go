@@ -317,7 +317,7 @@ func TestATimerThatIsLateSaysThatTheMachineIsBusy(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHub()
 				h.now = bubbleClock()
-				slate, err := h.easel.slate(ten)
+				slate, err := h.easel.slate(ten, noSignal)
 				if err != nil {
 					t.Fatal(err)
 				}

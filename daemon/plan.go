@@ -22,6 +22,8 @@ type Wanted struct {
 	// Restarts counts starts of each output, so that one that ended for good
 	// runs again.
 	Restarts map[string]int `json:"-"`
+	// Lingering are outputs that were stopped and stay connected for a moment.
+	Lingering map[string]bool `json:"-"`
 	// Returns counts how often each encoder that was gone came back.
 	Returns map[string]int `json:"-"`
 }
@@ -110,7 +112,7 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 	}
 	p.serve(c)
 	for _, o := range c.Outputs {
-		if w.on(o) {
+		if w.on(o) || w.Lingering[o.Name] {
 			p.add("push/"+o.Name, pushConfig{o.Name, o.Rendition, p.tracksOf(o.Rendition), o.URL, o.Key, w.Restarts[o.Name]})
 		}
 	}

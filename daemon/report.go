@@ -70,6 +70,7 @@ func (d *Daemon) box(now time.Time) status.Box {
 	b.Services = d.servicesNow()
 	b.Faults = d.faults(b, now)
 	b.State = state(b)
+	b.Ending = d.graceEnds()
 	b.Identify = now.Before(d.identify)
 	b.Lamps = panel.Lamps(b, panel.DefaultLamps(), now)
 	return b
@@ -203,6 +204,9 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 	}
 	for _, s := range b.Services {
 		f.service(s)
+	}
+	if d.unanswered(now) {
+		f.add(status.NetworkStays, "", "")
 	}
 	const low, hot = 0.05, 85
 	if b.Storage.TotalBytes > 0 && float64(b.Storage.FreeBytes) < low*float64(b.Storage.TotalBytes) {

@@ -32,7 +32,9 @@ type mixer struct {
 	coded atomic.Uint64 // progress: audio frames published
 	heard atomic.Int64  // CLOCK_MONOTONIC when the last block came
 	muted atomic.Bool
-	knobs atomic.Pointer[knobs]
+	// hushed is silence that ends by itself, with the show or with the next start.
+	hushed atomic.Bool
+	knobs  atomic.Pointer[knobs]
 
 	mu    sync.Mutex
 	level soundLevel
@@ -321,7 +323,7 @@ func (d *desk) mix(samples []int16, stamp time.Duration) {
 		d.loud = stamp
 	}
 	d.silent = k.after > 0 && stamp-d.loud >= k.after
-	if d.muted.Load() {
+	if d.muted.Load() || d.hushed.Load() {
 		d.mute.Set(pcm.Mix{})
 	} else {
 		d.mute.Set(pcm.Through)

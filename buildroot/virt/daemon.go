@@ -30,6 +30,7 @@ func Build(tb testing.TB, pkg string, args ...string) string {
 // systemdFiles says where the files of the repository's folder systemd go.
 var systemdFiles = []struct{ from, to string }{
 	{"*.service", "usr/lib/systemd/system"},
+	{"*.path", "usr/lib/systemd/system"},
 	{"encoderd.service.d/*.conf", "usr/lib/systemd/system/encoderd.service.d"},
 	{"sysusers.d/*.conf", "usr/lib/sysusers.d"},
 	{"tmpfiles.d/*.conf", "usr/lib/tmpfiles.d"},

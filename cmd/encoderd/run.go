@@ -50,6 +50,11 @@ func (p program) run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer unlock()
+	if reset, err := daemon.FactoryReset(o.state, "lock"); err != nil {
+		return err
+	} else if reset {
+		log.Warn("everything was forgotten, as ordered: this is a new box")
+	}
 	c, err := load(o, log)
 	if err != nil {
 		return err

@@ -28,6 +28,7 @@ const (
 	TooHot          FaultCode = "too-hot"
 	UnderVoltage    FaultCode = "under-voltage"
 	NoNetwork       FaultCode = "no-network"
+	NetworkStays    FaultCode = "network-stays"
 	KeyStuck        FaultCode = "key-stuck"
 	PanelWire       FaultCode = "panel-wire"
 	TallyLost       FaultCode = "tally-lost"
@@ -59,6 +60,7 @@ var FaultTable = map[FaultCode]FaultText{
 	StorageLow:      {"Storage is almost full", "Remove recordings or use a larger medium.", false},
 	TooHot:          {"The box is too hot", "Give it air, or choose a smaller picture.", false},
 	UnderVoltage:    {"The power is too weak", "Use the box's own power supply and cable. The box may stop at any moment.", false},
+	NetworkStays:    {"The network was not reset", "This system does not carry out network resets: install encoderd-network-reset.path and its service, or set the network by hand.", false},
 	NoNetwork:       {"No network", "Check the network cable and the switch. Connections return by themselves.", true},
 	KeyStuck:        {"A key is stuck", "Let go of it, or free it: it counts again once it is up and quiet. The other keys work, and so does the page.", false},
 	PanelWire:       {"A key or lamp cannot be used", "Check its pin under [[key]] or [[lamp]] and its wires. The others work; this one is tried again by itself.", false},

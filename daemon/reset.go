@@ -1,0 +1,90 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// The daemon may not touch the system's network: it leaves a request in its
+// state directory, for which encoderd-network-reset.path waits.
+const (
+	requestDir     = "requests"
+	networkRequest = "network-reset"
+	// requestTime is how long the system may take to answer one.
+	requestTime = 10 * time.Second
+)
+
+// factoryMark stands in the state directory from the order of a factory reset
+// until everything else is gone: a power cut in between changes nothing.
+const factoryMark = "factory-reset"
+
+// resetNetwork asks the system to take the network settings back to those of a
+// new box.
+func (d *Daemon) resetNetwork() error {
+	dir := filepath.Join(d.State, requestDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("ask for a network reset: %w", err)
+	}
+	if err := renameio.WriteFile(filepath.Join(dir, networkRequest), nil, 0o600); err != nil {
+		return fmt.Errorf("ask for a network reset: %w", err)
+	}
+	return nil
+}
+
+// unanswered reports whether the system has left a request lying.
+func (d *Daemon) unanswered(now time.Time) bool {
+	info, err := os.Stat(filepath.Join(d.State, requestDir, networkRequest))
+	return err == nil && now.Sub(info.ModTime()) > requestTime
+}
+
+// resetAll makes the next start forget everything, and starts anew.
+func (d *Daemon) resetAll() error {
+	if err := renameio.WriteFile(filepath.Join(d.State, factoryMark), nil, 0o600); err != nil {
+		return fmt.Errorf("factory reset: %w", err)
+	}
+	if err := d.resetNetwork(); err != nil {
+		return err
+	}
+	d.Restart()
+	return nil
+}
+
+// FactoryReset empties the state directory if that was ordered before the last
+// end, and reports whether it was. Recordings stay: they are the owner's, not
+// settings. What keep names stays, too. It is for the start, when nothing has
+// been read yet.
+func FactoryReset(state string, keep ...string) (done bool, err error) {
+	mark := filepath.Join(state, factoryMark)
+	if _, err := os.Stat(mark); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	list, err := os.ReadDir(state)
+	if err != nil {
+		return false, fmt.Errorf("factory reset: %w", err)
+	}
+	stays := map[string]bool{factoryMark: true, requestDir: true, recordings: true}
+	for _, name := range keep {
+		stays[name] = true
+	}
+	for _, e := range list {
+		if stays[e.Name()] {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(state, e.Name())); err != nil {
+			return false, fmt.Errorf("factory reset: %w", err)
+		}
+	}
+	if err := os.Remove(mark); err != nil { // last, so that a cut in between begins anew
+		return false, fmt.Errorf("factory reset: %w", err)
+	}
+	return true, nil
+}
+
+// recordings is where they stand if the config does not say otherwise.
+const recordings = "recordings"

@@ -1,0 +1,61 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+func TestAFactoryResetForgetsEverythingButRecordings(t *testing.T) {
+	dir := t.TempDir()
+	put := func(names ...string) {
+		for _, n := range names {
+			path := filepath.Join(dir, n)
+			if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	left := func() (names []string) {
+		list, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	put("config.toml", "config.toml.previous", "secrets.toml", "wanted.json", "tls.pem", "usage.json", "lock", "recordings/a.mp4", "requests/network-reset")
+	all := left()
+	if done, err := FactoryReset(dir, "lock"); done || err != nil {
+		t.Fatalf("without an order: %v, %v", done, err)
+	}
+	if got := left(); !slices.Equal(got, all) {
+		t.Fatalf("without an order, %v is left of %v", got, all)
+	}
+	put(factoryMark)
+	if done, err := FactoryReset(dir, "lock"); !done || err != nil {
+		t.Fatalf("ordered: %v, %v", done, err)
+	}
+	if got, want := left(), []string{"lock", "recordings", "requests"}; !slices.Equal(got, want) {
+		t.Errorf("left %v, want %v", got, want)
+	}
+	if done, err := FactoryReset(dir, "lock"); done || err != nil {
+		t.Errorf("a second time: %v, %v", done, err)
+	}
+}
+
+func TestAFactoryResetThatCannotEndBeginsAnew(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "state") // no directory
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := FactoryReset(file); err == nil {
+		t.Error("a file was taken for a state directory")
+	}
+}
