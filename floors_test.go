@@ -27,7 +27,7 @@ var floors = map[string][]string{
 	"stream/rtmp":       {"stream", "stream/flv/...", "stream/h264"},
 	"stream/rtsp":       {"stream", "stream/rtp", "stream/h264", "stream/h265"},
 	"stream/fmp4":       {"stream"},
-	"stream/cmaf":       {"stream", "stream/fmp4"},
+	"stream/cmaf":       {"stream", "stream/fmp4", "stream/visit"},
 	"stream/visit":      {"stream"},
 	"stream/mjpeg":      {"stream", "stream/visit"},
 	"stream/webrtc":     {"stream", "stream/rtp", "stream/h264", "stream/visit"},

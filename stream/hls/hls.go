@@ -17,7 +17,6 @@ package hls
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -59,6 +58,7 @@ type Server struct {
 	Log *slog.Logger
 
 	once   sync.Once
+	menu   cmaf.Menu
 	visits visit.Visits
 	pages  pages
 }
@@ -69,6 +69,7 @@ func (s *Server) init() {
 		if s.Log == nil {
 			s.Log = slog.New(slog.DiscardHandler)
 		}
+		s.menu = cmaf.Menu{Find: s.Find, Names: s.Names, Segments: s.Segments, Audience: s.Audience, Log: s.Log}
 	})
 }
 
@@ -92,49 +93,18 @@ func (s *Server) Handler() http.Handler {
 	return visit.Preflight(mux)
 }
 
-// all answers with every rendition that the player may watch and that has
-// begun.
+// all answers with every rendition that the player may watch.
 func (s *Server) all(w http.ResponseWriter, r *http.Request) {
-	var offers []*cmaf.Stream
-	refused := error(nil)
-	for _, name := range s.Names() {
-		src := s.Find(name)
-		if src == nil {
-			continue
-		}
-		if err := s.allow(r, name); err != nil {
-			refused = err
-			continue
-		}
-		if _, begun := src.Tracks(); begun {
-			offers = append(offers, s.Segments.Of(src))
-		}
-	}
-	switch {
-	case len(offers) == 0 && refused != nil:
-		s.refuse(w, r, refused)
-	case len(offers) == 0:
-		visit.Fail(w, http.StatusServiceUnavailable, "no picture yet")
-	default:
+	if offers := s.menu.All(w, r); offers != nil {
 		s.index(w, r, offers, true)
 	}
 }
 
 // one answers with one rendition, once its encoder has begun.
 func (s *Server) one(w http.ResponseWriter, r *http.Request) {
-	st := s.stream(w, r)
-	if st == nil {
-		return
+	if st := s.menu.One(w, r, r.PathValue("name")); st != nil {
+		s.index(w, r, []*cmaf.Stream{st}, false)
 	}
-	if err := s.allow(r, st.Name()); err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	s.index(w, r, []*cmaf.Stream{st}, false)
-}
-
-func (s *Server) allow(r *http.Request, name string) error {
-	return s.Audience.Allow(r.RemoteAddr, name, visit.Credentials(r))
 }
 
 // index writes a multivariant playlist, of a set or of a single rendition.
@@ -146,7 +116,7 @@ func (s *Server) index(w http.ResponseWriter, r *http.Request, offers []*cmaf.St
 	for _, st := range offers {
 		v, err := newVariant(ctx, st)
 		if err != nil {
-			s.unavailable(w, err)
+			cmaf.Unavailable(w, err)
 			return
 		}
 		variants, names = append(variants, v), append(names, st.Name())
@@ -155,7 +125,7 @@ func (s *Server) index(w http.ResponseWriter, r *http.Request, offers []*cmaf.St
 	if r.Method == http.MethodGet {
 		t, err := s.visits.Begin(r)
 		if err != nil {
-			s.refuse(w, r, err)
+			s.menu.Refuse(w, r, err)
 			return
 		}
 		id = t.ID
@@ -213,14 +183,14 @@ func (s *Server) direct(w http.ResponseWriter, r *http.Request) {
 		visit.Fail(w, http.StatusNotFound, "no such address")
 		return
 	}
-	if err := s.allow(r, name); err != nil {
-		s.refuse(w, r, err)
+	if err := s.menu.Allow(r, name); err != nil {
+		s.menu.Refuse(w, r, err)
 		return
 	}
 	t, err := s.visits.Guess(r)
 	switch {
 	case err != nil:
-		s.refuse(w, r, err)
+		s.menu.Refuse(w, r, err)
 	case isMedia:
 		s.serve(w, r, t)
 	default:
@@ -253,7 +223,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, t *visit.Visit) {
 		visit.Fail(w, http.StatusNotFound, "no such address")
 		return
 	}
-	st := s.stream(w, r)
+	st := s.menu.Stream(w, r.PathValue("name"))
 	if st == nil {
 		return
 	}
@@ -263,7 +233,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, t *visit.Visit) {
 	}
 	viewer, done, err := t.Watch(st.Name(), medium == cmaf.Video, silence*st.Target())
 	if err != nil {
-		s.refuse(w, r, err)
+		s.menu.Refuse(w, r, err)
 		return
 	}
 	defer done()
@@ -275,31 +245,6 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, t *visit.Visit) {
 		viewer.Lost.Add(t.Follow(media.Number) * st.Pictures())
 	}
 	st.Serve(w, r, media, viewer)
-}
-
-// stream returns what a request names, or answers that there is none.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request) *cmaf.Stream {
-	src := s.Find(r.PathValue("name"))
-	if src == nil {
-		visit.Fail(w, http.StatusNotFound, "no such rendition")
-		return nil
-	}
-	return s.Segments.Of(src)
-}
-
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	s.Log.Debug("hls viewer refused", "peer", r.RemoteAddr, "err", err)
-	visit.Refuse(w, r, err)
-}
-
-func (s *Server) unavailable(w http.ResponseWriter, err error) {
-	switch {
-	case errors.Is(err, cmaf.ErrNoSound), errors.Is(err, cmaf.ErrNoVideo):
-		visit.Fail(w, http.StatusNotFound, err.Error())
-	default:
-		w.Header().Set("Retry-After", "1")
-		visit.Fail(w, http.StatusServiceUnavailable, "nothing came in time: is the picture on?")
-	}
 }
 
 // listOf reads the name of a media playlist.

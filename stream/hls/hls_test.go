@@ -30,7 +30,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // A box is an encoder of tiny pictures and a server.
 type box struct {
 	*Server
-	r            *stream.Rendition
+	r            *stream.Rendition // that publish publishes into
+	renditions   map[string]*stream.Rendition
+	names        []string
 	video, sound *stream.Track
 	n, frames    int
 	handler      http.Handler
@@ -44,16 +46,12 @@ func newBox(tb testing.TB) *box {
 		sound: &stream.Track{Codec: stream.AAC, Setup: []byte{0x11, 0x90}, Rate: 48000, Channels: 2, Bitrate: 96_000},
 	}
 	b.Server = &Server{
-		Find: func(name string) *stream.Rendition {
-			if name == "main" {
-				return b.r
-			}
-			return nil
-		},
-		Names:    func() []string { return []string{"gone", "main"} },
+		Find:     func(name string) *stream.Rendition { return b.renditions[name] },
+		Names:    func() []string { return b.names },
 		Segments: &cmaf.Segmenter{},
 		Audience: &stream.Audience{},
 	}
+	b.renditions, b.names = map[string]*stream.Rendition{"main": b.r}, []string{"gone", "main"}
 	b.handler = b.Handler()
 	runAll(tb, b.Segments.Run, b.Run)
 	over, cancel := context.WithCancel(tb.Context())
@@ -211,10 +209,7 @@ func TestTheMediaPlaylistListsPartsAndSegments(t *testing.T) {
 func TestPlaylistsTellOfTheOthersOfTheirSet(t *testing.T) {
 	b := newBox(t)
 	main, sub := b.r, stream.NewRendition("sub", 4096, stream.H264, stream.AAC)
-	b.Find = func(name string) *stream.Rendition {
-		return map[string]*stream.Rendition{"main": main, "sub": sub}[name]
-	}
-	b.Names = func() []string { return []string{"main", "gone", "sub"} }
+	b.renditions["sub"], b.names = sub, []string{"main", "gone", "sub"}
 	b.publish(120)
 	b.r, b.n, b.frames = sub, 0, 0
 	b.publish(173)

@@ -80,7 +80,7 @@ func (s *Server) playlist(w http.ResponseWriter, r *http.Request, st *cmaf.Strea
 		seq, err = st.Wait(ctx, m, func(s *cmaf.Sequence) bool { return s.Has(d.number, d.part) })
 	}
 	if err != nil {
-		s.unavailable(w, err)
+		cmaf.Unavailable(w, err)
 		return
 	}
 	p := s.page(st, seq, d.skip, s.set(r.PathValue("set")))
