@@ -29,7 +29,7 @@ func TestAStopCanBeThoughtOver(t *testing.T) {
 	}
 
 	p.do("stream.start")
-	b = p.until("the camera", func(b status.Box) bool { return b.Ending == nil })
+	p.until("the camera", func(b status.Box) bool { return b.Ending == nil })
 	p.frames(60)
 	after := p.now()
 	if since := after.Outputs[0].Since; since == nil || !since.Equal(*began) {
