@@ -89,16 +89,29 @@ func (s *site) readChunks(ctx context.Context, rd *reading, l link, form string,
 	defer release()
 	chunks, leave := f.Watch(ctx)
 	defer leave()
-	var header *[]byte
-	var pieces [][]byte
-	return follow(ctx, chunks, rd.viewer, func(c *chunk) time.Duration { return c.dts }, func(c *chunk) error {
-		pieces = pieces[:0]
-		if c.header != header {
-			header = c.header
-			pieces = append(pieces, *header)
-		}
-		return l.send(ctx, append(pieces, c.data...))
-	})
+	return s.chunks.Serve(ctx, chunks, rd.viewer, &headed{link: l})
+}
+
+// headed is one reader of chunks, who gets a header first.
+type headed struct {
+	link
+	header *[]byte // the latest that was sent
+	pieces [][]byte
+}
+
+// Take is [stream.Sink].
+func (s *headed) Take(c *chunk) (int, error) {
+	s.pieces = s.pieces[:0]
+	if c.header != s.header {
+		s.header = c.header
+		s.pieces = append(s.pieces, *s.header)
+	}
+	s.pieces = append(s.pieces, c.data...)
+	bytes := 0
+	for _, p := range s.pieces {
+		bytes += len(p)
+	}
+	return bytes, s.add(s.pieces)
 }
 
 func beginPackets(tracks []*stream.Track) (string, error) {

@@ -2,7 +2,7 @@ package httplive
 
 import (
 	"context"
-	"time"
+	"errors"
 
 	"encoderd.example/stream"
 	"encoderd.example/stream/flv"
@@ -15,7 +15,8 @@ func beginTags(tracks []*stream.Track) (string, error) {
 	return "", err
 }
 
-// readTags sends FLV: the head of the file, then tags, each by one write.
+// readTags sends FLV: the head of the file, then tags, those of a unit by one
+// write.
 // H.265 goes as Enhanced RTMP has it, which players over HTTP cannot be asked
 // about.
 func (s *site) readTags(ctx context.Context, rd *reading, l link) error {
@@ -23,27 +24,37 @@ func (s *site) readTags(ctx context.Context, rd *reading, l link) error {
 	if err != nil {
 		return err
 	}
-	if err := l.send(ctx, [][]byte{flv.AppendFileHeader(nil, mux.HasAudio())}); err != nil {
+	if err := errors.Join(l.add([][]byte{flv.AppendFileHeader(nil, mux.HasAudio())}), l.Flush()); err != nil {
 		return err
 	}
-	w := tagWriter{link: l}
-	write := func(t flv.Tag) error { return w.write(ctx, t) }
-	return follow(ctx, rd.src.Reader(), rd.viewer, func(u *stream.Unit) time.Duration { return u.DTS }, func(u *stream.Unit) error {
-		return mux.Next(u, write)
-	})
+	t := &tags{link: l, mux: mux}
+	t.emit = t.frame
+	return s.units.Serve(ctx, rd.src.Reader(), rd.viewer, t)
 }
 
-// A tagWriter frames tags. It copies no media.
-type tagWriter struct {
-	link   link
+// tags are what one reader is sent. Media is not copied.
+type tags struct {
+	link
+	mux    *flv.Muxer
+	emit   func(flv.Tag) error
+	bytes  int
 	around []byte // what is written around the media
 	pieces [][]byte
 }
 
-func (w *tagWriter) write(ctx context.Context, t flv.Tag) error {
-	w.around = append(flv.AppendFrameHead(w.around[:0], t), t.Head...)
-	tail := len(w.around)
-	w.around = flv.AppendFrameTail(w.around, t)
-	w.pieces = append(w.pieces[:0], w.around[:tail], t.Data, w.around[tail:])
-	return w.link.send(ctx, w.pieces)
+// Take is [stream.Sink].
+func (s *tags) Take(u *stream.Unit) (int, error) {
+	s.around, s.bytes = s.around[:0], 0
+	err := s.mux.Next(u, s.emit)
+	return s.bytes, err
+}
+
+func (s *tags) frame(t flv.Tag) error {
+	head := len(s.around)
+	s.around = append(flv.AppendFrameHead(s.around, t), t.Head...)
+	tail := len(s.around)
+	s.around = flv.AppendFrameTail(s.around, t)
+	s.bytes += len(s.around) - head + len(t.Data)
+	s.pieces = append(s.pieces[:0], s.around[head:tail], t.Data, s.around[tail:])
+	return s.add(s.pieces)
 }

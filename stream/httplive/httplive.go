@@ -65,10 +65,12 @@ type limits struct{ tracks, write time.Duration }
 // site is a Server at work.
 type site struct {
 	*Server
-	log   *slog.Logger
-	gate  stream.Gate
-	feeds feeds
-	write time.Duration
+	log    *slog.Logger
+	gate   stream.Gate
+	feeds  feeds
+	units  stream.Fanout[*stream.Unit]
+	chunks stream.Fanout[*chunk]
+	write  time.Duration
 }
 
 // Handler returns the handler of all addresses; call it once. It takes HTTP/1.1
@@ -85,7 +87,9 @@ func (s *Server) site() *site {
 			Total: cmp.Or(s.MaxReaders, DefaultMaxReaders),
 			Each:  cmp.Or(s.MaxReadersPerIP, DefaultMaxReadersPerIP),
 		}},
-		write: cmp.Or(s.limits.write, writeTimeout),
+		units:  stream.Fanout[*stream.Unit]{At: func(u *stream.Unit) time.Duration { return u.DTS }},
+		chunks: stream.Fanout[*chunk]{At: func(c *chunk) time.Duration { return c.dts }},
+		write:  cmp.Or(s.limits.write, writeTimeout),
 	}
 }
 
@@ -195,9 +199,11 @@ func (s *site) stream(w http.ResponseWriter, r *http.Request, rd *reading, f for
 	describe(w.Header(), f)
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	l, err := s.open(w, r, rd, f, func() { cancel(errLeft) })
+	l, err := s.open(ctx, w, r, rd, f, func() { cancel(errLeft) })
 	if err == nil {
-		err = f.read(s, ctx, rd, l)
+		if err = f.read(s, ctx, rd, l); errors.Is(err, stream.ErrClosed) {
+			err = errEnded
+		}
 		l.close(err)
 	}
 	s.log.Debug("http reader left", "peer", r.RemoteAddr, "rendition", rd.src.Name, "protocol", rd.viewer.Protocol, "reason", err)
@@ -255,28 +261,3 @@ func describe(h http.Header, f form) {
 }
 
 var errEnded = errors.New("the stream ended")
-
-// follow reads from a ring until ctx ends, which is no error, and keeps the
-// viewer's figures.
-func follow[T any](ctx context.Context, rd *stream.Reader[T], v *stream.Viewer, dts func(T) time.Duration, send func(T) error) error {
-	for {
-		u, err := rd.Next(ctx)
-		v.Lost.Store(rd.Lost())
-		switch {
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case errors.Is(err, stream.ErrClosed):
-			return errEnded
-		case err != nil:
-			return err
-		}
-		if err := send(u); err != nil {
-			return err
-		}
-		lag := time.Duration(0)
-		if rd.Behind() > 0 {
-			lag = max(stream.Monotonic()-dts(u), 0)
-		}
-		v.Lag.Store(int64(lag))
-	}
-}

@@ -24,14 +24,13 @@ func upgrades(r *http.Request) bool {
 
 // A webSocket carries FLV, a message for every tag.
 type webSocket struct {
-	conn     *websocket.Conn
-	nc       net.Conn // below conn
-	viewer   *stream.Viewer
-	patience time.Duration
-	hearing  sync.WaitGroup
+	conn    *websocket.Conn
+	nc      net.Conn // below conn
+	write   func(message []byte) error
+	hearing sync.WaitGroup
 }
 
-func (s *site) openWebSocket(w http.ResponseWriter, r *http.Request, rd *reading, f form, left func()) (link, error) {
+func (s *site) openWebSocket(ctx context.Context, w http.ResponseWriter, r *http.Request, rd *reading, f form, left func()) (link, error) {
 	if f.protocol != forms["flv"].protocol {
 		http.Error(w, "only FLV goes over WebSocket", http.StatusBadRequest)
 		return nil, errors.New("only FLV goes over WebSocket")
@@ -45,8 +44,12 @@ func (s *site) openWebSocket(w http.ResponseWriter, r *http.Request, rd *reading
 	if err := stream.LimitSendBuffer(taken.nc, stream.Bitrate(rd.tracks)); err != nil {
 		s.log.Debug("http send buffer stays as it is", "err", err)
 	}
-	k := &webSocket{conn: conn, nc: taken.nc, viewer: rd.viewer, patience: s.write}
-	ctx := r.Context()
+	k := &webSocket{conn: conn, nc: taken.nc}
+	k.write = func(message []byte) error {
+		ctx, cancel := context.WithTimeout(ctx, s.write)
+		defer cancel()
+		return conn.Write(ctx, websocket.MessageBinary, message)
+	}
 	k.hearing.Go(func() {
 		defer left()
 		k.hear(ctx)
@@ -87,8 +90,8 @@ func (k *webSocket) farewell(code websocket.StatusCode, reason string) {
 // written, not as there are readers.
 var messages = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// send writes the pieces as one binary message.
-func (k *webSocket) send(ctx context.Context, pieces [][]byte) error {
+// add writes the pieces as one binary message.
+func (k *webSocket) add(pieces [][]byte) error {
 	m, ok := messages.Get().(*bytes.Buffer)
 	if !ok {
 		m = new(bytes.Buffer)
@@ -98,14 +101,20 @@ func (k *webSocket) send(ctx context.Context, pieces [][]byte) error {
 	for _, p := range pieces {
 		m.Write(p)
 	}
-	ctx, cancel := context.WithTimeout(ctx, k.patience)
-	defer cancel()
-	if err := k.conn.Write(ctx, websocket.MessageBinary, m.Bytes()); err != nil {
+	if err := k.write(m.Bytes()); err != nil {
 		return fmt.Errorf("write: %w", err)
 	}
-	k.viewer.Bytes.Add(uint64(m.Len()))
 	return nil
 }
+
+// Push is [stream.Sink].
+func (k *webSocket) Push() (out bool, err error) { return true, nil }
+
+// Flush is [stream.Sink].
+func (k *webSocket) Flush() error { return nil }
+
+// Waits is [stream.Sink].
+func (k *webSocket) Waits() bool { return true }
 
 // close says goodbye to a reader that still listens, and waits for what heard
 // it.
