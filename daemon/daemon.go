@@ -154,6 +154,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.findEncoders()
 	var report sync.WaitGroup
 	report.Go(func() { d.report(living) })
+	report.Go(func() { tidyMemory(living) })
 	report.Go(func() {
 		if err := d.ledger.Run(living, d.Log); err != nil {
 			d.Log.Warn("usage report", "err", err)
