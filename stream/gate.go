@@ -27,7 +27,14 @@ type Gate struct {
 
 	mu      sync.Mutex
 	in      int
-	from    map[string]int
+	waiting int
+	from    map[string]*household
+	turn    uint64 // counts who began to wait
+}
+
+// A household is what comes from one [Origin].
+type household struct {
+	in      int
 	waiting []*Place // the longest first
 }
 
@@ -38,6 +45,7 @@ type Place struct {
 	origin   string
 	displace func() // nil once it has left
 	kept     bool
+	turn     uint64 // since when it waits
 }
 
 // Enter lets a connection from peer in for good unless that would exceed a
@@ -49,7 +57,8 @@ func (g *Gate) Enter(peer string) (leave func(), ok bool) {
 
 // Wait lets a connection from peer in that may have to make room until its
 // place is kept: displace is called then, at most once, for a place that the
-// gate has already given to another. Wait returns nil if there is no room.
+// gate has already given to another, by the goroutine that lets that one in.
+// Wait returns nil if there is no room.
 func (g *Gate) Wait(peer string, displace func()) *Place {
 	p, displaced := g.enter(peer, displace, false)
 	if displaced != nil {
@@ -69,13 +78,18 @@ func (g *Gate) enter(peer string, displace func(), kept bool) (p *Place, displac
 		displaced = loser.displace
 		loser.leave()
 	}
-	if g.from == nil {
-		g.from = make(map[string]int)
+	h := g.from[p.origin]
+	if h == nil {
+		h = &household{}
+		if g.from == nil {
+			g.from = make(map[string]*household)
+		}
+		g.from[p.origin] = h
 	}
 	g.in++
-	g.from[p.origin]++
+	h.in++
 	if !kept {
-		g.waiting = append(g.waiting, p)
+		p.list()
 	}
 	return p, displaced
 }
@@ -83,40 +97,46 @@ func (g *Gate) enter(peer string, displace func(), kept bool) (p *Place, displac
 // loser returns who has to make room for p, nil if nobody can, and whether
 // somebody has to. The caller holds g.mu.
 func (g *Gate) loser(p *Place) (loser *Place, full bool) {
-	has := g.from[p.origin]
+	h := g.from[p.origin]
+	if h == nil {
+		h = &household{}
+	}
 	switch {
-	case exceeds(has, g.Limits.Each):
-		return g.oldest(p.origin), true
-	case exceeds(g.in, g.Limits.Total), !p.kept && exceeds(len(g.waiting), g.Waiting):
-		return g.oldest(g.greediest(p.origin)), true
-	case g.Fair && exceeds(has, g.Limits.Total-g.in):
-		return g.oldest(p.origin), true
+	case exceeds(h.in, g.Limits.Each):
+		return h.oldest(), true
+	case exceeds(g.in, g.Limits.Total), !p.kept && exceeds(g.waiting, g.Waiting):
+		return g.greediest(p.origin), true
+	case g.Fair && exceeds(h.in, g.Limits.Total-g.in):
+		return h.oldest(), true
 	}
 	return nil, false
 }
 
-// greediest returns the origin that would have most waiting if one more came
-// from newcomer; of several the one that waits longest. The caller holds g.mu.
-func (g *Gate) greediest(newcomer string) (origin string) {
-	count := map[string]int{newcomer: 1}
-	for _, p := range g.waiting {
-		count[p.origin]++
-	}
-	for _, p := range g.waiting {
-		if origin == "" || count[p.origin] > count[origin] {
-			origin = p.origin
+// greediest returns who waits longest, nil if nobody does, of the origin that
+// would have most waiting if one more came from newcomer. The caller holds g.mu.
+func (g *Gate) greediest(newcomer string) (loser *Place) {
+	most := 0
+	for origin, h := range g.from {
+		n := len(h.waiting)
+		if n == 0 {
+			continue
+		}
+		if origin == newcomer {
+			n++
+		}
+		if first := h.oldest(); n > most || n == most && first.turn < loser.turn {
+			most, loser = n, first
 		}
 	}
-	return origin
+	return loser
 }
 
-// oldest returns who of an origin waits longest, or nil. The caller holds g.mu.
-func (g *Gate) oldest(origin string) *Place {
-	i := slices.IndexFunc(g.waiting, func(p *Place) bool { return p.origin == origin })
-	if i < 0 {
+// oldest returns who waits longest, or nil.
+func (h *household) oldest() *Place {
+	if len(h.waiting) == 0 {
 		return nil
 	}
-	return g.waiting[i]
+	return h.waiting[0]
 }
 
 // Keep makes the place the connection's own until Yield or Leave.
@@ -144,7 +164,7 @@ func (p *Place) Yield() {
 		return
 	}
 	p.kept = false
-	p.gate.waiting = append(p.gate.waiting, p)
+	p.list()
 }
 
 // Leave gives the place back. It may be called again.
@@ -163,18 +183,29 @@ func (p *Place) leave() {
 		return
 	}
 	p.displace = nil
-	g := p.gate
-	g.in--
-	if g.from[p.origin]--; g.from[p.origin] == 0 {
-		delete(g.from, p.origin)
-	}
 	if !p.kept {
 		p.unlist()
 	}
+	g, h := p.gate, p.gate.from[p.origin]
+	g.in--
+	if h.in--; h.in == 0 {
+		delete(g.from, p.origin)
+	}
+}
+
+// list adds the place to those who wait. The caller holds the gate's mu.
+func (p *Place) list() {
+	g, h := p.gate, p.gate.from[p.origin]
+	g.turn++
+	p.turn = g.turn
+	h.waiting = append(h.waiting, p)
+	g.waiting++
 }
 
 // unlist takes the place off the list of those who wait. The caller holds the
 // gate's mu.
 func (p *Place) unlist() {
-	p.gate.waiting = slices.DeleteFunc(p.gate.waiting, func(o *Place) bool { return o == p })
+	h := p.gate.from[p.origin]
+	h.waiting = slices.DeleteFunc(h.waiting, func(o *Place) bool { return o == p })
+	p.gate.waiting--
 }

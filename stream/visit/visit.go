@@ -9,7 +9,8 @@
 //	  └──► forgotten after half a minute      forgotten after five ◄─┘
 //
 // A viewer whose link's time is over is out at its next request, or ten seconds
-// later; its visit is forgotten.
+// later; its visit is forgotten. So is one that is begun or resting where many
+// more begin than players do: see [stream.Gate].
 //
 // A visit's ID goes into the addresses that the first answer hands down, as a
 // folder, so that relative addresses keep it whatever the player does with
@@ -79,7 +80,7 @@ type Visit struct {
 	peer        string
 	look        look
 	credentials stream.Credentials
-	forget      func() // of the gate
+	place       *stream.Place // kept while there is a viewer
 
 	mu      sync.Mutex
 	gone    bool           // forgotten
@@ -96,7 +97,7 @@ type Visit struct {
 func (v *Visits) init() {
 	v.once.Do(func() {
 		v.changed = make(chan struct{}, 1)
-		v.gate.Limits = stream.Limits{Total: maxVisits, Each: maxPerPeer}
+		v.gate.Limits, v.gate.Fair = stream.Limits{Total: maxVisits, Each: maxPerPeer}, true
 		v.byID = make(map[string]*Visit)
 		v.byLook = make(map[look]*Visit)
 	})
@@ -158,7 +159,7 @@ func (v *Visits) remove(t *Visit) {
 	if v.byLook[t.look] == t {
 		delete(v.byLook, t.look)
 	}
-	t.forget()
+	t.place.Leave()
 }
 
 // Begin returns a new visit of the player that sent r. It joins no audience
@@ -193,11 +194,14 @@ func (v *Visits) begin(r *http.Request, l look) (*Visit, error) {
 	if v.ended {
 		return nil, ErrOver
 	}
-	forget, ok := v.gate.Enter(r.RemoteAddr)
-	if !ok {
+	t := &Visit{ID: rand.Text(), visits: v, peer: r.RemoteAddr, look: l, credentials: Credentials(r), last: time.Now()}
+	t.place = v.gate.Wait(r.RemoteAddr, func() { // v.mu is held
+		t.part()
+		v.remove(t)
+	})
+	if t.place == nil {
 		return nil, stream.ErrFull
 	}
-	t := &Visit{ID: rand.Text(), visits: v, peer: r.RemoteAddr, look: l, credentials: Credentials(r), forget: forget, last: time.Now()}
 	v.byID[t.ID] = t
 	select {
 	case v.changed <- struct{}{}:
@@ -285,6 +289,7 @@ func (t *Visit) enter(rendition string) error {
 		return err
 	}
 	t.viewer, t.leave, t.number, t.checked = viewer, leave, 0, time.Now()
+	t.place.Keep()
 	return nil
 }
 
@@ -359,6 +364,7 @@ func (t *Visit) out() {
 	if t.viewer != nil {
 		t.leave()
 		t.viewer, t.leave = nil, nil
+		t.place.Yield()
 	}
 }
 

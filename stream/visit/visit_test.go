@@ -201,18 +201,48 @@ func TestVisitsBeginOnlyWhileSomebodyLooksAfterThem(t *testing.T) {
 	})
 }
 
-func TestAFloodOfBeginningsIsBounded(t *testing.T) {
-	v := &Visits{}
-	for i := range maxPerPeer {
-		if _, err := v.Begin(request("10.0.0.1:5", "p", "")); err != nil {
-			t.Fatalf("visit %d: %v", i, err)
+func TestAFloodOfBeginningsIsBoundedAndViewersStay(t *testing.T) {
+	audience := &stream.Audience{}
+	v := &Visits{Audience: audience}
+	begin := func(peer string) *Visit {
+		t.Helper()
+		got, err := v.Begin(request(peer, "p", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	watch := func(who *Visit) error {
+		_, done, err := who.Watch("main", true, time.Minute)
+		if err == nil {
+			done()
+		}
+		return err
+	}
+	viewer := begin("10.0.0.1:5")
+	if err := watch(viewer); err != nil {
+		t.Fatal(err)
+	}
+	first := begin("10.0.0.1:5")
+	for range 2 * maxPerPeer {
+		begin("10.0.0.1:5")
+	}
+	if n := len(v.byID); n != maxPerPeer {
+		t.Errorf("%d visits of one address", n)
+	}
+	if v.Find(first.ID) != nil || !errors.Is(watch(first), ErrOver) {
+		t.Error("who was there first and never watched is still known")
+	}
+	if v.Find(viewer.ID) != viewer || watch(viewer) != nil || len(audience.Viewers()) != 1 {
+		t.Error("a viewer had to go")
+	}
+	for host := range 16 {
+		for range maxPerPeer {
+			begin(fmt.Sprintf("10.0.1.%d:5", host))
 		}
 	}
-	if _, err := v.Begin(request("10.0.0.1:5", "p", "")); err == nil {
-		t.Error("no bound")
-	}
-	if _, err := v.Begin(request("10.0.0.2:5", "p", "")); err != nil {
-		t.Errorf("others suffer: %v", err)
+	if err := watch(begin("10.0.0.2:5")); err != nil || len(v.byID) > maxVisits {
+		t.Errorf("others suffer: %v; %d visits", err, len(v.byID))
 	}
 }
 
