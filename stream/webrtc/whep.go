@@ -141,9 +141,13 @@ func body(w http.ResponseWriter, r *http.Request, want string) (text string, ok 
 		visit.Fail(w, http.StatusUnsupportedMediaType, "send "+want)
 		return "", false
 	}
+	if r.ContentLength > maxOffer { // it need not come first
+		tooLong(w)
+		return "", false
+	}
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxOffer))
 	if _, long := errors.AsType[*http.MaxBytesError](err); long {
-		visit.Fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("more than %d bytes", maxOffer))
+		tooLong(w)
 		return "", false
 	}
 	if err != nil {
@@ -151,6 +155,10 @@ func body(w http.ResponseWriter, r *http.Request, want string) (text string, ok 
 		return "", false
 	}
 	return string(b), true
+}
+
+func tooLong(w http.ResponseWriter) {
+	visit.Fail(w, http.StatusRequestEntityTooLarge, fmt.Sprintf("more than %d bytes", maxOffer))
 }
 
 func (sv *service) find(id string) *visitor {
