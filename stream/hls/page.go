@@ -29,7 +29,7 @@ type pageName struct {
 // A page is a playlist as it is sent.
 type page struct {
 	version uint64 // of the sequence that it shows
-	text    string
+	text    []byte
 
 	once   sync.Once
 	zipped []byte
@@ -37,7 +37,7 @@ type page struct {
 
 // of returns the page of a name at a version, which text makes. It keeps no
 // media.
-func (ps *pages) of(name pageName, version uint64, text func() string) *page {
+func (ps *pages) of(name pageName, version uint64, text func() []byte) *page {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if p := ps.newest[name]; p != nil && p.version == version {
@@ -56,7 +56,7 @@ func (p *page) gzipped() []byte {
 	p.once.Do(func() {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)
-		_, _ = z.Write([]byte(p.text)) // into memory: never fails
+		_, _ = z.Write(p.text) // into memory: never fails
 		_ = z.Close()
 		p.zipped = b.Bytes()
 	})
@@ -70,7 +70,7 @@ func (p *page) write(w http.ResponseWriter, r *http.Request, cache string) int {
 	h.Set("Cache-Control", cache)
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Vary", "Accept-Encoding")
-	body := []byte(p.text)
+	body := p.text
 	if acceptsGzip(r) {
 		h.Set("Content-Encoding", "gzip")
 		body = p.gzipped()
@@ -79,13 +79,9 @@ func (p *page) write(w http.ResponseWriter, r *http.Request, cache string) int {
 	if r.Method == http.MethodHead {
 		return 0
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetWriteDeadline(time.Now().Add(writeTime)) // where there is one
-	n, err := w.Write(body)                                 //nolint:gosec // a playlist, with no word of the request in it
-	if err == nil {
-		_ = control.Flush()
-		_ = control.SetWriteDeadline(time.Time{})
-	}
+	// The server lifts the deadline after the answer.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(writeTime)) // where there is one
+	n, _ := w.Write(body)                                                         //nolint:gosec // a playlist, with no word of the request in it
 	return n
 }
 

@@ -1,6 +1,7 @@
 package hls
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/url"
@@ -56,8 +57,8 @@ func newVariant(ctx context.Context, st *cmaf.Stream) (v variant, err error) {
 
 // multivariant writes the playlist of all renditions (RFC 8216bis, 4.4.6). Each
 // has its own sound, since both are cut together and break together.
-func multivariant(variants []variant) string {
-	var b strings.Builder
+func multivariant(variants []variant) []byte {
+	var b bytes.Buffer
 	fmt.Fprintf(&b, "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-INDEPENDENT-SEGMENTS\n", version)
 	for i, v := range variants {
 		if v.sound != nil {
@@ -75,13 +76,13 @@ func multivariant(variants []variant) string {
 		}
 		fmt.Fprintf(&b, "\n%svideo.m3u8\n", v.folder)
 	}
-	return b.String()
+	return b.Bytes()
 }
 
 // media writes a media playlist (RFC 8216bis, 4.4.3 and 4.4.4), with reports on
 // the others that its player knows. With skip it is a delta update.
-func media(s *cmaf.Sequence, skip bool, reports []report) string {
-	var b strings.Builder
+func media(s *cmaf.Sequence, skip bool, reports []report) []byte {
+	var b bytes.Buffer
 	fmt.Fprintf(&b, "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-TARGETDURATION:%d\n", version, int(s.Target.Seconds()))
 	fmt.Fprintf(&b, "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=%s,HOLD-BACK=%s,CAN-SKIP-UNTIL=%s\n",
 		seconds(max(partHoldBack*ceil(s.PartTarget), leastHoldBack)), seconds(holdBack*s.Target), seconds(skipUntil*s.Target))
@@ -114,7 +115,7 @@ func media(s *cmaf.Sequence, skip bool, reports []report) string {
 	for _, r := range reports {
 		r.write(&b)
 	}
-	return b.String()
+	return b.Bytes()
 }
 
 // older returns how many segments end longer ago than d.
@@ -128,7 +129,7 @@ func older(s *cmaf.Sequence, d time.Duration) int {
 	return 0
 }
 
-func segment(b *strings.Builder, s *cmaf.Sequence, g *cmaf.Segment, parts bool) {
+func segment(b *bytes.Buffer, s *cmaf.Sequence, g *cmaf.Segment, parts bool) {
 	if !g.Wall.IsZero() {
 		fmt.Fprintf(b, "#EXT-X-PROGRAM-DATE-TIME:%s\n", g.Wall.UTC().Format("2006-01-02T15:04:05.000Z"))
 	}
@@ -151,7 +152,7 @@ func segment(b *strings.Builder, s *cmaf.Sequence, g *cmaf.Segment, parts bool) 
 }
 
 // hint names the part that comes next, so that players ask for it already.
-func hint(b *strings.Builder, s *cmaf.Sequence) {
+func hint(b *bytes.Buffer, s *cmaf.Sequence) {
 	last := s.Last()
 	next := cmaf.File{Medium: s.Medium, Kind: cmaf.SinglePart, Number: last.Number, Part: len(last.Parts)}
 	if last.Complete {
@@ -186,7 +187,7 @@ func reports(st *cmaf.Stream, m cmaf.Medium, others []*cmaf.Stream) (all []repor
 	return all
 }
 
-func (r report) write(b *strings.Builder) {
+func (r report) write(b *bytes.Buffer) {
 	last := r.newest.Last()
 	fmt.Fprintf(b, "#EXT-X-RENDITION-REPORT:URI=\"%s%v.m3u8\",LAST-MSN=%d", r.folder, r.newest.Medium, last.Number)
 	if n := len(last.Parts); n > 0 {

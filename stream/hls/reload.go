@@ -2,6 +2,7 @@ package hls
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -59,6 +60,12 @@ func (d reload) tooFar(s *cmaf.Sequence) bool {
 	return d.part > len(last.Parts)+ahead
 }
 
+// met reports whether s has what d asks for.
+func (d reload) met(s *cmaf.Sequence) bool {
+	// Without a whole segment players take a playlist for empty.
+	return len(s.Complete()) > 0 && (!d.blocking || s.Has(d.number, d.part))
+}
+
 // playlist answers with a media playlist, as soon as it has what is asked for.
 func (s *Server) playlist(w http.ResponseWriter, r *http.Request, st *cmaf.Stream, m cmaf.Medium, viewer *stream.Viewer) {
 	d, ok := readReload(r.URL.Query())
@@ -66,20 +73,12 @@ func (s *Server) playlist(w http.ResponseWriter, r *http.Request, st *cmaf.Strea
 		visit.Fail(w, http.StatusBadRequest, "bad _HLS_msn, _HLS_part or _HLS_skip")
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), waitTime)
-	defer cancel()
-	// Without a whole segment players take a playlist for empty.
-	seq, err := st.Wait(ctx, m, func(s *cmaf.Sequence) bool { return len(s.Complete()) > 0 })
-	if err == nil && d.blocking {
-		if d.tooFar(seq) {
-			visit.Fail(w, http.StatusBadRequest, "_HLS_msn or _HLS_part is too far ahead")
-			return
-		}
-		ctx, cancel := context.WithTimeout(ctx, holdBack*seq.Target)
-		defer cancel()
-		seq, err = st.Wait(ctx, m, func(s *cmaf.Sequence) bool { return s.Has(d.number, d.part) })
-	}
-	if err != nil {
+	seq, err := d.wait(r.Context(), st, m)
+	switch {
+	case errors.Is(err, errTooFar):
+		visit.Fail(w, http.StatusBadRequest, err.Error())
+		return
+	case err != nil:
 		cmaf.Unavailable(w, err)
 		return
 	}
@@ -87,11 +86,34 @@ func (s *Server) playlist(w http.ResponseWriter, r *http.Request, st *cmaf.Strea
 	viewer.Bytes.Add(uint64(p.write(w, r, "private, no-cache")))
 }
 
+var errTooFar = errors.New("_HLS_msn or _HLS_part is too far ahead")
+
+// wait returns the newest snapshot once it has what d asks for. The error is
+// errTooFar or that of [cmaf.Stream.Wait].
+func (d reload) wait(ctx context.Context, st *cmaf.Stream, m cmaf.Medium) (*cmaf.Sequence, error) {
+	st.Ask()
+	if seq := st.Latest(m); seq != nil && d.met(seq) {
+		return seq, nil
+	}
+	begun, cancel := context.WithTimeout(ctx, waitTime)
+	defer cancel()
+	seq, err := st.Wait(begun, m, reload{}.met)
+	if err != nil || !d.blocking {
+		return seq, err
+	}
+	if d.tooFar(seq) {
+		return nil, errTooFar
+	}
+	there, cancel := context.WithTimeout(ctx, holdBack*seq.Target)
+	defer cancel()
+	return st.Wait(there, m, d.met)
+}
+
 // page returns the playlist that shows seq to players of a set, the same for
 // all of them.
 func (s *Server) page(st *cmaf.Stream, seq *cmaf.Sequence, skip bool, names set) *page {
 	name := pageName{st.Name(), names.String(), seq.Medium, skip}
-	return s.pages.of(name, seq.Version, func() string {
+	return s.pages.of(name, seq.Version, func() []byte {
 		return media(seq, skip, reports(st, seq.Medium, s.others(st, names)))
 	})
 }
