@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -72,9 +73,9 @@ func testKeys() []KeyMap {
 	orders := func(name string) Order { return Order{Action: name} }
 	return append(DefaultKeys(),
 		KeyMap{Name: "DOUBLE", Press: orders("one"), Double: orders("two")},
-		KeyMap{Name: "ALL", Press: orders("press"), Double: orders("double"), Hold: orders("hold"), Long: orders("long"), HoldTime: time.Second, LongTime: 4 * time.Second},
-		KeyMap{Name: "LONG", Press: orders("press"), Long: orders("long")},
-		KeyMap{Name: "SURE", Press: orders("press"), Hold: orders("hold"), Confirm: true, ConfirmTime: 2 * time.Second},
+		KeyMap{Name: "ALL", Press: orders("do.press"), Double: orders("do.double"), Hold: orders("do.hold"), Long: orders("do.long"), HoldTime: time.Second, LongTime: 4 * time.Second},
+		KeyMap{Name: "LONG", Press: orders("do.press"), Long: orders("do.long")},
+		KeyMap{Name: "SURE", Press: orders("do.press"), Hold: orders("do.hold"), Confirm: true, ConfirmTime: 2 * time.Second},
 		KeyMap{Name: "NONE"},
 	)
 }
@@ -99,11 +100,11 @@ func TestGestures(t *testing.T) {
 		{"the second press is too late", "DOUBLE+ DOUBLE- 401ms DOUBLE+ DOUBLE- 1m", []string{"400ms DOUBLE press one", "801ms DOUBLE press one"}},
 		{"three presses", "DOUBLE+ DOUBLE- DOUBLE+ DOUBLE- DOUBLE+ DOUBLE- 1m", []string{"0s DOUBLE double two", "400ms DOUBLE press one"}},
 
-		{"hold, then long", "ALL+ 9s ALL- 1m", []string{"1s ALL hold hold", "4s ALL long long"}},
-		{"press, then hold", "ALL+ ALL- 1s ALL+ 2s ALL-", []string{"400ms ALL press press", "2s ALL hold hold"}},
-		{"double with a finger that stays", "ALL+ ALL- ALL+ 9s ALL- 1m", []string{"0s ALL double double"}},
+		{"hold, then long", "ALL+ 9s ALL- 1m", []string{"1s ALL hold do.hold", "4s ALL long do.long"}},
+		{"press, then hold", "ALL+ ALL- 1s ALL+ 2s ALL-", []string{"400ms ALL press do.press", "2s ALL hold do.hold"}},
+		{"double with a finger that stays", "ALL+ ALL- ALL+ 9s ALL- 1m", []string{"0s ALL double do.double"}},
 		{"too long for a press, too short for a long hold", "LONG+ 4s LONG- 1m", nil},
-		{"long without hold", "LONG+ 11s LONG-", []string{"10s LONG long long"}},
+		{"long without hold", "LONG+ 11s LONG-", []string{"10s LONG long do.long"}},
 
 		{"reset without confirmation", "RESET+ 6s RESET- 1m", nil},
 		{"reset confirmed", "RESET+ 6s RESET- 1s RESET+ 100ms RESET- 1m", []string{"7.1s RESET hold network.reset"}},
@@ -114,8 +115,8 @@ func TestGestures(t *testing.T) {
 		{"confirmed once only", "RESET+ 6s RESET- RESET+ RESET- 1s RESET+ RESET- 1m", []string{"6s RESET hold network.reset"}},
 		{"another key disarms", "RESET+ 6s RESET- 1s NONE+ NONE- RESET+ RESET- 1m", nil},
 		{"reset too short", "RESET+ 4900ms RESET- 1s RESET+ RESET- 1m", nil},
-		{"a press that confirms is no press", "SURE+ 4s SURE- 1s SURE+ SURE- 1s SURE+ SURE- 1m", []string{"5s SURE hold hold", "6s SURE press press"}},
-		{"not confirmed, a press is a press", "SURE+ 4s SURE- 3s SURE+ SURE- 1m", []string{"7s SURE press press"}},
+		{"a press that confirms is no press", "SURE+ 4s SURE- 1s SURE+ SURE- 1s SURE+ SURE- 1m", []string{"5s SURE hold do.hold", "6s SURE press do.press"}},
+		{"not confirmed, a press is a press", "SURE+ 4s SURE- 3s SURE+ SURE- 1m", []string{"7s SURE press do.press"}},
 
 		{"two keys at once", "STREAM+ REC+ 5s STREAM- REC- 1m", nil},
 		{"two keys, until both are up", "STREAM+ 1s REC+ 1s REC- REC+ 4s REC- STREAM- REC+ REC- 1m", []string{"6s REC press record.start"}},
@@ -432,4 +433,73 @@ func TestTimesThatExcludeEachOther(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// A happening is what came from a panel: a movement, or a key found or lost.
+type happening struct {
+	at   time.Duration
+	key  string
+	down bool
+	odd  bool // no mere movement
+}
+
+// asked reports whether what happened last, but for other keys that came up, is
+// a hold of RESET of at least that long, and a short press soon after it.
+func asked(log []happening, hold time.Duration) bool {
+	log = slices.DeleteFunc(slices.Clone(log), func(h happening) bool { return h.key != "RESET" && !h.down })
+	if len(log) < 4 {
+		return false
+	}
+	last := log[len(log)-4:]
+	for i, h := range last {
+		if h.key != "RESET" || h.odd || h.down != (i%2 == 0) {
+			return false
+		}
+	}
+	held, pause, press := last[1].at-last[0].at, last[2].at-last[1].at, last[3].at-last[2].at
+	return held >= hold && held < 30*time.Second && pause < 5*time.Second && press < 5*time.Second
+}
+
+// Nobody erases a box by accident: whatever is done to its keys, a reset comes
+// only after the hold and the press that ask for it.
+func TestNoResetComesByAccident(t *testing.T) {
+	c := chance{rand.New(rand.NewPCG(3, 4))}
+	resets := map[string]int{}
+	for range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			var log []happening
+			k := NewKeys(testKeys(), func(_ context.Context, _ string, _ Gesture, o Order) error {
+				hold := map[string]time.Duration{"network.reset": 5 * time.Second, "factory.reset": 10 * time.Second}[o.Action]
+				if hold > 0 && !asked(log, hold) {
+					t.Errorf("%s came after %+v", o.Action, log[max(0, len(log)-6):])
+				}
+				resets[o.Action]++
+				return nil
+			}, func() {})
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error)
+			go func() { ended <- k.Run(ctx) }()
+			start, down := time.Now(), map[string]bool{}
+			for range 100 {
+				time.Sleep(pick(c, 0, 50*time.Millisecond, 100*time.Millisecond, time.Second, 4*time.Second, 6*time.Second, 11*time.Second, 31*time.Second))
+				synctest.Wait() // what is due now comes first
+				h := happening{at: time.Since(start), key: pick(c, "RESET", "RESET", "RESET", "RESET", "RESET", "RESET", "RESET", "STREAM", "MUTE")}
+				h.odd = h.key == "RESET" && c.IntN(20) == 0
+				e := hw.Edge{Key: h.key, Down: !down[h.key], Level: h.odd, Stamp: h.at + time.Hour}
+				if h.odd && c.IntN(2) == 0 {
+					e.Err, e.Down = errors.New("gone"), false
+				}
+				down[h.key], h.down = e.Down, e.Down
+				log = append(log, h)
+				k.Edge(e)
+				synctest.Wait()
+			}
+			cancel()
+			<-ended
+		})
+	}
+	if resets["network.reset"] == 0 || resets["factory.reset"] == 0 {
+		t.Errorf("nothing was reset on purpose: %v", resets)
+	}
+	t.Log(resets)
 }

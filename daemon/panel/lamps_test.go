@@ -59,14 +59,14 @@ func coded(main, sub string) func(*status.Box) {
 
 func optional(b *status.Box) { b.Outputs[0].Required = false }
 
-func boxState(s string) func(*status.Box) { return func(b *status.Box) { b.State = s } }
+func broken(b *status.Box) { b.State = status.Broken }
 
 func held4(order string) func(*status.Box) {
 	return func(b *status.Box) { b.Keys = map[string]status.Key{"STREAM": {Down: true, Holding: order}} }
 }
 
 func TestTheStreamLamp(t *testing.T) {
-	var retry = func(b *status.Box) { b.Outputs[0].Attempt = 3 }
+	retry := func(b *status.Box) { b.Outputs[0].Attempt = 3 }
 	tests := []struct {
 		name          string
 		box           status.Box
@@ -92,7 +92,7 @@ func TestTheStreamLamp(t *testing.T) {
 		{"no picture, on air", show(func(b *status.Box) { b.Input.Signal = false }), "amber blink 1", "no picture comes in"},
 		{"no picture, connecting", show(outputs(status.Starting, status.Off), func(b *status.Box) { b.Input.Signal = false }), "amber blink 1", "no picture comes in"},
 		{"no network", show(outputs(status.Backoff, status.Backoff), fault(status.NoNetwork)), "amber blink 2", "no network"},
-		{"refused", show(outputs(status.Failed, status.Live), boxState(status.Broken)), "amber blink 3", "youtube refuses the stream"},
+		{"refused", show(outputs(status.Failed, status.Live), broken), "amber blink 3", "youtube refuses the stream"},
 		{"refused, and another is away", show(optional, outputs(status.Backoff, status.Failed)), "amber blink 3", "archive refuses the stream"},
 		{"unreachable", show(outputs(status.Backoff, status.Live), retry), "amber blink 4", "youtube is unreachable, attempt 3"},
 		{"unreachable, nothing required is wanted", show(outputs(status.Off, status.Backoff)), "amber blink 4", "archive is unreachable"},
@@ -101,9 +101,9 @@ func TestTheStreamLamp(t *testing.T) {
 		{"recording fails", show(func(b *status.Box) { b.Record = status.Record{State: status.Failed, Error: "disk is gone"} }), "amber blink 5", "it cannot record: disk is gone"},
 		{"weak power", show(func(b *status.Box) { b.Power.UnderVoltage = true }), "amber blink 6", "the power is too weak"},
 		{"weak power, as a fault", show(fault(status.UnderVoltage)), "amber blink 6", "the power is too weak"},
-		{"encoder failed", show(coded(status.Backoff, status.Live), boxState(status.Broken)), "amber blink 6", "no pictures of main are coded"},
+		{"encoder failed", show(coded(status.Backoff, status.Live), broken), "amber blink 6", "no pictures of main are coded"},
 		{"encoder gone", show(func(b *status.Box) { b.Renditions = nil }), "amber blink 6", "no pictures of main are coded: there is no such rendition"},
-		{"something hangs", show(boxState(status.Broken)), "amber blink 6", "the box has a fault"},
+		{"something hangs", show(broken), "amber blink 6", "the box has a fault"},
 
 		{"an optional one is away", show(outputs(status.Live, status.Backoff)), "amber occulting", "on air to 1 of 2, but archive is unreachable"},
 		{"an optional one refuses", show(outputs(status.Live, status.Failed)), "amber occulting", "on air to 1 of 2, but archive refuses the stream"},
@@ -190,7 +190,7 @@ func TestTheOtherLamps(t *testing.T) {
 		{"contact: not on air", RoleLive, show(outputs(status.Unconfirmed, status.Live)), "off", "not everything that is required is on air"},
 		{"contact: recording slowly", RoleRecording, record(status.Slow), "red", "recording"},
 		{"contact: a fault", RoleFault, show(fault(status.StorageLow, status.NoSound)), "amber", "no sound comes in"},
-		{"contact: a fault without a name", RoleFault, show(boxState(status.Broken)), "amber", "the box has a fault"},
+		{"contact: a fault without a name", RoleFault, show(broken), "amber", "the box has a fault"},
 		{"contact: a fault that nobody notices", RoleFault, show(fault(status.StorageLow)), "off", "no fault that viewers notice"},
 		{"a role that nobody knows", "disco", show(), "off", "it is for nothing"},
 	}

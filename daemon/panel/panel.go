@@ -99,8 +99,8 @@ type row struct {
 // all rhythms differ: who cannot tell the colors apart, or has a lamp of one
 // color, sees the same.
 //
-// Red is for what goes out: on air, recording, muted, on program. No row but
-// the last two of a role may be taken for that.
+// Steady red says that something is so now: on air, recording, muted, on
+// program. Nothing else of those lamps is steady.
 var rows = []row{
 	{RoleStream, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
 	{RoleStream, Pattern{hw.Amber, Fast}, "The STREAM key is held down", "Keep holding to stop the show. Let go to stay on air.", streamHeld},

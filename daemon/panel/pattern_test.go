@@ -73,7 +73,7 @@ func TestPatternsHaveNames(t *testing.T) {
 			t.Errorf("%+v is %q, and that is %+v, %v", p, p, got, err)
 		}
 	}
-	for _, bad := range []string{"", "on", "red ", "red  pulse", "off pulse", "red blink", "red blink 7", "purple", "Red", "red pulse pulse"} {
+	for _, bad := range []string{"", "on", "red ", "red  pulse", "off pulse", "red blink", "red blink 7", "purple", "Red", "red pulse fast"} {
 		if p, err := ParsePattern(bad); err == nil {
 			t.Errorf("%q is %+v", bad, p)
 		}

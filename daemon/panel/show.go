@@ -302,25 +302,25 @@ func tally(state, words string) func(status.Box, time.Time) (string, bool) {
 }
 
 // holding finds the order of a group of actions that comes if a key stays down.
-func holding(b status.Box, groups ...string) (key, order string) {
-	for name, k := range sorted(b.Keys) {
+func holding(b status.Box, groups ...string) (order string) {
+	for _, k := range sorted(b.Keys) {
 		if group, _, _ := strings.Cut(k.Holding, "."); slices.Contains(groups, group) {
-			return name, k.Holding
+			return k.Holding
 		}
 	}
-	return "", ""
+	return ""
 }
 
 // streamHeld answers only if there is something to stop, or something else to
 // come.
 func streamHeld(b status.Box, _ time.Time) (string, bool) {
-	_, order := holding(b, "stream", "output")
+	order := holding(b, "stream", "output")
 	all, _ := wanted(b)
 	return held(order, "stream.stop", len(all) > 0)
 }
 
 func recordHeld(b status.Box, _ time.Time) (string, bool) {
-	_, order := holding(b, "record")
+	order := holding(b, "record")
 	return held(order, "record.stop", cmp.Or(b.Record.State, status.Off) != status.Off)
 }
 
@@ -357,7 +357,7 @@ func waits(k status.Key) bool {
 }
 
 func resetHeld(b status.Box, _ time.Time) (string, bool) {
-	_, order := holding(b, "network", "factory")
+	order := holding(b, "network", "factory")
 	return "keep holding for " + order, order != ""
 }
 
