@@ -2,6 +2,7 @@ package webrtc
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/pion/webrtc/v4"
 
@@ -43,6 +44,19 @@ func register(engine *webrtc.MediaEngine, video, sound *stream.Track) error {
 }
 
 var opus = webrtc.RTPCodecCapability{MimeType: webrtc.MimeTypeOpus, ClockRate: rtp.OpusClock, Channels: 2, SDPFmtpLine: "minptime=10;useinbandfec=1;stereo=1;sprop-stereo=1"}
+
+// offers reports whether an SDP has a payload of that codec (RFC 8866, 6.6).
+func offers(sdp string, codec stream.Codec) bool {
+	for line := range strings.Lines(sdp) {
+		mapping, ok := strings.CutPrefix(line, "a=rtpmap:")
+		_, name, _ := strings.Cut(mapping, " ")
+		name, _, _ = strings.Cut(name, "/")
+		if ok && strings.EqualFold(name, codec.String()) {
+			return true
+		}
+	}
+	return false
+}
 
 // capabilities returns how a track's picture may be called, the best first.
 func capabilities(t *stream.Track) ([]webrtc.RTPCodecCapability, error) {

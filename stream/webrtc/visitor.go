@@ -184,6 +184,9 @@ func (v *visitor) negotiate(ctx context.Context, offer string) (string, error) {
 	if err := v.pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeOffer, SDP: v.spare(offer)}); err != nil {
 		return "", unfit(err)
 	}
+	if !offers(offer, v.feed.video.Codec) {
+		return "", v.notOffered()
+	}
 	answer, err := v.pc.CreateAnswer(nil)
 	if err != nil {
 		return "", unfit(err)
@@ -227,9 +230,13 @@ func (v *visitor) mayTry() bool { return v.taken.Add(1) <= maxCandidates }
 // accepted returns the answer if the player takes the picture.
 func (v *visitor) accepted() (string, error) {
 	if len(v.outlets[rtp.Video].sender.GetParameters().Codecs) == 0 {
-		return "", fmt.Errorf("%w: the player does not offer to receive %v", errOffer, v.feed.video.Codec)
+		return "", v.notOffered()
 	}
 	return v.pc.LocalDescription().SDP, nil
+}
+
+func (v *visitor) notOffered() error {
+	return fmt.Errorf("%w: the player does not offer to receive %v, in which this picture is coded", errOffer, v.feed.video.Codec)
 }
 
 // carry adds a medium to the connection.

@@ -607,6 +607,9 @@ func TestBadRequests(t *testing.T) {
 			if status != tt.want || header.Get("Access-Control-Allow-Origin") != "*" {
 				t.Errorf("status %d, want %d: %s", status, tt.want, text)
 			}
+			if tt.name == "another codec" && !strings.Contains(text, "does not offer to receive h264") {
+				t.Errorf("says %q", text)
+			}
 			if status >= 400 && (text == "" || strings.Count(text, "\n") != 1 || len(text) > 2*maxReason) {
 				t.Errorf("says %q", text)
 			}
@@ -619,6 +622,26 @@ func TestBadRequests(t *testing.T) {
 	connect(t, url+"?token=letmein", webrtc.NetworkTypeUDP4)
 	if status, _, text := post(t, url+"?token=letmein", good); status != http.StatusServiceUnavailable {
 		t.Errorf("a third player: %d %s", status, text)
+	}
+}
+
+func TestABodyThatIsTooLongIsNotWaitedFor(t *testing.T) {
+	url := start(t, newShow(t, 50), &Server{})
+	never, hold := io.Pipe()
+	defer hold.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, never)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.ContentLength = 1 << 40
+	req.Header.Set("Content-Type", offerType)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Error(resp.Status)
 	}
 }
 
