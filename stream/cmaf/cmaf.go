@@ -42,6 +42,8 @@ const (
 const (
 	// spare segments stay for readers that hold an older playlist.
 	spare = 2
+	// long is how much of the past stays listed, besides the segments asked for.
+	long = 16 * time.Second
 	// shortest is the time after which every key picture begins a segment. One
 	// that comes sooner does so after a segment of twice that time: it was asked
 	// for, as for a camera that comes back, and the next may be far.

@@ -23,19 +23,21 @@ type cutter struct {
 	timer *time.Timer        // likewise
 	feeds [media]*feed
 
-	video   *sequencer
-	sound   *sequencer // nil: none
-	length  time.Duration
-	latest  *Init         // of the sound when cutting began: the past may be other
-	waiting bool          // for a key picture
-	broken  bool          // the next segment does not go on from the one before
-	brief   bool          // the segment before the open one lasted hardly longer than shortest
-	segment time.Duration // DTS at which the open one began
-	wished  time.Duration // DTS at which a key picture was asked for
-	now     time.Duration // DTS of the newest picture
-	units   []frame       // pictures of the open part
-	cuts    []cut         // that sound has not reached yet
-	frames  []frame       // sound that is in no part yet
+	video         *sequencer
+	sound         *sequencer // nil: none
+	length        time.Duration
+	latest        *Init         // of the sound when cutting began: the past may be other
+	waiting       bool          // for a key picture
+	broken        bool          // the next segment does not go on from the one before
+	brief         bool          // the segment before the open one lasted hardly longer than shortest
+	segment       time.Duration // DTS at which the open one began
+	key           time.Duration // DTS of the newest key picture
+	apart, before time.Duration // how far it is from the one before, and that one from the one before
+	wished        time.Duration // DTS at which a key picture was asked for
+	now           time.Duration // DTS of the newest picture
+	units         []frame       // pictures of the open part
+	cuts          []cut         // that sound has not reached yet
+	frames        []frame       // sound that is in no part yet
 }
 
 // A cut is a place in time where a part ends.
@@ -48,7 +50,8 @@ type cut struct {
 type opening struct {
 	number        uint64
 	discontinuity bool
-	before        uint64 // discontinuities
+	before        uint64        // discontinuities
+	keys          time.Duration // how far apart key pictures are expected to be
 	init          [media]*Init
 }
 
@@ -160,6 +163,9 @@ func (c *cutter) picture(u *stream.Unit) error {
 	if changed || c.jumps(u) {
 		c.waiting, c.broken = true, true
 	}
+	if u.Key {
+		c.measure(u)
+	}
 	switch {
 	case c.waiting && !u.Key:
 		return nil
@@ -178,12 +184,23 @@ func (c *cutter) jumps(u *stream.Unit) bool {
 	return len(c.units) > 0 && (u.DTS-c.now > hole || u.DTS <= c.now)
 }
 
+// measure notes how far apart key pictures are.
+func (c *cutter) measure(u *stream.Unit) {
+	if !c.waiting {
+		c.apart, c.before = u.DTS-c.key, cmp.Or(c.apart, usual)
+	}
+	c.key = u.DTS
+}
+
 // turns reports whether the key picture u begins a segment.
-func (c *cutter) turns(u *stream.Unit) bool { return u.DTS-c.segment >= shortest || !c.brief }
+func (c *cutter) turns(u *stream.Unit) bool {
+	return (u.DTS-c.segment >= shortest || !c.brief) && c.video.told.mayEnd(u.DTS)
+}
 
 // open begins a segment with the key picture u.
 func (c *cutter) open(u *stream.Unit) {
 	o := c.st.opening(c.broken)
+	o.keys = cmp.Or(max(c.apart, c.before), usual) // one that was asked for is no measure
 	o.init[Video] = c.video.init
 	if c.sound != nil {
 		o.init[Sound] = c.sound.init

@@ -25,7 +25,7 @@ const (
 //	video-init-1f0e2d3c.mp4  the header with this ID
 //	video-1795274000.m4s     a segment by its number
 //	video-1795274000.3.m4s   a part of it, from 0
-//	video-t27000.m4s         a segment by its time, in ticks
+//	video-t27000.m4s         a segment by the time it is told to begin, in ticks
 //
 // and the same with audio.
 type File struct {
@@ -113,7 +113,7 @@ func (f File) settled(s *Sequence) bool {
 	case Header:
 		return true
 	case SegmentByTime:
-		return s.At(f.Time) != nil || last.Time >= f.Time || f.Time-last.Time > farAhead(last)
+		return s.At(f.Time) != nil || last.began() >= f.Time || f.Time-last.began() > farAhead(last)
 	default:
 		if f.Number > last.Number {
 			return f.Number > last.Number+1

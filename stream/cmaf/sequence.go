@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"encoderd.example/stream"
+	"encoderd.example/stream/fmp4"
 )
 
 // A Sequence is what players can fetch of one medium at one moment. It is
@@ -20,6 +21,12 @@ type Sequence struct {
 	// Segments are the ones to list, oldest first, with consecutive numbers.
 	// Only the last may be incomplete. There is at least one.
 	Segments []*Segment
+	// Long is Segments and, before them, what there is of the last 16 s, for
+	// players that load a list seldom.
+	Long []*Segment
+	// Next is the segment that has begun after them and has no part yet, nil
+	// if the last of Segments is open.
+	Next *Segment
 	// Discontinuities counts those before the first of Segments.
 	Discontinuities uint64
 	// Target is the longest segment in whole seconds, PartTarget the longest
@@ -47,6 +54,9 @@ type Segment struct {
 	// both in ticks of Init's Scale, and Duration is the same as Length.
 	Time, Length uint64
 	Duration     time.Duration
+	// Told is where timelines say that the segment is. What they said of its
+	// beginning stays, whatever comes.
+	Told Span
 	// Wall is the wall-clock time at which the first picture was captured.
 	Wall  time.Time
 	Bytes int
@@ -109,25 +119,19 @@ func (s *Sequence) Segment(number uint64) *Segment {
 	return nil
 }
 
-// At returns the held segment that begins at a time in ticks, or else the one
-// that begins nearest to it, at most a quarter of a second away; nil if there is
-// none. Players of a timeline work out when the next segment begins from how
-// long the one before was told to be, and a dropped picture moves that.
+// At returns the held segment that is told to begin at a time in ticks, nil if
+// there is none with parts.
 func (s *Sequence) At(ticks uint64) *Segment {
-	var nearest *Segment
-	best := uint64(0)
-	// Times may step back at a discontinuity: no binary search.
 	for _, g := range slices.Backward(s.held) {
-		if len(g.Parts) == 0 {
-			continue
-		}
-		away := max(g.Time, ticks) - min(g.Time, ticks)
-		if away <= uint64(g.Init.Scale)/4 && (nearest == nil || away < best) {
-			nearest, best = g, away
+		if g.began() == ticks && len(g.Parts) > 0 {
+			return g
 		}
 	}
-	return nearest
+	return nil
 }
+
+// began is when the segment is told to begin, in ticks.
+func (g *Segment) began() uint64 { return fmp4.Ticks(g.Told.From, g.Init.Scale) }
 
 // Init returns the header with an ID, nil if no kept segment refers to it.
 func (s *Sequence) Init(id string) *Init {

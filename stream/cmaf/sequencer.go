@@ -45,6 +45,7 @@ type sequencer struct {
 
 	held  []*Segment // complete ones
 	open  *Segment   // nil before the first opening
+	told  timeline
 	began time.Duration
 	count uint32 // fragments
 	bytes int    // of held
@@ -132,20 +133,26 @@ func (q *sequencer) append(p *Part) {
 // the open one.
 func (q *sequencer) turn(at time.Duration, next *opening) {
 	if next == nil {
+		q.told.goOn(at)
 		q.publish()
 		return
 	}
+	if !q.public {
+		q.told.To = at // nobody was told anything else
+	}
 	if q.open != nil {
 		q.complete(at)
-		q.publish()
 	}
 	q.began = at
+	q.told.open(at, next.keys, next.discontinuity)
 	q.open = &Segment{Number: next.number, Init: next.init[q.medium], Discontinuity: next.discontinuity, before: next.before}
+	q.publish()
 }
 
 func (q *sequencer) complete(at time.Duration) {
 	g := q.open
 	g.Complete = true
+	g.Told = q.told.Span
 	if len(g.Parts) == 0 {
 		g.Time, g.Wall = fmp4.Ticks(q.began, g.Init.Scale), q.st.wall(q.began)
 		g.Length = fmp4.Ticks(at, g.Init.Scale) - min(g.Time, fmp4.Ticks(at, g.Init.Scale))
@@ -155,7 +162,7 @@ func (q *sequencer) complete(at time.Duration) {
 	q.bytes += g.Bytes
 	held := append(slices.Clip(q.held), g) // readers keep the old one
 	most := cmp.Or(q.st.sg.Memory, DefaultMemory)
-	for len(held) > cmp.Or(q.st.sg.Keep, DefaultKeep)+spare || q.bytes > most && len(held) > 1 {
+	for len(held) > q.listed(held, long)+spare || q.bytes > most && len(held) > 1 {
 		q.bytes -= held[0].Bytes
 		held = held[1:]
 	}
@@ -177,10 +184,15 @@ var versions atomic.Uint64
 func (q *sequencer) publish() {
 	s := &Sequence{Version: versions.Add(1), Medium: q.medium, Track: q.track, PartTarget: q.longest, held: q.held}
 	longest := time.Duration(0)
-	if q.open != nil && len(q.open.Parts) > 0 {
+	if q.open != nil {
 		open := *q.open
 		open.Parts = slices.Clip(open.Parts) // the next part goes elsewhere
-		s.held = append(slices.Clip(s.held), &open)
+		open.Told = q.told.Span
+		if len(open.Parts) > 0 {
+			s.held = append(slices.Clip(s.held), &open)
+		} else {
+			s.Next = &open
+		}
 		longest = open.Duration
 	}
 	if len(s.held) == 0 || !q.public {
@@ -190,15 +202,25 @@ func (q *sequencer) publish() {
 		longest = max(longest, g.Duration)
 	}
 	s.Target = q.st.lasted(longest)
-	s.Segments = s.held[q.unlisted():]
+	s.Segments = s.held[len(q.held)-q.listed(q.held, 0):]
+	s.Long = s.held[len(q.held)-q.listed(q.held, long):]
 	s.Discontinuities = s.Segments[0].before
 	s.measure()
 	q.feed.publish(s)
 }
 
-// unlisted returns how many held segments are for late readers only.
-func (q *sequencer) unlisted() int {
-	return max(len(q.held)-cmp.Or(q.st.sg.Keep, DefaultKeep), 0)
+// listed returns how many of the newest complete segments are for new readers:
+// as many as are to be kept, or more that last so long.
+func (q *sequencer) listed(held []*Segment, long time.Duration) (n int) {
+	keep, length := cmp.Or(q.st.sg.Keep, DefaultKeep), time.Duration(0)
+	for _, g := range slices.Backward(held) {
+		if n >= keep && length >= long {
+			break
+		}
+		n++
+		length += g.Duration
+	}
+	return n
 }
 
 // measure finds the bit rates.

@@ -13,8 +13,10 @@
 package dash
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -176,13 +178,21 @@ func (s *Server) manifest(w http.ResponseWriter, r *http.Request, offers []offer
 		}
 		id = t.ID
 	}
-	s.write(w, r, s.newest(offers, clock), id)
+	s.write(w, r, s.newest(offers, clock, divides(r)), id)
 }
 
+// divides reports whether a player is GStreamer, of which dashdemux and
+// dashdemux2 take the time of a timeline's first segment for a number of
+// segments to leave out (gst_mpd_client2_stream_seek in gstmpdclient.c, up to
+// 1.26 at least: "+ pdata[0]->start) / segment->duration"), and so wait for one
+// that comes in hours. With a first segment at zero they play.
+func divides(r *http.Request) bool { return strings.Contains(r.UserAgent(), "GStreamer") }
+
 // newest returns the manifest of offers, made anew only if a segment has begun
-// since.
-func (s *Server) newest(offers []offer, clock string) []string {
+// since. past is for who [divides].
+func (s *Server) newest(offers []offer, clock string, past bool) []string {
 	var names, state strings.Builder
+	fmt.Fprintln(&names, past)
 	for _, o := range offers {
 		names.WriteString(o.folder + "\n" + o.st.Name() + "\n")
 		state.WriteString(o.state())
@@ -194,7 +204,7 @@ func (s *Server) newest(offers []offer, clock string) []string {
 		if len(s.manifests) >= maxManifests {
 			clear(s.manifests)
 		}
-		m = &manifest{zero: s.zero, clock: clock, breaks: []time.Duration{0}}
+		m = &manifest{zero: s.zero, clock: clock, past: past, breaks: []time.Duration{0}}
 		s.manifests[names.String()] = m
 	}
 	if m.state != state.String() {
@@ -262,13 +272,13 @@ type offer struct {
 	video, sound *cmaf.Sequence
 }
 
-// fill waits for the first whole segment; sound may be missing.
+// fill waits for the first part; sound may be missing.
 func (o *offer) fill(ctx context.Context) (err error) {
-	whole := func(s *cmaf.Sequence) bool { return len(s.Complete()) > 0 }
-	if o.video, err = o.st.Wait(ctx, cmaf.Video, whole); err != nil {
+	some := func(*cmaf.Sequence) bool { return true }
+	if o.video, err = o.st.Wait(ctx, cmaf.Video, some); err != nil {
 		return err
 	}
-	o.sound, err = o.st.Wait(ctx, cmaf.Sound, whole)
+	o.sound, err = o.st.Wait(ctx, cmaf.Sound, some)
 	if errors.Is(err, cmaf.ErrNoSound) {
 		return nil
 	}
@@ -280,11 +290,8 @@ func (o *offer) state() string {
 	var b strings.Builder
 	for _, s := range []*cmaf.Sequence{o.video, o.sound} {
 		if s != nil {
-			last := s.Last()
-			b.WriteString(cmaf.File{Medium: s.Medium, Number: last.Number}.String())
-			if last.Complete {
-				b.WriteString(" whole ")
-			}
+			last := cmp.Or(s.Next, s.Last())
+			fmt.Fprintf(&b, "%v %d until %d, ", s.Medium, last.Number, last.Told.To)
 		}
 	}
 	return b.String()
@@ -294,6 +301,7 @@ func (o *offer) state() string {
 type manifest struct {
 	zero   time.Time
 	clock  string // where it is
+	past   bool   // timelines begin with a segment of long ago
 	state  string
 	breaks []time.Duration // where periods begin, on the media clock, in order
 	pieces []string        // the visit's ID goes between them
@@ -305,23 +313,31 @@ func (m *manifest) make(offers []offer) {
 	m.pieces = strings.Split(m.text(offers, m.zero.Add(stream.Monotonic())), visitMark)
 }
 
-// find notes where the timelines break, and forgets what is no longer offered,
-// save for the break that the oldest segments come after.
+// find notes where headers change, and forgets what is no longer offered, save
+// for the change that the oldest segments come after.
 func (m *manifest) find(offers []offer) {
-	oldest := time.Duration(-1)
+	oldest := segments(offers[0].video)[0].Told.From
 	for _, o := range offers {
-		first := start(o.video.Segments[0])
-		if oldest < 0 || first < oldest {
-			oldest = first
-		}
-		for _, g := range o.video.Segments {
-			at := start(g)
-			if i, known := slices.BinarySearch(m.breaks, at); g.Discontinuity && !known {
-				m.breaks = slices.Insert(m.breaks, i, at)
-			}
+		oldest = min(oldest, segments(o.video)[0].Told.From)
+		for _, s := range []*cmaf.Sequence{o.video, o.sound} {
+			m.compare(s)
 		}
 	}
 	for len(m.breaks) > 1 && m.breaks[1] <= oldest {
 		m.breaks = m.breaks[1:]
+	}
+}
+
+// compare notes where the header of a sequence changes; nil has none.
+func (m *manifest) compare(s *cmaf.Sequence) {
+	if s == nil {
+		return
+	}
+	list := segments(s)
+	for i := 1; i < len(list); i++ {
+		at := list[i].Told.From
+		if j, known := slices.BinarySearch(m.breaks, at); !known && list[i].Init.ID != list[i-1].Init.ID {
+			m.breaks = slices.Insert(m.breaks, j, at)
+		}
 	}
 }

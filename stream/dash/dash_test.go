@@ -118,6 +118,11 @@ type mpd struct {
 	Timing    struct {
 		Value string `xml:"value,attr"`
 	} `xml:"UTCTiming"`
+	Base struct {
+		Early    float64 `xml:"availabilityTimeOffset,attr"`
+		Complete string  `xml:"availabilityTimeComplete,attr"`
+	} `xml:"BaseURL"`
+	Delay   string `xml:"suggestedPresentationDelay,attr"`
 	Periods []struct {
 		ID    string `xml:"id,attr"`
 		Start string `xml:"start,attr"`
@@ -130,20 +135,22 @@ type mpd struct {
 				Rate     string `xml:"frameRate,attr"`
 				Width    int    `xml:"width,attr"`
 				Template struct {
-					Scale    uint64  `xml:"timescale,attr"`
-					Offset   uint64  `xml:"presentationTimeOffset,attr"`
-					Early    float64 `xml:"availabilityTimeOffset,attr"`
-					Init     string  `xml:"initialization,attr"`
-					Media    string  `xml:"media,attr"`
-					Timeline []struct {
-						Time    uint64 `xml:"t,attr"`
-						Length  uint64 `xml:"d,attr"`
-						Repeats int    `xml:"r,attr"`
-					} `xml:"SegmentTimeline>S"`
+					Scale    uint64 `xml:"timescale,attr"`
+					Offset   uint64 `xml:"presentationTimeOffset,attr"`
+					Init     string `xml:"initialization,attr"`
+					Media    string `xml:"media,attr"`
+					Timeline []run  `xml:"SegmentTimeline>S"`
 				} `xml:"SegmentTemplate"`
 			} `xml:"Representation"`
 		} `xml:"AdaptationSet"`
 	} `xml:"Period"`
+}
+
+// A run is some segments of one length, one after another.
+type run struct {
+	Time    uint64 `xml:"t,attr"`
+	Length  uint64 `xml:"d,attr"`
+	Repeats int    `xml:"r,attr"`
 }
 
 func (b *box) manifest(t *testing.T, address string) (m mpd) {
@@ -176,8 +183,11 @@ func TestTheManifestDescribesEveryRendition(t *testing.T) {
 	if len(line) != 1 || line[0].Time != 3600*90000 || line[0].Length != 180000 || line[0].Repeats != 3 {
 		t.Errorf("timeline %+v: want three segments of 2 s and the open one", line)
 	}
-	if early := video[0].Template.Early; early != 1.79 {
-		t.Errorf("segments are announced %v s early", early)
+	if m.Base.Early != 1.79 || m.Base.Complete != "false" {
+		t.Errorf("segments are announced %v s early, %s", m.Base.Early, m.Base.Complete)
+	}
+	if m.Delay != "PT6.000S" {
+		t.Errorf("players are to be %s behind", m.Delay)
 	}
 	if !strings.HasPrefix(video[1].Template.Media, "a%20&%20b%20%24/dash/") {
 		t.Errorf("address %s", video[1].Template.Media)
@@ -321,18 +331,18 @@ func TestAnOpenSegmentIsSentPartByPart(t *testing.T) {
 	}
 }
 
-func TestABreakBeginsAPeriod(t *testing.T) {
+func TestANewHeaderBeginsAPeriod(t *testing.T) {
 	b := newBox(t)
 	b.publish(100)
-	b.shift += 2 * time.Second
+	b.video = &stream.Track{Codec: stream.H264, Setup: []byte{1, 0x4d, 0, 0x1f}, Width: 640, Height: 360, FPS: 25}
 	b.publish(60)
 	m := b.manifest(t, "/live/main/manifest.mpd")
-	if len(m.Periods) != 2 || m.Periods[1].ID != "p3606000" || m.Periods[1].Start != "PT3606.000S" {
+	if len(m.Periods) != 2 || m.Periods[1].ID != "p3604000" || m.Periods[1].Start != "PT3604.000S" {
 		t.Fatalf("periods %+v", m.Periods)
 	}
 	for _, set := range m.Periods[1].Sets {
 		tmpl := set.Representations[0].Template
-		if tmpl.Offset != 3606*tmpl.Scale || tmpl.Timeline[0].Time+tmpl.Scale/40 < tmpl.Offset {
+		if tmpl.Offset != 3604*tmpl.Scale || tmpl.Timeline[0].Time != tmpl.Offset {
 			t.Errorf("%s: %+v", set.Type, tmpl)
 		}
 	}
@@ -344,8 +354,77 @@ func TestABreakBeginsAPeriod(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if m = b.manifest(t, "/live/main/manifest.mpd"); len(m.Periods) != 1 || m.Periods[0].ID != "p3606000" {
+	if m = b.manifest(t, "/live/main/manifest.mpd"); len(m.Periods) != 1 || m.Periods[0].ID != "p3604000" {
 		t.Errorf("periods %+v", m.Periods)
+	}
+}
+
+// The media clock goes on meanwhile, and players need no period for it.
+func TestMissingPicturesAreNoPeriod(t *testing.T) {
+	b := newBox(t)
+	b.publish(100)
+	b.shift += 2 * time.Second
+	b.publish(60)
+	if m := b.manifest(t, "/live/main/manifest.mpd"); len(m.Periods) != 1 || m.Periods[0].ID != "p0" {
+		t.Errorf("periods %+v", m.Periods)
+	}
+}
+
+// Who has loaded a segment to its end looks for the next one at once, and what
+// was told of its beginning must hold.
+func TestTheNextSegmentIsListedWhenOneEnds(t *testing.T) {
+	b := newBox(t)
+	b.publish(50)
+	b.manifest(t, "/live/main/manifest.mpd")
+	st := b.Segments.Of(b.renditions["main"])
+	last := st.Latest(cmaf.Video).Last().Number
+	told := make(map[uint64]bool)
+	for n := range uint64(6) {
+		b.publish(50)
+		for _, medium := range []cmaf.Medium{cmaf.Video, cmaf.Sound} {
+			if _, err := st.Wait(t.Context(), medium, func(s *cmaf.Sequence) bool { return s.Has(last+n, -1) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m := b.manifest(t, "/live/main/manifest.mpd")
+		for _, set := range m.Periods[0].Sets {
+			template := set.Representations[0].Template
+			list := times(template.Timeline)
+			next, end := list[len(list)-1].Time, list[len(list)-1].Time+list[len(list)-1].Length
+			if now := (3600 + 2*(n+1)) * template.Scale; set.Type == "video" && (next > now || end <= now) {
+				t.Errorf("the newest segment is told from %d to %d, but it is %d", next, end, now)
+			}
+			if set.Type == "video" && n > 0 && !told[next] {
+				t.Errorf("the segment at %d was told to begin elsewhere: %v", next, told)
+			}
+			told[end] = told[end] || set.Type == "video"
+		}
+	}
+}
+
+// times lists every segment of a timeline.
+func times(line []run) (list []run) {
+	for _, s := range line {
+		for n := range uint64(s.Repeats + 1) {
+			list = append(list, run{Time: s.Time + n*s.Length, Length: s.Length})
+		}
+	}
+	return list
+}
+
+// GStreamer's demuxers wait for hours unless a timeline begins at zero; others
+// are confused by that.
+func TestOnlyGStreamersTimelinesBeginAtZero(t *testing.T) {
+	b := newBox(t)
+	b.publish(120)
+	for agent, want := range map[string]bool{"GStreamer souphttpsrc 1.22.0 libsoup/3.2.3": true, "Lavf/59.27.100": false, "VLC/3.0.23 LibVLC/3.0.23": false, "": false} {
+		r := httptest.NewRequest(http.MethodGet, "/live/main/manifest.mpd", nil)
+		r.Header.Set("User-Agent", agent)
+		w := httptest.NewRecorder()
+		b.handler.ServeHTTP(w, r)
+		if got := strings.Count(w.Body.String(), `<SegmentTimeline><S t="0" d="1"/><S t="`); (got == 2) != want || got == 1 {
+			t.Errorf("%q: %d timelines begin at zero", agent, got)
+		}
 	}
 }
 

@@ -16,8 +16,9 @@ import (
 // such character.
 const visitMark = "\x00"
 
-// start returns when a segment begins on the media clock.
-func start(g *cmaf.Segment) time.Duration { return fmp4.Time(g.Time, g.Init.Scale) }
+// usualDelay is how far behind players without low latency are to be: VLC loads
+// a manifest every five seconds, and GStreamer begins with ten seconds at hand.
+const usualDelay = 10 * time.Second
 
 // text writes a manifest (ISO/IEC 23009-1, 5). Sound is that of the first
 // rendition that has some: it is the same in all.
@@ -30,15 +31,19 @@ func (m *manifest) text(offers []offer, now time.Time) string {
 			sound = &offers[i]
 		}
 	}
+	delay := max(min(usualDelay, depth-2*target), 3*target)
 	var b strings.Builder
 	b.WriteString(xml.Header)
 	fmt.Fprintf(&b, `<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" profiles="urn:mpeg:dash:profile:isoff-live:2011,http://www.dashif.org/guidelines/low-latency-live-v5"`+
 		` availabilityStartTime="%s" publishTime="%s" minimumUpdatePeriod="%s" minBufferTime="%s" timeShiftBufferDepth="%s" suggestedPresentationDelay="%s" maxSegmentDuration="%s">`+"\n",
-		date(m.zero), date(now), duration(target/2), duration(offers[0].video.PartTarget), duration(depth), duration(3*target), duration(target))
+		date(m.zero), date(now), duration(target/2), duration(offers[0].video.PartTarget), duration(depth), duration(delay), duration(target))
 	fmt.Fprintf(&b, `<ServiceDescription id="0"><Latency target="%d" min="%d" max="%d"/><PlaybackRate min="0.96" max="1.04"/></ServiceDescription>`+"\n",
 		(target + time.Second).Milliseconds(), time.Second.Milliseconds(), (3 * target).Milliseconds())
+	// A segment can be had when its first part can. VLC takes this to heart in
+	// templates, without loading the manifest as often as it would have to.
+	fmt.Fprintf(&b, `<BaseURL availabilityTimeOffset="%.3f" availabilityTimeComplete="false">./</BaseURL>`+"\n", max(target-offers[0].video.PartTarget, 0).Seconds())
 	for i, from := range m.breaks {
-		p := period{from: from, to: math.MaxInt64}
+		p := period{from: from, to: math.MaxInt64, past: m.past}
 		if i+1 < len(m.breaks) {
 			p.to = m.breaks[i+1]
 		}
@@ -48,16 +53,35 @@ func (m *manifest) text(offers []offer, now time.Time) string {
 	return b.String()
 }
 
+// segments returns what can be had of a sequence or will be soon: all with
+// something in them, and the one that has just begun, so that who has loaded
+// the one before finds it in the manifest.
+func segments(s *cmaf.Sequence) []*cmaf.Segment {
+	var list []*cmaf.Segment
+	for _, g := range s.Long {
+		if len(g.Parts) > 0 {
+			list = append(list, g)
+		}
+	}
+	if s.Next != nil {
+		list = append(list, s.Next)
+	}
+	return list
+}
+
 // listed is how long a sequence's segments last together.
 func listed(s *cmaf.Sequence) (d time.Duration) {
-	for _, g := range s.Segments {
-		d += g.Duration
+	for _, g := range segments(s) {
+		d += g.Told.To - g.Told.From
 	}
 	return d
 }
 
 // A period is a stretch of time in which nothing breaks.
-type period struct{ from, to time.Duration }
+type period struct {
+	from, to time.Duration
+	past     bool // timelines begin with one of long ago
+}
 
 func (p period) write(b *strings.Builder, offers []offer, sound *offer) {
 	var sets strings.Builder
@@ -116,8 +140,8 @@ func (p period) sound(b *strings.Builder, o *offer) {
 // before it. All have one header: that of the last ones.
 func (p period) segments(s *cmaf.Sequence) []*cmaf.Segment {
 	var found []*cmaf.Segment
-	for _, g := range s.Segments {
-		if len(g.Parts) == 0 || start(g) >= p.to || start(g)+g.Duration <= p.from {
+	for _, g := range segments(s) {
+		if g.Told.From >= p.to || g.Told.To <= p.from {
 			continue
 		}
 		if len(found) > 0 && found[0].Init != g.Init {
@@ -132,11 +156,13 @@ func (p period) segments(s *cmaf.Sequence) []*cmaf.Segment {
 func (p period) template(b *strings.Builder, o offer, s *cmaf.Sequence, segments []*cmaf.Segment) {
 	init := segments[0].Init
 	folder := escape(o.folder) + "dash/" + visitMark + "/"
-	early := max(s.Target-s.PartTarget, 0) // a segment can be had when its first part can
-	fmt.Fprintf(b, `<SegmentTemplate timescale="%d" presentationTimeOffset="%d" availabilityTimeOffset="%.3f" availabilityTimeComplete="false" initialization="%s%v" media="%s%v-t$Time$.m4s">`+"\n<SegmentTimeline>",
-		init.Scale, fmp4.Ticks(p.from, init.Scale), early.Seconds(),
+	fmt.Fprintf(b, `<SegmentTemplate timescale="%d" presentationTimeOffset="%d" initialization="%s%v" media="%s%v-t$Time$.m4s">`+"\n<SegmentTimeline>",
+		init.Scale, fmp4.Ticks(p.from, init.Scale),
 		folder, cmaf.File{Medium: s.Medium, Kind: cmaf.Header, Init: init.ID}, folder, s.Medium)
-	for _, run := range timeline(s, segments) {
+	if p.past {
+		b.WriteString(`<S t="0" d="1"/>`)
+	}
+	for _, run := range timeline(segments) {
 		fmt.Fprintf(b, `<S t="%d" d="%d"`, run.time, run.length)
 		if run.repeats > 0 {
 			fmt.Fprintf(b, ` r="%d"`, run.repeats)
@@ -152,21 +178,16 @@ type stretch struct {
 	repeats      int
 }
 
-// timeline sums up when segments are. The open one is told to last as long as
-// the one before it, which is what a group of pictures does.
-func timeline(s *cmaf.Sequence, segments []*cmaf.Segment) (list []stretch) {
-	usual := fmp4.Ticks(s.Target, segments[0].Init.Scale)
+// timeline sums up when segments are.
+func timeline(segments []*cmaf.Segment) (list []stretch) {
 	for _, g := range segments {
-		length := g.Length
-		if !g.Complete {
-			length = max(length, usual)
-		}
-		usual = length
-		if n := len(list) - 1; n >= 0 && list[n].length == length && list[n].time+length*uint64(list[n].repeats+1) == g.Time {
+		at := fmp4.Ticks(g.Told.From, g.Init.Scale)
+		length := fmp4.Ticks(g.Told.To, g.Init.Scale) - at
+		if n := len(list) - 1; n >= 0 && list[n].length == length && list[n].time+length*uint64(list[n].repeats+1) == at {
 			list[n].repeats++
 			continue
 		}
-		list = append(list, stretch{g.Time, length, 0})
+		list = append(list, stretch{at, length, 0})
 	}
 	return list
 }
