@@ -94,7 +94,10 @@ func (sv *service) serve(ctx context.Context, nc net.Conn, place *stream.Place) 
 	w := &wire{TCPConn: tcp}
 	c := &caller{service: sv, wire: w, conn: w, place: place, log: log, began: time.Now()}
 	ctx, c.hangUp = context.WithCancelCause(ctx)
-	stop := context.AfterFunc(ctx, func() { _ = w.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() {
+		_ = w.SetReadDeadline(time.Unix(1, 0))
+		_ = w.SetWriteDeadline(time.Now().Add(farewellTime)) // for an answer that nobody takes
+	})
 	err := c.talk(ctx)
 	stop()
 	c.hangUp(err)

@@ -58,7 +58,10 @@ func (sv *service) serve(ctx context.Context, nc net.Conn, place *stream.Place) 
 	}
 	_, c.secure = nc.(interface{ NetConn() net.Conn })
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(ctx, func() { _ = nc.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() {
+		_ = nc.SetReadDeadline(time.Unix(1, 0))
+		_ = nc.SetWriteDeadline(time.Now().Add(2 * goodbyeTimeout)) // the batch on its way, and the goodbye
+	})
 	err := c.requests(ctx, cancel)
 	stop()
 	cancel(err)

@@ -216,7 +216,7 @@ func (s groupSender) send(ctx context.Context, b *rtp.Batch) (bytes int, err err
 	for _, one := range s {
 		n, err := one.send(ctx, b)
 		bytes += n
-		if err != nil && !dropped(err) {
+		if err != nil {
 			return bytes, err
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"encoderd.example/stream"
 	"encoderd.example/stream/rtp"
 )
@@ -196,9 +194,3 @@ func (p *player) run(ctx context.Context) error {
 }
 
 func over(ctx context.Context) bool { return ctx.Err() != nil }
-
-// dropped reports whether a datagram was lost on its way out, as datagrams may
-// be: no buffer, or a firewall's verdict.
-func dropped(err error) bool {
-	return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EPERM)
-}

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/ipv4"
@@ -25,7 +26,8 @@ import (
 // an even port, RTCP from the next one. What comes in on the first only opens
 // firewalls; on the second, receiver reports keep sessions alive.
 type udpPair struct {
-	rtp, rtcp *net.UDPConn
+	rtp, rtcp       *net.UDPConn
+	rawRTP, rawRTCP syscall.RawConn
 
 	mu    sync.Mutex
 	peers map[netip.AddrPort]func([]rtp.ReceiverReport) // by the source of RTCP
@@ -66,6 +68,14 @@ func listenPair(ctx context.Context, host string, port int) (*udpPair, error) {
 	if err != nil {
 		_ = a.Close()
 		return nil, err
+	}
+	p.rawRTP, err = p.rtp.SyscallConn()
+	if err == nil {
+		p.rawRTCP, err = p.rtcp.SyscallConn()
+	}
+	if err != nil {
+		p.close()
+		return nil, fmt.Errorf("udp sockets: %w", err)
 	}
 	return p, nil
 }
@@ -166,17 +176,21 @@ const (
 // A udpSender sends batches to one player. A batch is one sendmmsg per socket:
 // packets of equal size in a row make one message that the kernel, or the
 // network card, cuts again (UDP_SEGMENT, udp(7), since Linux 4.18); where that
-// is not to be had, each packet is a message.
+// is not to be had, each packet is a message. It is a [stream.Sink] that never
+// waits.
 type udpSender struct {
-	pair  *udpPair
-	want  rtp.Set
-	to    [4]*net.UDPAddr // by channel
-	src   []byte          // control message: our address that the player knows
-	gso   bool
-	pace  pacer
-	media []ipv4.Message // of one batch, reused
-	ctl   []ipv4.Message
-	b     *rtp.Batch
+	pair *udpPair
+	want rtp.Set
+	to   [4][]byte // by channel
+	src  []byte    // control message: our address that the player knows
+	gso  bool
+	pace pacer
+	post mailer
+
+	batch *rtp.Batch // on its way
+	media []message  // of it, reused
+	ctl   []message
+	gone  [2]int // of media and ctl, messages
 }
 
 // newUDPSender sends the media in want to ports of peer, from our address
@@ -184,7 +198,7 @@ type udpSender struct {
 func newUDPSender(pair *udpPair, want rtp.Set, peer, local netip.Addr, ports [2][2]uint16, bitrate int) *udpSender {
 	s := &udpSender{pair: pair, want: want, gso: true, pace: newPacer(bitrate)}
 	for ch := range s.to {
-		s.to[ch] = net.UDPAddrFromAddrPort(netip.AddrPortFrom(peer, ports[ch/2][ch%2]))
+		s.to[ch] = sockaddr(netip.AddrPortFrom(peer, ports[ch/2][ch%2]))
 	}
 	switch {
 	case !local.IsValid() || local.IsLinkLocalUnicast(): // the peer's zone says it
@@ -196,25 +210,112 @@ func newUDPSender(pair *udpPair, want rtp.Set, peer, local netip.Addr, ports [2]
 	return s
 }
 
+// Waits is [stream.Sink].
+func (s *udpSender) Waits() bool { return false }
+
+// Take is [stream.Sink].
+func (s *udpSender) Take(b *rtp.Batch) (int, error) {
+	s.batch = b
+	s.fill(b, 0)
+	return len(b.Bytes(s.want)), nil
+}
+
+// Push is [stream.Sink]. It sends no more than the pace allows.
+func (s *udpSender) Push() (out bool, err error) {
+	wait, err := s.push(time.Now())
+	return wait == 0, err
+}
+
+// Flush is [stream.Sink]. What the kernel has no room for is dropped.
+func (s *udpSender) Flush() error {
+	_, err := s.push(time.Time{})
+	return err
+}
+
 // send sends b and returns its bytes. It takes as long as the pace demands,
 // but at once what is left when ctx ends.
 func (s *udpSender) send(ctx context.Context, b *rtp.Batch) (int, error) {
-	s.fill(b, 0)
-	if _, err := s.flush(ctx, s.pair.rtcp, s.ctl); err != nil {
-		return 0, err
+	n, err := s.Take(b)
+	for err == nil {
+		var wait time.Duration
+		if wait, err = s.push(time.Now()); wait == 0 {
+			break
+		}
+		if !stream.Rest(ctx, wait) {
+			return n, s.Flush()
+		}
 	}
-	sent, err := s.flush(ctx, s.pair.rtp, s.media)
+	return n, err
+}
+
+// push sends what is left of the batch as far as the pace of now allows, zero
+// for haste, and returns how long the rest has to wait: 0 if there is none.
+func (s *udpSender) push(now time.Time) (wait time.Duration, err error) {
+	wait, err = s.drain(now, s.pair.rawRTCP, s.ctl, &s.gone[0])
+	if wait > 0 || err != nil {
+		return wait, err
+	}
+	wait, err = s.drain(now, s.pair.rawRTP, s.media, &s.gone[1])
 	if s.gso && refusesSegments(err) {
 		s.gso = false // a tunnel or a card that cannot: once and for all
-		s.fill(b, sent)
-		_, err = s.flush(ctx, s.pair.rtp, s.media)
+		s.fill(s.batch, s.packetsGone())
+		s.gone[0] = len(s.ctl)
+		return s.drain(now, s.pair.rawRTP, s.media, &s.gone[1])
 	}
-	return len(b.Bytes(s.want)), err
+	return wait, err
+}
+
+// socketFull is how long a socket without room for a packet is left alone.
+const socketFull = time.Millisecond
+
+// drain sends all but the first gone of ms and counts on.
+func (s *udpSender) drain(now time.Time, raw syscall.RawConn, ms []message, gone *int) (wait time.Duration, err error) {
+	for *gone < len(ms) {
+		n, size := head(ms[*gone:])
+		if wait := s.pace.allow(now, size); wait > 0 && !now.IsZero() {
+			return wait, nil
+		}
+		n, err := s.post.send(raw, ms[*gone:*gone+n])
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return socketFull, nil
+		case dropped(err):
+			n = 1
+		case err != nil:
+			return 0, fmt.Errorf("send udp: %w", err)
+		}
+		*gone += n
+	}
+	return 0, nil
+}
+
+// dropped reports whether a datagram was lost on its way out, as datagrams may
+// be: no buffer, or a firewall's verdict.
+func dropped(err error) bool {
+	return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EPERM)
+}
+
+// head returns how many of ms go by one call, and their bytes.
+func head(ms []message) (n, size int) {
+	n, size = 1, ms[0].size()
+	for n < len(ms) && size+ms[n].size() <= paceBurst {
+		size += ms[n].size()
+		n++
+	}
+	return n, size
+}
+
+// packetsGone returns how many packets of media have gone.
+func (s *udpSender) packetsGone() (n int) {
+	for i := range s.media[:s.gone[1]] {
+		n += len(s.media[i].packets)
+	}
+	return n
 }
 
 // fill makes the messages of b, without its first skip RTP packets.
 func (s *udpSender) fill(b *rtp.Batch, skip int) {
-	s.media, s.ctl = s.media[:0], s.ctl[:0]
+	s.media, s.ctl, s.gone = s.media[:0], s.ctl[:0], [2]int{}
 	segment, total, open := 0, 0, false // of the latest media message
 	for ch, packet := range b.Packets(s.want) {
 		switch {
@@ -224,33 +325,33 @@ func (s *udpSender) fill(b *rtp.Batch, skip int) {
 			skip--
 		case open && len(packet) <= segment && total+len(packet) <= maxSegmentBytes:
 			m := &s.media[len(s.media)-1]
-			m.Buffers = append(m.Buffers, packet)
+			m.packets = append(m.packets, packet)
 			total += len(packet)
-			open = len(packet) == segment && len(m.Buffers) < maxSegments
+			open = len(packet) == segment && len(m.packets) < maxSegments
 		default:
 			s.media = appendMessage(s.media, packet, s.to[ch], s.src)
 			segment, total, open = len(packet), len(packet), s.gso
 		}
 	}
 	for i := range s.media {
-		if m := &s.media[i]; len(m.Buffers) > 1 {
-			m.OOB = appendSegmentSize(m.OOB, len(m.Buffers[0]))
+		if m := &s.media[i]; len(m.packets) > 1 {
+			m.control = appendSegmentSize(m.control, len(m.packets[0]))
 		}
 	}
 }
 
-// appendMessage appends a message of one packet. It reuses the buffer list
+// appendMessage appends a message of one packet. It reuses the packet list
 // and control space of the message that stood in its place before.
-func appendMessage(ms []ipv4.Message, packet []byte, to *net.UDPAddr, src []byte) []ipv4.Message {
+func appendMessage(ms []message, packet, to, src []byte) []message {
 	if len(ms) < cap(ms) {
 		ms = ms[:len(ms)+1]
 	} else {
-		ms = append(ms, ipv4.Message{})
+		ms = append(ms, message{})
 	}
 	m := &ms[len(ms)-1]
-	m.Buffers = append(m.Buffers[:0], packet)
-	m.OOB = append(m.OOB[:0], src...)
-	m.Addr = to
+	m.packets = append(m.packets[:0], packet)
+	m.control = append(m.control[:0], src...)
+	m.to = to
 	return ms
 }
 
@@ -276,37 +377,6 @@ func refusesSegments(err error) bool {
 	return errors.Is(err, unix.EIO) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EMSGSIZE) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
-// flush sends messages, no more at once than the pace allows, and returns how
-// many packets are gone.
-func (s *udpSender) flush(ctx context.Context, c *net.UDPConn, ms []ipv4.Message) (packets int, err error) {
-	pc := ipv4.NewPacketConn(c)
-	for len(ms) > 0 {
-		n, size := 1, messageSize(&ms[0])
-		for n < len(ms) && size+messageSize(&ms[n]) <= paceBurst {
-			size += messageSize(&ms[n])
-			n++
-		}
-		s.pace.take(ctx, size)
-		n, err := pc.WriteBatch(ms[:n], 0)
-		if err != nil {
-			return packets, fmt.Errorf("send udp to %v: %w", ms[0].Addr, err)
-		}
-		for i := range ms[:n] {
-			packets += len(ms[i].Buffers)
-		}
-		ms = ms[n:]
-	}
-	return packets, nil
-}
-
-func messageSize(m *ipv4.Message) int {
-	n := 0
-	for _, b := range m.Buffers {
-		n += len(b)
-	}
-	return n
-}
-
 // A pacer spreads bursts, so that a key picture or the cached group of
 // pictures that a session begins with does not overrun the player's receive
 // buffer, which by default holds some 90 packets on Linux.
@@ -320,18 +390,23 @@ func newPacer(bitrate int) pacer {
 	return pacer{rate: max(paceRate, 4*int64(bitrate)/8)}
 }
 
-// take waits until n more bytes may go out: at once while fewer than
-// paceBurst are ahead of the rate, and at the latest when ctx ends.
-func (p *pacer) take(ctx context.Context, n int) {
-	now := time.Now()
+// allow takes note of n more bytes that go out now, if no more than paceBurst
+// are ahead of the rate then, and returns 0; else how long they have to wait.
+func (p *pacer) allow(now time.Time, n int) (wait time.Duration) {
 	if p.free.Before(now) {
 		p.free = now
 	}
-	p.free = p.free.Add(time.Duration(int64(n) * int64(time.Second) / p.rate))
-	burst := time.Duration(paceBurst * int64(time.Second) / p.rate)
-	if ahead := p.free.Sub(now); ahead > burst {
-		stream.Rest(ctx, ahead-burst)
+	free := p.free.Add(p.time(int64(n)))
+	if wait = free.Sub(now) - p.time(paceBurst); wait > 0 {
+		return wait
 	}
+	p.free = free
+	return 0
+}
+
+// time returns how long n bytes take.
+func (p *pacer) time(n int64) time.Duration {
+	return time.Duration(n * int64(time.Second) / p.rate)
 }
 
 // hostOf returns the IP address of a TCP or UDP address, IPv4 in its own form;
@@ -343,14 +418,3 @@ func hostOf(addr net.Addr) netip.Addr {
 	}
 	return ap.Addr().Unmap()
 }
-
-func (s *udpSender) Take(b *rtp.Batch) (int, error) { s.b = b; return len(b.Bytes(s.want)), nil }
-func (s *udpSender) Push() (bool, error) {
-	_, err := s.send(context.Background(), s.b)
-	if dropped(err) {
-		err = nil
-	}
-	return true, err
-}
-func (s *udpSender) Flush() error { return nil }
-func (s *udpSender) Waits() bool  { return true }

@@ -144,7 +144,7 @@ func TestPacketsAreFewMessages(t *testing.T) {
 	s := newUDPSender(pair, rtp.Set(0).With(rtp.Video), peer, peer, [2][2]uint16{ports, ports}, 0)
 	shape := func() (packets []int) {
 		for i := range s.media {
-			packets = append(packets, len(s.media[i].Buffers))
+			packets = append(packets, len(s.media[i].packets))
 		}
 		return packets
 	}
@@ -158,7 +158,7 @@ func TestPacketsAreFewMessages(t *testing.T) {
 	}
 	s.gso = false
 	s.fill(b, 0)
-	if got := shape(); len(got) != 51 || slices.Max(got) != 1 || len(s.media[0].OOB) != len(s.src) {
+	if got := shape(); len(got) != 51 || slices.Max(got) != 1 || len(s.media[0].control) != len(s.src) {
 		t.Errorf("without segments, messages of %v packets", got)
 	}
 	if n := testing.AllocsPerRun(20, func() { s.fill(b, 0) }); n > 0 {
@@ -207,9 +207,14 @@ func TestSegmentsRefusedMeansSingles(t *testing.T) {
 func TestBurstsAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPacer(1_000_000)
+		take := func(n int) {
+			for wait := p.allow(time.Now(), n); wait > 0; wait = p.allow(time.Now(), n) {
+				time.Sleep(wait)
+			}
+		}
 		start := time.Now()
 		for range 100 {
-			p.take(t.Context(), 16<<10)
+			take(16 << 10)
 		}
 		want := time.Duration(100*16<<10-paceBurst) * time.Second / time.Duration(paceRate)
 		if got := time.Since(start); got != want {
@@ -217,20 +222,43 @@ func TestBurstsAreSpread(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		start = time.Now()
-		p.take(t.Context(), paceBurst)
+		take(paceBurst)
 		if got := time.Since(start); got != 0 {
 			t.Errorf("a first burst waited %v", got)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		p.take(ctx, paceBurst)
-		if got := time.Since(start); got != 0 {
-			t.Errorf("waited %v although nobody wants it any more", got)
 		}
 	})
 	if p := newPacer(80_000_000); p.rate != 40_000_000 {
 		t.Errorf("80 Mbit/s is sent at %d bytes a second", p.rate)
 	}
+}
+
+func TestWhatEndsDoesNotWaitForItsPace(t *testing.T) {
+	video, _ := fakeTracks(t)
+	p, err := rtp.NewPacketizer(0, video)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := p.Batch(&stream.Unit{Track: video, Data: h264.AppendNAL(nil, []byte{0x41, 1, 2})})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, _ := sockets(t)
+	player, ports := sockets(t)
+	peer := netip.MustParseAddr("127.0.0.1")
+	s := newUDPSender(server, rtp.Set(0).With(rtp.Video), peer, peer, [2][2]uint16{ports, ports}, 0)
+	s.pace.free = time.Now().Add(time.Hour)
+	if _, err := s.Take(b); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.Push(); out || err != nil {
+		t.Fatalf("sent ahead of its pace: %v, %v", out, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.send(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	receiveOne(t, player.rtp)
 }
 
 // playUDP plays the picture over UDP.
