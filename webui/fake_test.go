@@ -119,7 +119,7 @@ func card() []byte {
 // onAir is a box in the middle of a show, with one destination down.
 func onAir() *fakeBox {
 	now := time.Now()
-	retry, live := now.Add(14*time.Second), now.Add(-83*time.Minute)
+	retry, live := now.Add(199*time.Second), now.Add(-83*time.Minute)
 	f := &fakeBox{}
 	f.cell.Update(func(b *status.Box) {
 		*b = status.Box{
