@@ -2,7 +2,6 @@ package cmaf
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -10,6 +9,7 @@ import (
 	"time"
 
 	"encoderd.example/stream"
+	"encoderd.example/stream/visit"
 )
 
 const (
@@ -155,20 +155,13 @@ func (st *Stream) Serve(w http.ResponseWriter, r *http.Request, f File, viewer *
 	defer cancel()
 	seq, err := st.Wait(ctx, f.Medium, f.settled)
 	if err != nil {
-		unavailable(w, err)
+		Unavailable(w, err)
 		return
 	}
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
+	w.Header().Set("Access-Control-Allow-Origin", "*")
 	a := &answer{w: w, control: http.NewResponseController(w), viewer: viewer}
 	if f.Kind == Header {
-		init := seq.Init(f.Init)
-		if init == nil {
-			notFound(w)
-			return
-		}
-		f.head(h, len(init.Data))
-		a.send(r, init.Data)
+		a.header(r, f, seq.Init(f.Init))
 		return
 	}
 	g, parts := f.find(seq)
@@ -176,14 +169,7 @@ func (st *Stream) Serve(w http.ResponseWriter, r *http.Request, f File, viewer *
 		notFound(w)
 		return
 	}
-	size := -1 // not known yet
-	if g.Complete || f.Kind == SinglePart {
-		size = 0
-		for _, p := range parts {
-			size += len(p.Data)
-		}
-	}
-	f.head(h, size)
+	f.head(w.Header(), f.size(g, parts))
 	if r.Method == http.MethodHead {
 		return
 	}
@@ -191,6 +177,18 @@ func (st *Stream) Serve(w http.ResponseWriter, r *http.Request, f File, viewer *
 	if f.Medium == Video {
 		viewer.Lag.Store(int64(seq.behind(g)))
 	}
+}
+
+// size returns how many bytes answer a request for f, -1 if that is not known
+// yet.
+func (f File) size(g *Segment, parts []*Part) (n int) {
+	if !g.Complete && f.Kind != SinglePart {
+		return -1
+	}
+	for _, p := range parts {
+		n += len(p.Data)
+	}
+	return n
 }
 
 // behind returns how much there is after g.
@@ -213,20 +211,7 @@ func (f File) head(h http.Header, size int) {
 }
 
 func notFound(w http.ResponseWriter) {
-	w.Header().Set("Cache-Control", "no-store")
-	http.Error(w, "no such segment, or no longer", http.StatusNotFound)
-}
-
-func unavailable(w http.ResponseWriter, err error) {
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("Cache-Control", "no-store")
-	if errors.Is(err, ErrNoSound) || errors.Is(err, ErrNoVideo) {
-		http.Error(w, err.Error(), http.StatusNotFound)
-		return
-	}
-	h.Set("Retry-After", "1")
-	http.Error(w, "nothing came in time: is the picture on?", http.StatusServiceUnavailable)
+	visit.Fail(w, http.StatusNotFound, "no such segment, or no longer")
 }
 
 // An answer is the body of one response.
@@ -237,11 +222,16 @@ type answer struct {
 	until   time.Time // the reader's patience has an end, and so has ours
 }
 
-// send writes a body whole.
-func (a *answer) send(r *http.Request, data []byte) {
+// header answers with a header; nil is not there.
+func (a *answer) header(r *http.Request, f File, init *Init) {
+	if init == nil {
+		notFound(a.w)
+		return
+	}
+	f.head(a.w.Header(), len(init.Data))
 	if r.Method != http.MethodHead {
 		a.until = time.Now().Add(writeTime)
-		_ = a.write(data) // the reader may have gone
+		_ = a.write(init.Data) // the reader may have gone
 	}
 }
 

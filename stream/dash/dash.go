@@ -58,6 +58,7 @@ type Server struct {
 	Log *slog.Logger
 
 	once   sync.Once
+	menu   cmaf.Menu
 	visits visit.Visits
 	zero   time.Time // wall-clock time of the media clock's zero
 
@@ -73,6 +74,7 @@ func (s *Server) init() {
 		if s.Log == nil {
 			s.Log = slog.New(slog.DiscardHandler)
 		}
+		s.menu = cmaf.Menu{Find: s.Find, Names: s.Names, Segments: s.Segments, Audience: s.Audience, Log: s.Log}
 	})
 }
 
@@ -108,54 +110,21 @@ func (s *Server) clock(w http.ResponseWriter, _ *http.Request) {
 // begun.
 func (s *Server) all(w http.ResponseWriter, r *http.Request) {
 	var offers []offer
-	refused := error(nil)
-	for _, name := range s.Names() {
-		src := s.Find(name)
-		if src == nil {
-			continue
-		}
-		if err := s.allow(r, name); err != nil {
-			refused = err
-			continue
-		}
-		if _, begun := src.Tracks(); begun {
-			// Dollars mean something in templates.
-			folder := strings.ReplaceAll(url.PathEscape(name), "$", "%24") + "/"
-			offers = append(offers, offer{st: s.Segments.Of(src), folder: folder})
-		}
+	for _, st := range s.menu.All(w, r) {
+		// Dollars mean something in templates.
+		folder := strings.ReplaceAll(url.PathEscape(st.Name()), "$", "%24") + "/"
+		offers = append(offers, offer{st: st, folder: folder})
 	}
-	switch {
-	case len(offers) == 0 && refused != nil:
-		s.refuse(w, r, refused)
-	case len(offers) == 0:
-		visit.Fail(w, http.StatusServiceUnavailable, "no picture yet")
-	default:
+	if offers != nil {
 		s.manifest(w, r, offers, "time")
 	}
 }
 
 // one answers with one rendition, once its encoder has begun.
 func (s *Server) one(w http.ResponseWriter, r *http.Request) {
-	name := r.PathValue("name")
-	src := s.Find(name)
-	if src == nil {
-		visit.Fail(w, http.StatusNotFound, "no such rendition")
-		return
+	if st := s.menu.One(w, r, r.PathValue("name")); st != nil {
+		s.manifest(w, r, []offer{{st: st}}, "../time")
 	}
-	if err := s.allow(r, name); err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	s.manifest(w, r, []offer{{st: s.Segments.Of(src)}}, "../time")
-}
-
-func (s *Server) allow(r *http.Request, name string) error {
-	return s.Audience.Allow(r.RemoteAddr, name, visit.Credentials(r))
-}
-
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	s.Log.Debug("dash viewer refused", "peer", r.RemoteAddr, "err", err)
-	visit.Refuse(w, r, err)
 }
 
 // manifest answers with the manifest of what is offered. Players load it again
@@ -165,7 +134,7 @@ func (s *Server) manifest(w http.ResponseWriter, r *http.Request, offers []offer
 	defer cancel()
 	for i := range offers {
 		if err := offers[i].fill(ctx); err != nil {
-			unavailable(w, err)
+			cmaf.Unavailable(w, err)
 			return
 		}
 	}
@@ -173,7 +142,7 @@ func (s *Server) manifest(w http.ResponseWriter, r *http.Request, offers []offer
 	if r.Method == http.MethodGet {
 		t, err := s.visits.Guess(r)
 		if err != nil {
-			s.refuse(w, r, err)
+			s.menu.Refuse(w, r, err)
 			return
 		}
 		id = t.ID
@@ -231,38 +200,41 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, pieces []string, 
 // file answers with media of a visit, and has the player counted.
 func (s *Server) file(w http.ResponseWriter, r *http.Request) {
 	t := s.visits.Find(r.PathValue("visit"))
-	media, ok := cmaf.ParseFile(r.PathValue("file"))
-	src := s.Find(r.PathValue("name"))
-	switch {
-	case t == nil:
+	if t == nil {
 		visit.Fail(w, http.StatusNotFound, "this visit is over: open manifest.mpd again")
 		return
-	case !ok || src == nil:
+	}
+	media, ok := cmaf.ParseFile(r.PathValue("file"))
+	if !ok {
 		visit.Fail(w, http.StatusNotFound, "no such address")
 		return
 	}
-	st := s.Segments.Of(src)
+	st := s.menu.Stream(w, r.PathValue("name"))
+	if st == nil {
+		return
+	}
 	viewer, done, err := t.Watch(st.Name(), media.Medium == cmaf.Video, silence*st.Target())
 	if err != nil {
-		s.refuse(w, r, err)
+		s.menu.Refuse(w, r, err)
 		return
 	}
 	defer done()
-	if media.Medium == cmaf.Video && media.Kind == cmaf.SegmentByTime {
-		if seq := st.Latest(cmaf.Video); seq != nil && seq.At(media.Time) != nil {
-			viewer.Lost.Add(t.Follow(seq.At(media.Time).Number) * st.Pictures())
-		}
-	}
+	viewer.Lost.Add(missed(t, st, media))
 	st.Serve(w, r, media, viewer)
 }
 
-func unavailable(w http.ResponseWriter, err error) {
-	if errors.Is(err, cmaf.ErrNoVideo) {
-		visit.Fail(w, http.StatusNotFound, err.Error())
-		return
+// missed returns about how many pictures a player has left out between the last
+// segment that it asked for and this one.
+func missed(t *visit.Visit, st *cmaf.Stream, media cmaf.File) uint64 {
+	seq := st.Latest(cmaf.Video)
+	if seq == nil || media.Medium != cmaf.Video || media.Kind != cmaf.SegmentByTime {
+		return 0
 	}
-	w.Header().Set("Retry-After", "1")
-	visit.Fail(w, http.StatusServiceUnavailable, "nothing came in time: is the picture on?")
+	g := seq.At(media.Time)
+	if g == nil {
+		return 0
+	}
+	return t.Follow(g.Number) * st.Pictures()
 }
 
 // An offer is a rendition in a manifest.

@@ -31,7 +31,7 @@ func (m *manifest) text(offers []offer, now time.Time) string {
 			sound = &offers[i]
 		}
 	}
-	delay := max(min(usualDelay, depth-2*target), 3*target)
+	delay := max(min(max(usualDelay, 3*target), depth-2*target), 0) // where there is something
 	var b strings.Builder
 	b.WriteString(xml.Header)
 	fmt.Fprintf(&b, `<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" profiles="urn:mpeg:dash:profile:isoff-live:2011,http://www.dashif.org/guidelines/low-latency-live-v5"`+
