@@ -236,23 +236,28 @@ func (p *panel) watch(ctx context.Context, w hw.KeyWire, told func(hw.Edge)) {
 }
 
 // relight finds lamps again that were taken out: nobody would light a lamp anew
-// that is to go on showing what it did.
+// that is to go on showing what it did. It looks at all now and then, and often
+// while one fails, which is tried in its own rhythm.
 func (p *panel) relight(ctx context.Context) {
-	tick := time.NewTicker(lastWait)
-	defer tick.Stop()
+	heard := p.rings()
+	timer := time.NewTimer(lastWait)
+	defer timer.Stop()
 	for {
-		heard := p.rings()
 		anew := false
 		select {
 		case <-heard:
-			anew = true
-		case <-tick.C:
+			heard, anew = p.rings(), true
+		case <-timer.C:
 		case <-ctx.Done():
 			return
 		}
+		next := lastWait
 		for _, l := range p.lamps {
-			l.again(anew)
+			if l.again(anew) != nil {
+				next = firstWait
+			}
 		}
+		timer.Reset(next)
 	}
 }
 

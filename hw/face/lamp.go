@@ -52,9 +52,9 @@ func (l *lamp) light(light hw.Light) error {
 	return l.show()
 }
 
-// again shows what the lamp is to show, should it be another one now. anew says
-// that there is a reason not to wait.
-func (l *lamp) again(anew bool) {
+// again shows what the lamp is to show, should it be another one now, and
+// returns why it does not. anew says that there is a reason not to wait.
+func (l *lamp) again(anew bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if anew {
@@ -62,7 +62,10 @@ func (l *lamp) again(anew bool) {
 			p.rhythm, p.due = rhythm{}, time.Time{}
 		}
 	}
-	_ = l.show() // whoever lights it next hears of it
+	if l.wrong != nil { // for good: nothing to look after
+		return nil
+	}
+	return l.show()
 }
 
 func (l *lamp) show() error {
