@@ -21,7 +21,7 @@ lists_week() { # the week of the newest package list: within a week everything s
 	local newest; newest=$(stat -c %Y /var/lib/apt/lists/*Release 2> /dev/null | sort -n | tail -1); date -u -d "@${newest:-0}" +%G-W%V
 }
 week=$(lists_week)
-declare -A key left=([fetch]="kver src/gpio-sim.c src/irq_sim.c src/vim2m.c src/vimc-core.c src/vimc-streamer.h" [modules]="vmlinuz modtree/modules.builtin" [rootfs]=rootfs.tar
+declare -A key left=([fetch]="kver src/gpio-sim.c src/irq_sim.c src/uleds.c src/vim2m.c src/vimc-core.c src/vimc-streamer.h" [modules]="vmlinuz modtree/modules.builtin" [rootfs]=rootfs.tar
 	[image]="root.ext4 initrd.gz" [snapshot]="vm.qcow2 root.ext4 initrd.gz vmlinuz")
 key[fetch]="$SERIES $week $(dpkg --print-architecture)"
 key[modules]="${key[fetch]} $(hash_of kmod modsubset.sh)"
@@ -59,7 +59,7 @@ fetch() {
 	local media=$SOURCE/drivers/media/test-drivers
 	rm -rf src; mkdir src
 	dpkg-deb --fsys-tarfile dl/${SOURCE}_* 2> /dev/null | tar xO --wildcards "*/$SOURCE.tar.xz" 2> /dev/null |
-		tar xJ -C src --transform='s#.*/##' --occurrence=1 "$SOURCE/drivers/gpio/gpio-sim.c" "$SOURCE/kernel/irq/irq_sim.c" "$media/vim2m.c" \
+		tar xJ -C src --transform='s#.*/##' --occurrence=1 "$SOURCE/drivers/gpio/gpio-sim.c" "$SOURCE/kernel/irq/irq_sim.c" "$SOURCE/drivers/leds/uleds.c" "$media/vim2m.c" \
 			"$media/vimc/vimc-"{capture,common,core,debayer,lens,scaler,sensor,streamer}.c "$media/vimc/vimc-"{common,streamer}.h || true
 	rm dl/${SOURCE}_*
 }
@@ -73,10 +73,10 @@ modules() {
 	sed -i "s#^include /usr/src/#include $W/headers/usr/src/#" "$headers/Makefile"	# its one absolute path
 	rm -f "$headers/vmlinux"							# else the build wants pahole
 
-	cp -r --no-preserve=mode "$here/kmod" "$m"; echo 'obj-m := gpio-sim/ vh264enc/ vim2m/ vimc/' > "$m/Makefile"
+	cp -r --no-preserve=mode "$here/kmod" "$m"; echo 'obj-m := gpio-sim/ uleds/ vh264enc/ vim2m/ vimc/' > "$m/Makefile"
 	cp src/gpio-sim.c "$m/gpio-sim/gpio-sim-main.c"
 	sed 's/handle_simple_irq(irq_to_desc(irqnum));/generic_handle_irq(irqnum);/; /^EXPORT_SYMBOL/d' src/irq_sim.c > "$m/gpio-sim/irq_sim.c"
-	cp src/vim2m.c "$m/vim2m/"; cp src/vimc-*.[ch] "$m/vimc/"
+	cp src/uleds.c "$m/uleds/"; cp src/vim2m.c "$m/vim2m/"; cp src/vimc-*.[ch] "$m/vimc/"
 	make -s -C "$headers" M="$m" ARCH=arm64 CROSS_COMPILE=aarch64-linux-gnu- -j"$(nproc)" modules
 
 	stock=unpacked/usr/lib/modules/$v; [ -d "$stock" ] || stock=unpacked/lib/modules/$v	# as of deb13, before

@@ -8,7 +8,7 @@ for k in "$@"; do aarch64-linux-gnu-strip --strip-debug -o "$M/updates/$(basenam
 depmod -b "$T" "$KVER"
 WANTED="virtio_pci virtio_blk virtio_net virtio_console virtio_rng ext4 crc32c_generic overlay configfs autofs4
  vivid vim2m vimc vh264enc v4l2_mem2mem uvcvideo snd_aloop snd_virtio snd_usb_audio
- gpio_sim gpio_keys leds_gpio uinput
+ gpio_sim gpio_keys leds_gpio uleds ledtrig_timer uinput
  dummy_hcd libcomposite usb_f_uvc usb_f_uac2 usb_f_acm cdc_acm ftdi_sio usbserial xhci_pci
  softdog i6300esb sch_netem sch_tbf sch_ingress sch_fq veth dummy tun nf_tables"
 for m in $WANTED; do

@@ -43,7 +43,7 @@ func TestEachDeviceIsThereForItsGroup(t *testing.T) {
 	for _, c := range []struct{ name, script, want string }{
 		{"cameras and encoder have their names", "cat /sys/class/video4linux/*/name", "vivid-000-vid-cap\nvivid-001-vid-cap\nvh264enc\n"},
 		{"sound cards have their names", "cat /proc/asound/card*/id", "Loopback\nLoopback2\n"},
-		{"the panel has named lines", "gpioinfo -c gpiochip1 | grep -o '\"[A-Z_]*\"' | tr -d '\"' | xargs", "GO_LIVE TALLY REC MUTE RESET LAMP_STREAM LAMP_REC LAMP_STAGE\n"},
+		{"the panel has named lines", "gpioinfo -c gpiochip1 | grep -o '\"[A-Z_]*\"' | tr -d '\"' | xargs", "GO_LIVE TALLY REC MUTE RESET LAMP_STREAM LAMP_REC LAMP_STAGE CONTACT_IN CONTACT_OUT\n"},
 		{"keys are released", "cat /run/panel/sim_gpio{0,2,3,4}/pull | uniq", "pull-up\n"},
 		{"libraries to load at run time", "ls /usr/lib/aarch64-linux-gnu/ | grep -cE '^(libx264.so.164|libopus.so.0|libturbojpeg.so.0)$'", "3\n"},
 		{"systemd is process 1", "cat /proc/1/comm", "systemd\n"},
