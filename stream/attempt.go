@@ -16,7 +16,7 @@ import (
 // some thousand a second pays an eighth less CPU that way than by those that
 // the runtime prepares for.
 type attempt struct {
-	once  func(fd uintptr) bool // run, bound once
+	once  func(fd uintptr) // run, bound once
 	what  [][]byte
 	iov   []unix.Iovec
 	msg   unix.Msghdr
@@ -31,7 +31,7 @@ const mostPieces = 1024
 // socket took: 0 if it is full.
 func (a *attempt) write(raw syscall.RawConn, pieces [][]byte) (int, error) {
 	a.what = pieces[:min(len(pieces), mostPieces)]
-	err := raw.Write(a.once)
+	err := raw.Control(a.once) // Write would only keep writers apart, which Line does
 	a.what = nil
 	switch {
 	case err != nil:
@@ -50,8 +50,8 @@ var errNothingSent = errors.New("send took nothing")
 
 const sendFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 
-// run makes the call; it never asks to be called again.
-func (a *attempt) run(fd uintptr) bool {
+// run makes the call.
+func (a *attempt) run(fd uintptr) {
 	var n uintptr
 	if p := a.what[0]; len(a.what) == 1 {
 		n, _, a.errno = syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), sendFlags, 0, 0) //nolint:gosec // the kernel reads p during the call
@@ -60,7 +60,6 @@ func (a *attempt) run(fd uintptr) bool {
 		n, _, a.errno = syscall.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&a.msg)), sendFlags) //nolint:gosec // the kernel reads msg during the call
 	}
 	a.n = int(n)
-	return true
 }
 
 // gather lists the pieces for the kernel.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -50,13 +49,19 @@ type socket struct {
 	*stream.Line
 	nc       net.Conn
 	chunked  bool     // not with HTTP/1.0
-	body     [][]byte // of the chunk that goes out next
-	added    int      // its bytes
-	size     []byte   // as it is written
-	pieces   [][]byte // kept for its capacity
+	pieces   [][]byte // of the chunk that goes out next
+	own      []byte   // the small ones of them
+	mine     bool     // the last piece lies there
+	added    int      // bytes of the body
 	hurry    func() bool
 	watching sync.WaitGroup
 }
+
+const (
+	smallPiece = 64
+	ownPieces  = 1 << 10 // bytes of them in one chunk; more go as they are
+	sizeDigits = 8
+)
 
 const maxChatter = 64 << 10 // what a reader may say after its request
 
@@ -66,7 +71,7 @@ func (s *site) openSocket(ctx context.Context, w http.ResponseWriter, r *http.Re
 		http.Error(w, "this server cannot stream", http.StatusInternalServerError)
 		return nil, fmt.Errorf("take over the connection: %w", err)
 	}
-	k := &socket{Line: stream.NewLine(nc, s.write), nc: nc, chunked: r.ProtoAtLeast(1, 1)}
+	k := &socket{Line: stream.NewLine(nc, s.write), nc: nc, chunked: r.ProtoAtLeast(1, 1), own: make([]byte, 0, ownPieces)}
 	if err := k.Play(stream.Bitrate(rd.tracks)); err != nil {
 		s.log.Debug("http send buffer stays as it is", "err", err)
 	}
@@ -103,13 +108,33 @@ var errLeft = errors.New("the reader left")
 
 func (k *socket) add(pieces [][]byte) error {
 	if k.added == 0 {
-		k.body = k.body[:0]
+		k.own, k.pieces, k.mine = k.own[:0], k.pieces[:0], false
+		if k.chunked {
+			k.put(noSize)
+		}
 	}
 	for _, p := range pieces {
-		k.body = append(k.body, p)
+		k.put(p)
 		k.added += len(p)
 	}
 	return nil
+}
+
+// put appends a piece. Small ones in a row become one: each that the kernel is
+// told of costs more than the copy.
+func (k *socket) put(p []byte) {
+	at := len(k.own)
+	if len(p) > smallPiece || at+len(p) > cap(k.own) {
+		k.pieces, k.mine = append(k.pieces, p), false
+		return
+	}
+	k.own = append(k.own, p...)
+	if !k.mine {
+		k.pieces, k.mine = append(k.pieces, k.own[at:]), true
+		return
+	}
+	last := &k.pieces[len(k.pieces)-1]
+	*last = (*last)[:len(*last)+len(p)]
 }
 
 // Push is [stream.Sink].
@@ -126,6 +151,7 @@ func (k *socket) Flush() error {
 
 var (
 	lineEnd   = []byte("\r\n")
+	noSize    = []byte("00000000\r\n") // filled in once it is known
 	lastChunk = []byte("0\r\n\r\n")
 )
 
@@ -134,14 +160,12 @@ func (k *socket) frame() {
 	if k.added == 0 {
 		return
 	}
-	k.pieces = k.pieces[:0]
 	if k.chunked {
-		k.size = append(strconv.AppendInt(k.size[:0], int64(k.added), 16), lineEnd...)
-		k.pieces = append(k.pieces, k.size)
-	}
-	k.pieces = append(k.pieces, k.body...)
-	if k.chunked {
-		k.pieces = append(k.pieces, lineEnd)
+		const digits = "0123456789abcdef"
+		for i, n := sizeDigits-1, k.added; i >= 0; i, n = i-1, n>>4 {
+			k.own[i] = digits[n&15]
+		}
+		k.put(lineEnd)
 	}
 	k.added = 0
 	k.Offer(k.pieces)
