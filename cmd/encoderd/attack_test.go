@@ -147,6 +147,7 @@ func (p *process) goroutines() (n int) {
 // slowly opens more connections from four addresses than may wait at a door,
 // and says half of what is to be said on each.
 func slowly(t *testing.T, v venue) {
+	t.Helper()
 	for _, d := range v.doors() {
 		var slow []net.Conn
 		for i := range 4 * 150 {
@@ -168,6 +169,7 @@ func slowly(t *testing.T, v venue) {
 
 // knock connects and vanishes, a thousand times at each door.
 func knock(t *testing.T, v venue) {
+	t.Helper()
 	for _, d := range v.doors() {
 		for i := range 1000 {
 			nc := come(t, d.address, "")
@@ -215,6 +217,7 @@ var raving = []struct{ door, name, say, hear string }{
 // rave wants an answer, if there can be one, or the end of the connection to
 // what is no request.
 func rave(t *testing.T, v venue) {
+	t.Helper()
 	doors := map[string]door{}
 	for _, d := range v.doors() {
 		doors[d.name] = d
@@ -244,6 +247,7 @@ func rave(t *testing.T, v venue) {
 
 // gape reads nothing of endless answers.
 func gape(t *testing.T, v venue) {
+	t.Helper()
 	var asleep []net.Conn
 	for _, ending := range []string{"flv", "ts", "mp4", "mjpeg"} {
 		for range 10 {
@@ -265,6 +269,7 @@ func gape(t *testing.T, v venue) {
 
 // promise announces a message of more bytes than there are.
 func promise(t *testing.T, v venue) {
+	t.Helper()
 	nc := come(t, v.web, "")
 	const ask = "GET /live/main.flv HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
@@ -292,6 +297,7 @@ func promise(t *testing.T, v venue) {
 
 // bargain sends offers to browsers' door that are none.
 func bargain(t *testing.T, v venue) {
+	t.Helper()
 	for _, r := range []struct{ length, body, want string }{
 		{"9999999999", "v=0", "HTTP/1.1 413"},
 		{"5", "v=0\r\n", "HTTP/1.1 400"},

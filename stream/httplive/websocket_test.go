@@ -3,10 +3,13 @@ package httplive
 import (
 	"bufio"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +70,29 @@ func lastWord(br *bufio.Reader) (code websocket.StatusCode, err error) {
 			code = websocket.StatusCode(binary.BigEndian.Uint16(body))
 		}
 	}
+}
+
+// FuzzFrames says whatever by WebSocket: the reader is seen off.
+func FuzzFrames(f *testing.F) {
+	enc := newFake(64, 10, 100)
+	enc.publish()
+	audience := &stream.Audience{}
+	srv := httptest.NewServer((&Server{Find: only(enc.r), Audience: audience}).Handler())
+	f.Cleanup(srv.Close)
+	f.Add([]byte("\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x00"))
+	f.Add([]byte("\x89\x82\x01\x02\x03\x04hi\x8a\x80\x00\x00\x00\x00\x88\x82\x00\x00\x00\x00\x03\xe8"))
+	f.Add([]byte("\x09\x80\x00\x00\x00\x00"))
+	f.Fuzz(func(t *testing.T, said []byte) {
+		nc, br := shake(t, srv.URL)
+		_, _ = nc.Write(said) // it may be hung up on before the end
+		if err := nc.(*net.TCPConn).CloseWrite(); err != nil {
+			return // it was, and wholly
+		}
+		if _, err := lastWord(br); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("not hung up on")
+		}
+		peer.Await(t, "the reader to leave", func() bool { return len(audience.Viewers()) == 0 })
+	})
 }
 
 func TestWhoBreaksTheRulesOfWebSocketIsClosedAtOnce(t *testing.T) {

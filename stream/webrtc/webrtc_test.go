@@ -63,11 +63,11 @@ type show struct {
 
 var sps = []byte{0x67, 0x42, 0xc0, 0x1e, 0xd9, 0x00, 0xa0, 0x2f, 0xf9, 0x61, 0, 0, 3, 0, 1, 0, 0, 3, 0, 0x3c, 0x0f, 0x16, 0x2e, 0x48}
 
-func newShow(t *testing.T, gop int) *show {
-	t.Helper()
+func newShow(tb testing.TB, gop int) *show {
+	tb.Helper()
 	avcC, err := h264.ConfigRecord(sps, []byte{0x68, 0xcb, 0x8c, 0xb2})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &show{
 		Rendition: stream.NewRendition("main", 1024, stream.H264, stream.AAC, stream.Opus),
