@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -159,9 +160,22 @@ func (c *conn) requests(ctx context.Context, cancel context.CancelCauseFunc) err
 // the next one starts is anybody's guess.
 func (c *conn) reject(err error) error {
 	if bad, ok := errors.AsType[*statusError](err); ok {
-		_ = c.line.Write(answer(bad.status, "Connection: close").marshal(""))
+		if c.line.Write(answer(bad.status, "Connection: close").marshal("")) == nil {
+			c.linger()
+		}
 	}
 	return fmt.Errorf("read request: %w", err)
+}
+
+// linger lets the far side read our last words: closing at once, with
+// something of its own unread, would take them from it.
+func (c *conn) linger() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil {
+		return
+	}
+	_ = c.nc.SetReadDeadline(time.Now().Add(goodbyeTimeout)) // fails on a closed connection only
+	_, _ = io.CopyN(io.Discard, c.nc, maxUnread)
 }
 
 // await waits for the first byte of a request, as long as the player shows

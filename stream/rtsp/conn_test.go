@@ -601,6 +601,21 @@ func TestWhoOnlyConnectsMakesRoomAndPlayersStay(t *testing.T) {
 	next.must(t, 200, "OPTIONS", next.base)
 }
 
+func TestARefusalReachesWhoGoesOnTalking(t *testing.T) {
+	enc := newFake(t, 30, 500)
+	c := dial(t, start(t, &Server{Find: only(enc.r)}), "main")
+	if _, err := io.WriteString(c.nc, "OPTIONS "+strings.Repeat("x", maxUnread/2)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := c.response()
+	if err != nil || r.status != 414 {
+		t.Errorf("got %d, %v", r.status, err)
+	}
+	if _, err := io.Copy(io.Discard, c.br); err != nil {
+		t.Errorf("the end is %v", err)
+	}
+}
+
 func TestJunkBetweenRequestsIsNoLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		enc := newFake(t, 30, 500)

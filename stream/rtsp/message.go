@@ -17,6 +17,7 @@ const (
 	maxHeaders = 64 // lines
 	maxHead    = 16 << 10
 	maxBody    = 16 << 10
+	maxUnread  = 256 << 10 // of what goes on after a bad request
 )
 
 // A request is one RTSP request (RFC 2326, 6). Its body is read and dropped:
