@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"encoderd.example/daemon/status"
 	"encoderd.example/stream/streamtest/peer"
 )
 
@@ -107,7 +108,19 @@ func (v venue) watches() []watch {
 		{"RTMP, VLC", "rtmp://" + v.rtmp + "/live/main", vlc, "ts"},
 		{"HLS, VLC", live + "main/index.m3u8", vlc, "ts"},
 		{"RTSP, GStreamer", "rtsp://" + v.rtsp + "/main", gstRTSP, "mkv"},
-		{"HLS, GStreamer", live + "main/index.m3u8", gstHTTP, "mkv"},
+		{"HLS, GStreamer", live + "main/index.m3u8", gstHLS, "mkv"},
+	}
+}
+
+// watchesDASH lists those whose place in a timeline is easily lost.
+func (v venue) watchesDASH() []watch {
+	live := "http://" + v.web + "/live/"
+	return []watch{
+		{"DASH, ffmpeg", live + "main/manifest.mpd", ffmpeg(), "nut"},
+		{"DASH of all sizes, ffmpeg", live + "manifest.mpd", ffmpeg(), "nut"},
+		{"DASH, mpv", live + "main/manifest.mpd", mpv, "nut"},
+		{"DASH, VLC", live + "main/manifest.mpd", vlc, "ts"},
+		{"DASH, GStreamer", live + "main/manifest.mpd", gstDASH, "mkv"},
 	}
 }
 
@@ -141,21 +154,29 @@ func lasting(seconds string) []string {
 // gstRTSP keeps what rtspsrc gives. A busy machine is no reason for it to call
 // packets late that TCP cannot lose.
 func gstRTSP(url, file string) []string {
-	return gst(file, "rtspsrc", "location="+url, "protocols=tcp", "buffer-mode=none", "latency=10000", "name=s",
+	return gst("9", file, "rtspsrc", "location="+url, "protocols=tcp", "buffer-mode=none", "latency=10000", "name=s",
 		"s.", "!", "rtph264depay", "!", "h264parse", "!", "queue", "!", "m.",
 		"s.", "!", "rtpmp4gdepay", "!", "aacparse", "!", "queue", "!", "m.")
 }
 
-// gstHTTP decodes, and codes again without loss what it would show and play.
-func gstHTTP(url, file string) []string {
-	return gst(file, "uridecodebin3", "uri="+url, "name=u",
-		"u.video_0", "!", "queue", "!", "videoconvert", "!", "avenc_ffv1", "!", "m.",
+// gstHLS decodes, and codes again without loss what it would show and play.
+func gstHLS(url, file string) []string { return gst("9", file, decoding(url)...) }
+
+// gstDASH does so without first gathering the ten seconds that would do for
+// the worst of lines.
+func gstDASH(url, file string) []string {
+	return gst("14", file, decoding(url, "urisourcebin0::dashdemux2-0::low-watermark-time=2000000000")...)
+}
+
+func decoding(url string, properties ...string) []string {
+	source := append([]string{"uridecodebin3", "uri=" + url, "name=u"}, properties...)
+	return append(source, "u.video_0", "!", "queue", "!", "videoconvert", "!", "avenc_ffv1", "!", "m.",
 		"u.audio_0", "!", "queue", "!", "audioconvert", "!", "audio/x-raw,format=S16LE", "!", "m.")
 }
 
-// gst ends a pipeline in a file.
-func gst(file string, pipeline ...string) []string {
-	command := append(lasting("9"), "gst-launch-1.0", "-e", "-q")
+// gst ends a pipeline in a file, and after so many seconds.
+func gst(seconds, file string, pipeline ...string) []string {
+	command := append(lasting(seconds), "gst-launch-1.0", "-e", "-q")
 	command = append(command, pipeline...)
 	return append(command, "matroskamux", "name=m", "streamable=true", "!", "filesink", "location="+file)
 }
@@ -165,9 +186,22 @@ func gst(file string, pipeline ...string) []string {
 func TestPlayersOfAllKindsGetEveryPictureOnceAndSoundInStep(t *testing.T) {
 	v := open(t, settings{sub: true})
 	v.begin()
-	before := v.now()
+	v.watched(t, v.watches(), v.now())
+}
+
+func TestPlayersOfDASHGetEveryPictureOnceAndSoundInStep(t *testing.T) {
+	v := open(t, settings{sub: true})
+	v.begin()
+	start := v.now()
+	v.frames(90) // they begin in the past
+	v.watched(t, v.watchesDASH(), start)
+}
+
+// watched has players watch at the same time, and looks at what they got of
+// what the box took in since before.
+func (v venue) watched(t *testing.T, watches []watch, before status.Box) {
+	t.Helper()
 	dir := openDir(t)
-	watches := v.watches()
 	files := make([]string, len(watches))
 	players := make([]*peer.Process, len(watches))
 	for i, w := range watches {
