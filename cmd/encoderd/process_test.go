@@ -34,6 +34,7 @@ type settings struct {
 	sub          bool   // a second rendition
 	outputs      string // [[output]] tables
 	video        string // further lines of [video]
+	rendition    string // further lines of the first [[rendition]]
 	serve        string // further lines of [serve]
 	watch        string // lines of [watch]
 }
@@ -108,14 +109,14 @@ bitrate = %q
 gop = %q
 preset = "ultrafast"
 threads = 1
-%s%s
+%s%s%s
 [serve]
 web = %q
 rtsp = %q
 %s
 [watch]
 %s
-`, s.video, or(s.bitrate, "500k"), or(s.gop, "1s"), sub, s.outputs, p.web, p.rtsp, s.serve, s.watch))
+`, s.video, or(s.bitrate, "500k"), or(s.gop, "1s"), s.rendition, sub, s.outputs, p.web, p.rtsp, s.serve, s.watch))
 }
 
 func or(s, usual string) string {
