@@ -243,8 +243,8 @@ func FuzzPacket5(f *testing.F) {
 			p.Displays[i].Words = "" // is not kept to the byte
 		}
 		again, err := ParsePacket5(packet5(p, false))
-		if diff := cmp.Diff(p.Displays, again.Displays); diff != "" || err != nil {
-			t.Fatalf("%s%v", diff, err)
+		if !slices.Equal(p.Displays, again.Displays) || err != nil {
+			t.Fatalf("%+v is read back as %+v, %v", p, again, err)
 		}
 	})
 }

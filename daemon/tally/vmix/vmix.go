@@ -171,6 +171,9 @@ func (s *session) request(ctx context.Context, w io.Writer, command string, end 
 func (s *session) answered(word string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.waiting == "" {
+		return
+	}
 	if word == s.waiting || word == "TALLY" && s.waiting == "SUBSCRIBE" {
 		s.waiting = ""
 		s.answers <- struct{}{} // has room: nobody else is waited for
