@@ -58,6 +58,7 @@ func TestDaemonOnTheBoard(t *testing.T) {
 		{"connections outlive the HDMI cable", hdmiFaults},
 		{"connections outlive the hardware encoder", encoderFaults},
 		{"a killed daemon is on air again", kill},
+		{"a killed daemon leaves no lamp lit", lampsOff},
 		{"a hung daemon is restarted by the watchdog", hang},
 	} {
 		t.Run(part.name, func(t *testing.T) {
