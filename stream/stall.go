@@ -7,24 +7,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A stall is how a far side that takes nothing is judged. Its kernel may have
-// room and acknowledge while the program sleeps; then ours asks, at growing
-// intervals, whether there is room again, and each question is answered.
+// A stall is how a far side that takes nothing is judged. While its program
+// sleeps, our kernel asks its kernel at growing intervals whether there is room
+// again, by probes or by sending the same once more, and gets an answer.
 //
-//	nothing taken ─┬─ not a player ────────────────────── stalled after the patience
-//	               ├─ an answer is due for the patience ─ vanished
-//	               └─ asleep ──────────────────────────── stalled after minutes
+//	nothing taken ─┬─ not a player ──────── stalled after the patience
+//	               ├─ asked in vain ─────── vanished after the patience
+//	               └─ asleep ────────────── stalled after minutes
 type stall struct {
-	since time.Time // when it last took something
-	owed  time.Time // since when an answer is due; zero: none is
-	acked uint64
+	since   time.Time // when it last took something
+	acked   uint64
+	in, out uint32 // segments, at the latest answer
 }
+
+// vain is how many questions have to stay without an answer: one may be lost, or
+// have come too soon after another (Linux, tcp_invalid_ratelimit).
+const vain = 2
 
 // answers are what the kernel knows of the far one (tcp(7), TCP_INFO).
 type answers struct {
-	acked uint64        // bytes
-	last  time.Duration // since the latest acknowledgement
-	due   bool          // something was sent since that has to be acknowledged
+	acked   uint64        // bytes
+	last    time.Duration // since the latest acknowledgement
+	in, out uint32        // segments from there and to there
 }
 
 // judge returns nil or why the far side is given up. asleep is how long it may
@@ -36,11 +40,8 @@ func (s *stall) judge(now time.Time, a answers, known bool, patience, asleep tim
 		}
 		s.acked = a.acked
 	}
-	switch {
-	case !known || !a.due:
-		s.owed = time.Time{}
-	case s.owed.IsZero() || now.Add(-a.last).After(s.owed):
-		s.owed = now
+	if a.in != s.in {
+		s.in, s.out = a.in, a.out
 	}
 	stuck := now.Sub(s.since)
 	switch {
@@ -48,7 +49,7 @@ func (s *stall) judge(now time.Time, a answers, known bool, patience, asleep tim
 		return nil
 	case !known || asleep == 0:
 		return ErrStalled
-	case !s.owed.IsZero() && now.Sub(s.owed) >= patience:
+	case a.out-s.out >= vain && a.last >= patience:
 		return ErrVanished
 	case stuck >= asleep:
 		return ErrStalled
@@ -72,6 +73,6 @@ func answersOf(raw syscall.RawConn) (a answers, known bool) {
 	return answers{
 		acked: info.Bytes_acked,
 		last:  time.Duration(info.Last_ack_recv) * time.Millisecond,
-		due:   info.Unacked > 0 || info.Probes > 0,
+		in:    info.Segs_in, out: info.Segs_out,
 	}, true
 }
