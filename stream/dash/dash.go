@@ -151,10 +151,11 @@ func (s *Server) manifest(w http.ResponseWriter, r *http.Request, offers []offer
 }
 
 // divides reports whether a player is GStreamer, of which dashdemux and
-// dashdemux2 take the time of a timeline's first segment for a number of
-// segments to leave out (gst_mpd_client2_stream_seek in gstmpdclient.c, up to
-// 1.26 at least: "+ pdata[0]->start) / segment->duration"), and so wait for one
-// that comes in hours. With a first segment at zero they play.
+// dashdemux2 (1.22) take the time of a timeline's first segment for a number of
+// segments to leave out, and so wait for one that comes in hours:
+// gst_mpd_client2_stream_seek in gstmpdclient.c adds segments->pdata[0]->start
+// to the time within a segment and divides by its duration. With a first
+// segment at zero they play.
 func divides(r *http.Request) bool { return strings.Contains(r.UserAgent(), "GStreamer") }
 
 // newest returns the manifest of offers, made anew only if a segment has begun
