@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"encoderd.example/daemon/panel"
 	"encoderd.example/daemon/supervise"
 )
 
@@ -21,31 +22,43 @@ type Action struct {
 	Args, Options []string
 	// Text is for people.
 	Text string
+	// check, if set, says what is wrong with the arguments.
+	check func(map[string]string) error
 	// available, if set, says whether this box has it.
 	available func(*Daemon) bool
-	do        func(*Daemon, map[string]string) error
+	do        func(context.Context, *Daemon, map[string]string) error
 }
 
 // actions is the one list.
 func actions() []Action {
 	return []Action{
-		{Name: "stream.start", Text: "start all outputs", do: func(d *Daemon, _ map[string]string) error { return d.startAll(true) }},
-		{Name: "stream.stop", Options: []string{"grace"}, Text: "stop all outputs; with grace=20s they stay connected so long, and a start goes on with the same broadcast", do: func(d *Daemon, a map[string]string) error { return d.stopAll(a["grace"]) }},
-		{Name: "stream.toggle", Options: []string{"grace"}, Text: "stop all outputs if one is on, else start them", do: func(d *Daemon, a map[string]string) error { return d.toggleAll(a["grace"]) }},
-		{Name: "output.start", Args: []string{"name"}, Text: "start one output", do: func(d *Daemon, a map[string]string) error { return d.startOne(a["name"], true) }},
-		{Name: "output.stop", Args: []string{"name"}, Text: "stop one output", do: func(d *Daemon, a map[string]string) error { return d.startOne(a["name"], false) }},
-		{Name: "audio.mute", Text: "send silence", do: func(d *Daemon, _ map[string]string) error { return d.mute(func(bool) bool { return true }) }},
-		{Name: "audio.unmute", Text: "send sound", do: func(d *Daemon, _ map[string]string) error { return d.mute(func(bool) bool { return false }) }},
-		{Name: "audio.toggle", Text: "mute or unmute", do: func(d *Daemon, _ map[string]string) error { return d.mute(func(m bool) bool { return !m }) }},
-		{Name: "config.reload", Text: "read the config file again", do: func(d *Daemon, _ map[string]string) error { return d.reload() }},
-		{Name: "box.identify", Text: "blink all lamps for ten seconds", do: func(d *Daemon, _ map[string]string) error { return d.identifyBox() }},
-		{Name: "box.restart", Text: "restart the daemon; what is on air comes back", do: func(d *Daemon, _ map[string]string) error { d.Restart(); return nil }},
-		{Name: "network.reset", Text: "take the network settings back to those of a new box", do: func(d *Daemon, _ map[string]string) error { return d.resetNetwork() }},
-		{Name: "factory.reset", Text: "forget all settings, keys and passwords and start as a new box; recordings stay", do: func(d *Daemon, _ map[string]string) error { return d.resetAll() }},
+		{Name: "stream.start", Text: "start all outputs", do: func(_ context.Context, d *Daemon, _ map[string]string) error { return d.startAll(true) }},
+		{Name: "stream.stop", Options: []string{"grace"}, check: checkGrace, Text: "stop all outputs; with grace=20s they stay connected so long, and a start goes on with the same broadcast", do: func(_ context.Context, d *Daemon, a map[string]string) error { return d.stopAll(a["grace"]) }},
+		{Name: "stream.toggle", Options: []string{"grace"}, check: checkGrace, Text: "stop all outputs if one is on, else start them", do: func(_ context.Context, d *Daemon, a map[string]string) error { return d.toggleAll(a["grace"]) }},
+		{Name: "output.start", Args: []string{"name"}, Text: "start one output", do: func(_ context.Context, d *Daemon, a map[string]string) error { return d.startOne(a["name"], true) }},
+		{Name: "output.stop", Args: []string{"name"}, Text: "stop one output", do: func(_ context.Context, d *Daemon, a map[string]string) error { return d.startOne(a["name"], false) }},
+		{Name: "audio.mute", Text: "send silence", do: func(_ context.Context, d *Daemon, _ map[string]string) error {
+			return d.mute(func(bool) bool { return true })
+		}},
+		{Name: "audio.unmute", Text: "send sound", do: func(_ context.Context, d *Daemon, _ map[string]string) error {
+			return d.mute(func(bool) bool { return false })
+		}},
+		{Name: "audio.toggle", Text: "mute or unmute", do: func(_ context.Context, d *Daemon, _ map[string]string) error {
+			return d.mute(func(m bool) bool { return !m })
+		}},
+		{Name: "config.reload", Text: "read the config file again", do: func(_ context.Context, d *Daemon, _ map[string]string) error { return d.reload() }},
+		{Name: "box.identify", Text: "blink all lamps for ten seconds", do: func(_ context.Context, d *Daemon, _ map[string]string) error { return d.identifyBox() }},
+		{Name: "box.restart", Text: "restart the daemon; what is on air comes back", do: func(_ context.Context, d *Daemon, _ map[string]string) error { d.Restart(); return nil }},
+		{Name: "ptz.preset", Options: []string{"recall", "store"}, Text: "move the camera to a preset, or store one", available: hasPTZ, check: checks(preset), do: ptz(preset)},
+		{Name: "ptz.move", Options: []string{"pan", "tilt"}, Text: "turn the camera, from -1 to 1; it stops at zero", available: hasPTZ, check: checks(move), do: ptz(move)},
+		{Name: "ptz.zoom", Options: []string{"speed"}, Text: "zoom, from -1 to 1; it stops at zero", available: hasPTZ, check: checks(zoom), do: ptz(zoom)},
+		{Name: "ptz.home", Text: "turn the camera to its middle", available: hasPTZ, check: checks(home), do: ptz(home)},
+		{Name: "network.reset", Text: "take the network settings back to those of a new box", do: func(_ context.Context, d *Daemon, _ map[string]string) error { return d.resetNetwork() }},
+		{Name: "factory.reset", Text: "forget all settings, keys and passwords and start as a new box; recordings stay", do: func(_ context.Context, d *Daemon, _ map[string]string) error { return d.resetAll() }},
 		{
 			Name: "board.fault", Args: []string{"name", "on"}, Text: "break the software board on purpose, on=true or false",
 			available: func(d *Daemon) bool { return d.Board.Faults != nil },
-			do: func(d *Daemon, a map[string]string) error {
+			do: func(_ context.Context, d *Daemon, a map[string]string) error {
 				if a["on"] != "true" && a["on"] != "false" {
 					return fmt.Errorf("%w: on is true or false", ErrBadArgument)
 				}
@@ -71,26 +84,48 @@ func (d *Daemon) Actions() []Action {
 
 // Do carries out an action; by says who ordered it, for the log. It returns
 // when the order is given, not when its effect is there: status tells that.
-func (d *Daemon) Do(_ context.Context, name string, args map[string]string, by string) error {
-	known := d.Actions()
+func (d *Daemon) Do(ctx context.Context, name string, args map[string]string, by string) error {
+	a, err := find(d.Actions(), name, args)
+	if err != nil {
+		return err
+	}
+	err = a.do(ctx, d, args)
+	d.Log.Info("action", "action", name, "by", by, "err", err)
+	return err
+}
+
+// CheckOrder says what is wrong with an order as keys have them: an action that
+// any box knows, then its arguments.
+func CheckOrder(text string) error {
+	o, err := panel.ParseOrder(text)
+	if err != nil {
+		return err
+	}
+	_, err = find(actions(), o.Action, o.Args)
+	return err
+}
+
+// find returns the action of that name if it can be given those arguments.
+func find(known []Action, name string, args map[string]string) (Action, error) {
 	i := slices.IndexFunc(known, func(a Action) bool { return a.Name == name })
 	if i < 0 {
-		return fmt.Errorf("%q: %w; this box knows %s", name, ErrNoAction, names(known))
+		return Action{}, fmt.Errorf("%q: %w; this box knows %s", name, ErrNoAction, names(known))
 	}
 	a := known[i]
 	for _, want := range a.Args {
 		if args[want] == "" {
-			return fmt.Errorf("%w: %s needs %s=…", ErrBadArgument, name, want)
+			return a, fmt.Errorf("%w: %s needs %s=…", ErrBadArgument, name, want)
 		}
 	}
 	for given := range args {
 		if !slices.Contains(a.Args, given) && !slices.Contains(a.Options, given) {
-			return fmt.Errorf("%w: %s takes no %q", ErrBadArgument, name, given)
+			return a, fmt.Errorf("%w: %s takes no %q", ErrBadArgument, name, given)
 		}
 	}
-	err := a.do(d, args)
-	d.Log.Info("action", "action", name, "by", by, "err", err)
-	return err
+	if a.check != nil {
+		return a, a.check(args)
+	}
+	return a, nil
 }
 
 func names(list []Action) string {

@@ -23,8 +23,11 @@ import (
 	"time"
 
 	"encoderd.example/daemon/config"
+	"encoderd.example/daemon/panel"
 	"encoderd.example/daemon/status"
 	"encoderd.example/daemon/supervise"
+	"encoderd.example/daemon/tally"
+	"encoderd.example/daemon/visca"
 	"encoderd.example/hw"
 	"encoderd.example/stream"
 	"encoderd.example/stream/access"
@@ -60,6 +63,10 @@ type Daemon struct {
 	group    supervise.Group
 	cell     status.Cell[status.Box]
 	start    time.Time
+
+	keys    *panel.Keys
+	tracker *tally.Tracker             // of what switchers say
+	camera  atomic.Pointer[visca.Link] // that moves; nil while its port is not open
 
 	source  status.Cell[source] // what comes in
 	readers status.Cell[uint64] // sessions that were left behind; its version counts changes of encoders
@@ -129,6 +136,8 @@ func New(o Options) *Daemon {
 		notes:      newNotes(),
 		grace:      newGrace(),
 	}
+	d.keys = panel.NewKeys(nil, d.press, d.notes.kick)
+	d.tracker = tally.NewTracker(nil, d.notes.kick)
 	d.opus = newDemand(o.Board.AudioEncoders, &d.audience, o.Log)
 	d.mixer.opus = d.opus
 	d.rules.Store(&access.Rules{})
@@ -252,6 +261,8 @@ func (d *Daemon) forget(services []supervise.Service) {
 // turnKnobs passes on what changes without a restart.
 func (d *Daemon) turnKnobs(c config.Config) {
 	d.mixer.turn(c.Audio)
+	d.keys.Set(wire(c, d.Board).maps)
+	d.tracker.Follow(sources(c))
 	d.turnDoor(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -44,6 +44,11 @@ func (d *Daemon) stopAll(text string) error {
 	return d.startAll(false)
 }
 
+func checkGrace(args map[string]string) error {
+	_, err := parseGrace(args["grace"])
+	return err
+}
+
 func parseGrace(s string) (time.Duration, error) {
 	if s == "" {
 		return 0, nil

@@ -27,6 +27,7 @@ type notes struct {
 
 	encoders map[string]*encoderNote
 	outputs  map[string]*outputNote
+	lamps    map[string]error // why each does not follow
 }
 
 // encoderNote is about one rendition's encoder.
@@ -58,6 +59,7 @@ func newNotes() notes {
 		kicked:   make(chan struct{}, 1),
 		encoders: map[string]*encoderNote{},
 		outputs:  map[string]*outputNote{},
+		lamps:    map[string]error{},
 	}
 }
 

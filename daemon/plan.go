@@ -80,7 +80,21 @@ type (
 	webrtcConfig struct{ Addr, Public string }
 	liveConfig   struct{}
 	webConfig    struct{ Addr, Hosts string }
-	panelConfig  struct{ Board string }
+	panelConfig  struct{ Board, Wires string }
+	// tallyConfig is of what watches over all sources of the tally.
+	tallyConfig    struct{}
+	switcherConfig struct {
+		Link, Sources string
+		Password      config.Secret
+		Timeout       time.Duration
+	}
+	tallyOutConfig struct {
+		Address string
+		Input   int
+		Text    string
+	}
+	ptzConfig    config.PTZ
+	remoteConfig config.Remote
 )
 
 // plan says which services a config wants on a board whose encoders are all in
@@ -92,8 +106,8 @@ type (
 // silence for a microphone, and renditions stay while encoders come and go.
 func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 	p := planner{config: c, fps: hw.Rate(c.Video.FPS)}
-	if b.OpenPanel != nil && len(b.Keys)+len(b.Lamps) > 0 {
-		p.add("panel", panelConfig{b.Name})
+	if w := wire(c, b); b.OpenPanel != nil && len(w.keys)+len(w.lamps) > 0 {
+		p.add("panel", panelConfig{b.Name, w.text()})
 	}
 	p.add("devices", deviceConfig{b.Name})
 	p.add("camera", cameraConfig{c.Video.Source, c.Video.Width, c.Video.Height, p.fps, p.coded(), c.Video.Buffers}, "devices")
@@ -116,10 +130,34 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 			p.add("push/"+o.Name, pushConfig{o.Name, o.Rendition, p.tracksOf(o.Rendition), o.URL, o.Key, w.Restarts[o.Name]})
 		}
 	}
+	p.control(c)
 	if c.Serve.Web != "" {
 		p.add("web", webConfig{c.Serve.Web, strings.Join(c.Serve.Hosts, " ")})
 	}
 	return p.services
+}
+
+// control plans who else tells this box what to do, and whom it tells.
+func (p *planner) control(c config.Config) {
+	if len(c.Tallies) > 0 {
+		p.add("tally", tallyConfig{})
+	}
+	for _, s := range switchers(c) {
+		t := switcherConfig{Link: s.key, Password: s.password, Timeout: s.timeout}
+		for _, f := range s.tallies {
+			t.Sources += fmt.Sprintf("%s=%s %d %d\n", f.Name, f.Input, f.PreviewBit, f.ProgramBit)
+		}
+		p.add("tally/"+s.name, t)
+	}
+	for _, o := range c.TallyOuts {
+		p.add("tally-out/"+o.Name, tallyOutConfig{o.Address, o.Input, c.Box.Name})
+	}
+	if c.PTZ.Port != "" {
+		p.add("ptz", ptzConfig(c.PTZ))
+	}
+	if c.Remote.Port != "" {
+		p.add("remote", remoteConfig(c.Remote))
+	}
 }
 
 // serve adds the servers of renditions. Players of RTSP have to connect anew
@@ -281,6 +319,16 @@ func line(conf any) string {
 		return "serve HLS, DASH, FLV, TS, MP4 and JPEG by the page's server"
 	case panelConfig:
 		return "keys and lamps of board " + c.Board
+	case tallyConfig:
+		return "forget what switchers said when they fall silent"
+	case switcherConfig:
+		return "listen for tally: " + c.Link
+	case tallyOutConfig:
+		return fmt.Sprintf("show the tally at %s, display %d", c.Address, c.Input)
+	case ptzConfig:
+		return fmt.Sprintf("move camera %d at %s", c.Camera, c.Port)
+	case remoteConfig:
+		return "start and stop from " + c.Port
 	case webConfig:
 		return "serve the page on " + c.Addr
 	default:

@@ -61,6 +61,44 @@ rtsps = ":8322"
 rtmps = ":1936"
 webrtc = ":8189"
 `},
+		{"panel", `
+[[key]]
+name = "STREAM"
+press = "stream.toggle"
+[[key]]
+name = "PTT"
+pin = "sim:PTT"
+press = "audio.toggle"
+[[lamp]]
+name = "RELAY"
+pin = "sim:RELAY"
+shows = "program"
+[[tally]]
+name = "hall"
+protocol = "obs"
+address = "ws://10.0.0.5:4455"
+input = "Camera 1"
+password = "do-not-show-this-key"
+[[tally]]
+name = "lobby"
+protocol = "obs"
+address = "ws://10.0.0.5:4455"
+input = "Camera 2"
+timeout = "5s"
+[[tally]]
+name = "desk"
+protocol = "contact"
+address = "sim:DESK"
+[[tally_out]]
+name = "monitor"
+address = "udp://10.0.0.9:8900"
+input = 3
+[ptz]
+port = "serial:/dev/ttyS1"
+model = "sony"
+[remote]
+port = "serial:/dev/ttyS2"
+`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -26,11 +27,13 @@ const reportEvery = 500 * time.Millisecond
 func (d *Daemon) report(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
+	around := d.look()
 	for {
-		box := d.box(time.Now())
+		box := d.box(time.Now(), around)
 		d.cell.Update(func(b *status.Box) { *b = box })
 		select {
 		case <-tick.C:
+			around = d.look()
 		case <-d.notes.kicked:
 		case <-ctx.Done():
 			return
@@ -39,16 +42,16 @@ func (d *Daemon) report(ctx context.Context) {
 }
 
 // box puts the status together.
-func (d *Daemon) box(now time.Time) status.Box {
-	temperature, storage := temperature(), disk(d.State)
+func (d *Daemon) box(now time.Time, around surroundings) status.Box {
+	keys, tally := d.keys.Status(), d.tracker.Now(now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	b := status.Box{
 		Name: d.config.Box.Name, Board: d.Board.Name, Version: d.Version, Since: d.start,
 		Input: d.inputNow(now), Sound: d.soundNow(),
-		Tally:        status.Tally{State: status.Off, Sources: []status.TallySource{}},
+		Keys: keys, Tally: tally,
 		Record:       status.Record{State: status.Off},
-		TemperatureC: temperature, Storage: storage,
+		TemperatureC: around.temperature, Storage: around.storage, Network: around.network, Power: around.power,
 		Renditions: []status.Rendition{}, Outputs: []status.Output{}, Readers: []status.Reader{},
 		Faults: []status.Fault{}, Services: []status.Service{},
 	}
@@ -72,7 +75,7 @@ func (d *Daemon) box(now time.Time) status.Box {
 	b.State = state(b)
 	b.Ending = d.graceEnds()
 	b.Identify = now.Before(d.identify)
-	b.Lamps = panel.Lamps(b, panel.DefaultLamps(), now)
+	b.Lamps = panel.Lamps(b, wire(d.config, d.Board).roles, now)
 	return b
 }
 
@@ -205,6 +208,13 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 	for _, s := range b.Services {
 		f.service(s)
 	}
+	d.panelFaults(b, &f)
+	if around := b.Network; !around.Up && slices.ContainsFunc(b.Outputs, away) {
+		f.add(status.NoNetwork, "", "")
+	}
+	if b.Power.UnderVoltage {
+		f.add(status.UnderVoltage, "", "")
+	}
 	if d.unanswered(now) {
 		f.add(status.NetworkStays, "", "")
 	}
@@ -216,6 +226,25 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 		f.add(status.TooHot, "", "")
 	}
 	return f.list
+}
+
+// away reports whether an output is wanted and not there.
+func away(o status.Output) bool { return o.State != status.Off && o.State != status.Live }
+
+// panelFaults says what is wrong with keys, lamps and tally. A key that only had
+// its last order refused is no fault.
+func (d *Daemon) panelFaults(b status.Box, f *faultList) {
+	for _, t := range d.keys.Troubles() {
+		f.add(t.Code, "key "+t.Key, t.Key+": "+t.Text)
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.notes.lamps)) {
+		f.add(status.PanelWire, "lamp "+name, d.notes.lamps[name].Error())
+	}
+	for _, s := range b.Tally.Sources {
+		if s.State == status.Unknown {
+			f.add(status.TallyLost, s.Name, s.Name+": "+cmp.Or(s.Error, "nothing comes from there"))
+		}
+	}
 }
 
 // encoderFaults says what is wrong with encoders and their drivers.

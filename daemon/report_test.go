@@ -126,7 +126,7 @@ func TestFaultsSayWhatAndWhatToDo(t *testing.T) {
 	d.noteService("camera", supervise.Status{State: supervise.Backoff, Err: errors.New("camera x: device is busy")})
 	d.noteService("encode/main", supervise.Status{State: supervise.Backoff, Err: hw.ErrMissing})
 	d.noteService("push/youtube", supervise.Status{State: supervise.Backoff, Attempt: 3, Err: errors.New("connection refused")})
-	b := d.box(time.Now())
+	b := d.box(time.Now(), surroundings{})
 	for code, word := range map[status.FaultCode]string{
 		status.NoPicture: "device is busy", status.NoSound: "source auto",
 		status.EncoderMissing: "not installed", status.OutputRetrying: "connection refused",
@@ -152,7 +152,7 @@ func TestFaultsKeepTheTimeOfTheirBeginning(t *testing.T) {
 	}
 	since := func(at time.Time) map[string]time.Time {
 		list := map[string]time.Time{}
-		for _, f := range d.box(at).Faults {
+		for _, f := range d.box(at, surroundings{}).Faults {
 			if f.Code == status.OutputRetrying {
 				name, _, _ := strings.Cut(f.Text, ":")
 				list[name] = f.Since
@@ -249,7 +249,7 @@ func TestAReportDoesNotChangeAfterItWasGiven(t *testing.T) {
 	d.config = parse(t, "[[output]]\nname = \"youtube\"\nurl = \"rtmp://a.example.org/live2\"\nkey = \"k\"\n")
 	first := time.Unix(1, 0)
 	d.noteService("push/youtube", supervise.Status{State: supervise.Backoff, Retry: first})
-	b := d.box(time.Now())
+	b := d.box(time.Now(), surroundings{})
 	d.noteService("push/youtube", supervise.Status{State: supervise.Backoff, Retry: time.Unix(2, 0)})
 	if at := *b.Outputs[0].RetryAt; at != first {
 		t.Errorf("the output's retry moved from %v to %v", first, at)

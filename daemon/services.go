@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"encoderd.example/daemon/config"
 	"encoderd.example/daemon/supervise"
 	"encoderd.example/hw"
 	"encoderd.example/stream"
@@ -48,7 +49,17 @@ func (d *Daemon) bind(s *supervise.Service) {
 	case liveConfig:
 		s.Run = d.serveLive(c)
 	case panelConfig:
-		s.Run = d.panel
+		s.Run = d.panel(c)
+	case tallyConfig:
+		s.Run = d.trackTally
+	case switcherConfig:
+		s.Run = d.listenTally(d.switcher(c.Link))
+	case tallyOutConfig:
+		s.Run = d.showTally(c)
+	case ptzConfig:
+		s.Run = d.driveCamera(config.PTZ(c))
+	case remoteConfig:
+		s.Run = d.serveRemote(config.Remote(c))
 	case webConfig:
 		s.Run = d.web(c)
 	}

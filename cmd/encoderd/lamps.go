@@ -6,6 +6,7 @@ import (
 	"flag"
 	"log/slog"
 
+	"encoderd.example/daemon"
 	"encoderd.example/daemon/config"
 	"encoderd.example/hw"
 )
@@ -39,10 +40,7 @@ func (p program) lampsOff(_ context.Context, args []string) error {
 func allLamps(c config.Config, b hw.Board) []hw.LampWire {
 	wires := append([]hw.LampWire{}, b.Lamps...)
 	for _, l := range c.Lamps {
-		w := hw.LampWire{
-			Name: l.Name, Pin: hw.Pin(l.Pin), ActiveLow: l.Active == config.Low,
-			Red: hw.Pin(l.Red), Green: hw.Pin(l.Green), Blue: hw.Pin(l.Blue),
-		}
+		w := daemon.LampWire(l)
 		if parts, _ := w.Parts(); len(parts) > 0 { // else it is where the board has it
 			wires = append(wires, w)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"encoderd.example/daemon"
 	"encoderd.example/daemon/config"
+	"encoderd.example/daemon/visca"
 	"encoderd.example/hw"
 	"encoderd.example/hw/boards"
 	"encoderd.example/stream/out"
@@ -198,7 +199,10 @@ func rules(o options) (config.Rules, error) {
 	if err != nil {
 		return config.Rules{}, err
 	}
-	return config.Rules{Schemes: out.Schemes(), CheckURL: out.Check, Secret: secrets.Get}, nil
+	return config.Rules{
+		Schemes: out.Schemes(), CheckURL: out.Check, Secret: secrets.Get,
+		CheckOrder: daemon.CheckOrder, CheckKeys: daemon.CheckKeys, CameraModels: visca.ModelNames(),
+	}, nil
 }
 
 // load reads the config for a start. Without --config, a box that has none yet

@@ -27,6 +27,9 @@ type Rules struct {
 	// CheckOrder, if set, says what is wrong with what a key orders: an action,
 	// then its arguments as NAME=VALUE.
 	CheckOrder func(string) error
+	// CheckKeys, if set, says which key has times that exclude each other, and
+	// why. It sees only configs that are good otherwise.
+	CheckKeys func(Config) (index int, err error)
 	// CameraModels lists the cameras whose lamps [PTZ] can light; nil allows all.
 	CameraModels []string
 	// Overload, if set, says which rendition is too much for the hardware that
@@ -59,6 +62,11 @@ func Parse(doc []byte, rules Rules) (Config, error) {
 	if rules.Overload != nil && len(d.faults) == 0 {
 		if i, wrong, do, ok := rules.Overload(c); !ok {
 			v.fault(fmt.Sprintf("rendition[%d].encoder", i), wrong, do)
+		}
+	}
+	if rules.CheckKeys != nil && len(d.faults) == 0 {
+		if i, err := rules.CheckKeys(c); err != nil {
+			v.fault(fmt.Sprintf("key[%d]", i), err.Error(), "choose other times")
 		}
 	}
 	if err := d.faults.err(); err != nil {
