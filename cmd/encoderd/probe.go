@@ -1,16 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
+	"strings"
 
 	"encoderd.example/daemon"
 	"encoderd.example/daemon/config"
 	"encoderd.example/hw"
 	"encoderd.example/hw/gpio"
+	"encoderd.example/hw/led"
 	"encoderd.example/hw/pion"
 	"encoderd.example/hw/serial"
 )
@@ -25,6 +28,7 @@ type survey struct {
 	Sound    []encoderFound `json:"sound_encoders"`
 	Panel    *panelFound    `json:"panel"`
 	GPIO     []gpio.Chip    `json:"gpio"`
+	LEDs     []string       `json:"leds"`
 	Serial   []serial.Port  `json:"serial"`
 	Errors   []string       `json:"errors"`
 }
@@ -156,6 +160,7 @@ func (s *survey) lookAtPorts() {
 	chips, err := gpio.List()
 	ports, err2 := serial.List()
 	s.GPIO, s.Serial = append([]gpio.Chip{}, chips...), append([]serial.Port{}, ports...)
+	s.LEDs = append([]string{}, led.Class{}.List()...)
 	s.complain(err, err2)
 }
 
@@ -244,12 +249,26 @@ func (p program) tellSurvey(s survey) {
 		fmt.Fprintf(w, "panel    keys %v, lamps %v\n", s.Panel.Keys, s.Panel.Lamps)
 	}
 	for _, c := range s.GPIO {
-		fmt.Fprintf(w, "gpio     %s  %s, %d lines\n", c.Name, c.Label, len(c.Lines))
+		fmt.Fprintf(w, "gpio     %s  %s, %d lines: %s\n", c.Name, c.Label, len(c.Lines), strings.Join(lineNames(c), " "))
+	}
+	for _, name := range s.LEDs {
+		fmt.Fprintf(w, "led      %s\n", name)
 	}
 	for _, port := range s.Serial {
-		fmt.Fprintf(w, "serial   %s  %s\n", port.Path, port.USB)
+		fmt.Fprintf(w, "serial   %s  %s\n", cmp.Or(port.ByPath, port.Path), port.USB)
 	}
 	for _, e := range s.Errors {
 		fmt.Fprintf(w, "error    %s\n", e)
 	}
+}
+
+// lineNames lists the lines of a chip that a pin can name.
+func lineNames(c gpio.Chip) []string {
+	var names []string
+	for _, l := range c.Lines {
+		if l.Name != "" {
+			names = append(names, l.Name)
+		}
+	}
+	return names
 }

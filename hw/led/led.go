@@ -55,16 +55,23 @@ func (c Class) Open(pin hw.Pin) (*LED, error) {
 	return l, nil
 }
 
+// List returns the names of the LEDs that are there; without the class there is
+// none.
+func (c Class) List() []string {
+	var names []string
+	list, _ := os.ReadDir(c.folder())
+	for _, e := range list {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
 // explain says which LEDs there are if that one is not.
 func (c Class) explain(err error) error {
 	if !errors.Is(err, fs.ErrNotExist) {
 		return explain(err)
 	}
-	var names []string
-	list, _ := os.ReadDir(c.folder()) // without the class there is no LED
-	for _, e := range list {
-		names = append(names, e.Name())
-	}
+	names := c.List()
 	if len(names) == 0 {
 		return ErrNoLED
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,9 @@ func TestPinsThatAreNoLED(t *testing.T) {
 	}
 	if _, err := (led.Class{Root: tr.root}).Open("led:three"); !errors.Is(err, led.ErrNoLED) || !strings.Contains(err.Error(), "there are one, two") {
 		t.Errorf("an LED that is not there: %v", err)
+	}
+	if got := (led.Class{Root: tr.root}).List(); !slices.Equal(got, []string{"one", "two"}) {
+		t.Errorf("the LEDs are %q", got)
 	}
 	if _, err := (led.Class{Root: t.TempDir()}).Open("led:one"); !errors.Is(err, led.ErrNoLED) {
 		t.Errorf("a machine without LEDs: %v", err)
