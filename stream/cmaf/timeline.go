@@ -10,8 +10,9 @@ const (
 	// lead is how far ahead the end of an open segment is told, so that players
 	// have loaded it before it comes.
 	lead = 2 * time.Second
-	// late is how much longer than told a segment may last.
-	late = 250 * time.Millisecond
+	// late is how much longer than told a segment may last. What is told late is
+	// news that players may miss, and they would take up the segment again.
+	late = 1500 * time.Millisecond
 	// behind is how far segments may be behind what is told.
 	behind = 500 * time.Millisecond
 	// usual is how far apart key pictures are while nobody knows: rather too
@@ -74,6 +75,6 @@ func (t *timeline) goOn(at time.Duration) {
 		t.To = min(t.To+least, t.due)
 	}
 	if at > t.To+late {
-		t.To = at + late
+		t.To = at + lead
 	}
 }
