@@ -115,8 +115,10 @@ func (d *Daemon) serveWHEP(w http.ResponseWriter, r *http.Request) {
 // serveWebRTC serves browsers; the requests come by the page's server.
 func (d *Daemon) serveWebRTC(c webrtcConfig) run {
 	return func(ctx context.Context, live func()) error {
-		s := &webrtc.Server{Addr: c.Addr, Live: live, Hosts: strings.Fields(c.Public), Loopback: true, Find: d.browserRendition, Audience: &d.audience,
-			MaxVisitors: maxCallers, MaxVisitorsPerIP: maxCallersEach, Log: d.Log.With("service", "webrtc")}
+		s := &webrtc.Server{
+			Addr: c.Addr, Live: live, Hosts: strings.Fields(c.Public), Loopback: true, Find: d.browserRendition, Audience: &d.audience,
+			MaxVisitors: maxCallers, MaxVisitorsPerIP: maxCallersEach, Log: d.Log.With("service", "webrtc"),
+		}
 		d.browsers.Store(s)
 		defer d.browsers.Store(nil)
 		return portRemedy(s.Run(ctx))
