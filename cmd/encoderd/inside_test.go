@@ -20,8 +20,8 @@ func softwareBoard(t *testing.T) hw.Board {
 
 // runInside runs the box in the test's own process, on a board of the test's:
 // to have devices that the software board has not, and to see its goroutines.
-// It ends with the test, or by the function that is returned.
-func (v venue) runInside(board hw.Board) (end func()) {
+// It ends with the test.
+func (v venue) runInside(board hw.Board) {
 	v.tb.Helper()
 	v.stderr, v.done, v.err = &lockedBuffer{}, make(chan struct{}), new(error)
 	o := options{state: v.state, config: v.config}
@@ -36,12 +36,9 @@ func (v venue) runInside(board hw.Board) (end func()) {
 		defer close(done)
 		*result = program{}.runBox(ctx, o, board, c, log)
 	}()
-	end = func() {
+	v.tb.Cleanup(func() {
 		cancel()
 		<-done
-	}
-	v.tb.Cleanup(func() {
-		end()
 		if *result != nil {
 			v.tb.Errorf("encoderd ended with %v", *result)
 		}
@@ -50,5 +47,4 @@ func (v venue) runInside(board hw.Board) (end func()) {
 			v.tb.Logf("encoderd wrote:\n%s", v.stderr)
 		}
 	})
-	return end
 }
