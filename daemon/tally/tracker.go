@@ -38,7 +38,9 @@ type source struct {
 var (
 	errNothingYet = errors.New("nothing heard yet")
 	errNoLink     = errors.New("not connected yet")
+	errNotThis    = errors.New("the switcher is heard, but says nothing of this input")
 	errGarbage    = errors.New("what comes is not understood")
+	errSilent     = errors.New("silent")
 )
 
 // NewTracker returns a Tracker of sources, all unknown. changed is called,
@@ -205,8 +207,12 @@ func (d *desk) Says(name, sender, state string) {
 func (d *desk) Alive(sender string) {
 	now := time.Now()
 	d.tracker.update(d.link, func(s *source) {
-		if s.sender == sender || s.said == "" {
-			s.heard = now
+		if s.sender != sender && s.sender != "" {
+			return
+		}
+		s.heard = now
+		if errors.Is(s.err, errNothingYet) || errors.Is(s.err, errGarbage) || errors.Is(s.err, errSilent) {
+			s.err = errNotThis
 		}
 	})
 }
@@ -217,10 +223,16 @@ func (d *desk) Bad(sender string, err error) {
 	d.tracker.update(d.link, func(s *source) {
 		s.bad++
 		if s.said == "" && !errors.Is(s.err, errGarbage) {
-			s.err = fmt.Errorf("%w: %w", errGarbage, err)
-			s.sender = sender
+			s.err = fmt.Errorf("%w: %s%w", errGarbage, from(sender), err)
 		}
 	})
+}
+
+func from(sender string) string {
+	if sender == "" {
+		return ""
+	}
+	return "from " + sender + ": "
 }
 
 // Gone implements [Desk].
@@ -279,7 +291,7 @@ func (s *source) expire(now time.Time) bool {
 	return true
 }
 
-func (s *source) silent() error { return fmt.Errorf("silent for more than %v", s.Timeout) }
+func (s *source) silent() error { return fmt.Errorf("%w for more than %v", errSilent, s.Timeout) }
 
 // shown is what people see of a source, and programs act on.
 func (s *source) shown() [3]string {

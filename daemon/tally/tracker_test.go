@@ -3,6 +3,7 @@ package tally
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -177,6 +178,9 @@ func TestAnyWordKeepsASourceFreshAndOnlyItsOwnBringsItBack(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		one.Alive("") // too late: what it said may have changed meanwhile
 		r.want(t, "a=unknown b=unknown c=unknown d=unknown: unknown")
+		if got := r.errorOf(t, "a"); got != "the switcher is heard, but says nothing of this input" {
+			t.Errorf("says %q", got)
+		}
 		one.Says("a", "", status.Preview)
 		r.want(t, "a=preview b=unknown c=unknown d=unknown: unknown")
 		time.Sleep(10 * time.Second)
@@ -264,7 +268,7 @@ func TestGarbageIsCountedAndToldOnce(t *testing.T) {
 		if n := r.told.Load() - before; n != 1 {
 			t.Errorf("told %d times", n)
 		}
-		if got := r.errorOf(t, "b"); got != "what comes is not understood: 17 bytes" {
+		if got := r.errorOf(t, "b"); got != "what comes is not understood: from 10.0.0.9: 17 bytes" {
 			t.Errorf("says %q", got)
 		}
 		two.Says("b", "10.0.0.1", status.Program)
@@ -382,4 +386,23 @@ func TestWordsFromManySendersAtOnce(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
+}
+
+func ExampleTracker() {
+	camera := Source{Name: "vision mixer", Protocol: "tsl3.1", Input: "4", Link: "udp://:8900", Timeout: 10 * time.Second}
+	tracker := NewTracker([]Source{camera}, func() {})
+	desk := tracker.Desk("udp://:8900")
+
+	desk.Up()
+	now := tracker.Now(time.Now())
+	fmt.Println(now.State, "because", now.Reason)
+	desk.Says("vision mixer", "192.0.2.7", status.Program)
+	now = tracker.Now(time.Now())
+	fmt.Println(now.State, "because", now.Reason)
+	now = tracker.Now(time.Now().Add(time.Minute)) // and no word since
+	fmt.Println(now.State, "because", now.Reason)
+	// Output:
+	// unknown because vision mixer: nothing heard yet
+	// program because vision mixer says program
+	// unknown because vision mixer: silent for more than 10s
 }
