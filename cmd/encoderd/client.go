@@ -13,10 +13,15 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"golang.org/x/sys/unix"
+
+	"encoderd.example/daemon/panel"
 	"encoderd.example/daemon/status"
 )
 
@@ -77,7 +82,7 @@ func (p program) status(ctx context.Context, args []string) error {
 	o, rest, err := p.parse("status", args, func(fs *flag.FlagSet, o *options) {
 		stateFlag(fs, o)
 		jsonFlag(fs, o)
-		fs.BoolVar(&o.watch, "watch", false, "go on and tell every change")
+		fs.BoolVar(&o.watch, "watch", false, "go on: draw keys, lamps, tally and outputs at every change")
 	})
 	if err = errors.Join(err, noMore(rest)); err != nil {
 		return err
@@ -97,7 +102,8 @@ func (p program) status(ctx context.Context, args []string) error {
 	return p.show(o, doc)
 }
 
-// watch prints the status at every change until ctx ends or the box stops.
+// watch draws the panel, or prints the status as JSON, at every change until ctx
+// ends or the box stops.
 func (p program) watch(ctx context.Context, o options) error {
 	resp, err := ask(ctx, o.state, http.MethodGet, "/api/v1/events", nil)
 	if err != nil {
@@ -111,7 +117,7 @@ func (p program) watch(ctx context.Context, o options) error {
 		if !ok {
 			continue
 		}
-		if err := p.show(o, []byte(data)); err != nil {
+		if err := p.draw(o, []byte(data)); err != nil {
 			return err
 		}
 	}
@@ -121,12 +127,43 @@ func (p program) watch(ctx context.Context, o options) error {
 	return errNotRunning
 }
 
-// show prints one status.
-func (p program) show(o options, doc []byte) error {
-	if o.json && o.watch {
+// draw shows one of many statuses: in the place of the one before, if stdout is
+// a terminal.
+func (p program) draw(o options, doc []byte) error {
+	if o.json {
 		fmt.Fprintln(p.stdout, string(doc)) // one line each, for programs
 		return nil
 	}
+	var b status.Box
+	if err := json.Unmarshal(doc, &b); err != nil {
+		return fmt.Errorf("read the status: %w", err)
+	}
+	s, isTerminal := screen(p.stdout)
+	if isTerminal {
+		fmt.Fprint(p.stdout, "\x1b[H\x1b[2J") // home, clear
+	}
+	fmt.Fprint(p.stdout, panel.Text(b, s, time.Now()))
+	if !isTerminal {
+		fmt.Fprintln(p.stdout)
+	}
+	return nil
+}
+
+// screen is how large a terminal is.
+func screen(w io.Writer) (s panel.Screen, isTerminal bool) {
+	f, ok := w.(*os.File)
+	if !ok {
+		return s, false
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return s, false
+	}
+	return panel.Screen{Width: int(size.Col), Color: true}, true
+}
+
+// show prints one status.
+func (p program) show(o options, doc []byte) error {
 	if o.json {
 		var out bytes.Buffer
 		if err := json.Indent(&out, bytes.TrimSpace(doc), "", "  "); err != nil {
@@ -171,6 +208,7 @@ func (p program) tell(b status.Box) {
 		fmt.Fprintf(w, "  output   %s: %s %s lost %d %s\n", o.Name, o.State, o.URL, o.Lost, o.Error)
 	}
 	fmt.Fprintf(w, "  readers  %d\n", len(b.Readers))
+	fmt.Fprintf(w, "  tally    %s (%s)\n", b.Tally.State, b.Tally.Reason)
 	for _, name := range slices.Sorted(maps.Keys(b.Lamps)) {
 		fmt.Fprintf(w, "  lamp     %s: %s (%s)\n", name, b.Lamps[name].Pattern, b.Lamps[name].Reason)
 	}

@@ -50,7 +50,7 @@ func kill(t *testing.T, b *box) {
 
 // simulated runs the daemon on the software board, which has faults to order.
 const simulated = `mkdir -p /run/systemd/system/encoderd.service.d
-printf '[Service]\nExecStart=\nExecStart=/usr/bin/encoderd run --config /var/lib/encoderd/config.toml --state /var/lib/encoderd --board sim\n' \
+printf '[Service]\nExecStart=\nExecStart=/usr/bin/encoderd run --state /var/lib/encoderd --board sim\n' \
 	> /run/systemd/system/encoderd.service.d/90-sim.conf
 systemctl daemon-reload`
 
