@@ -250,12 +250,15 @@ func TestTwoHundredReadersOfWhichFiftyStopReadingAndTwentyVanish(t *testing.T) {
 	for _, v := range viewers {
 		v.Kill()
 	}
+	p.do("stream.stop")
+	p.until("the output to be off the air", outputIs("off"))
+	end := p.now()
 	p.stop()
 	n.Kill()
 	for _, v := range viewers {
-		decode(t, v.file, 320, 180).whole(t, before, after)
+		decode(t, v.file, 320, 180).whole(t, before, end)
 	}
-	decode(t, n.Recordings(t)[0], 320, 180).whole(t, before, after)
+	decode(t, n.Recordings(t)[0], 320, 180).whole(t, before, end)
 }
 
 // memoryReturns waits until the program holds hardly more memory than before
