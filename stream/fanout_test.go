@@ -71,8 +71,8 @@ type party struct {
 	wg      sync.WaitGroup
 }
 
-func newParty(ctx context.Context, readers, depth int) *party {
-	p := &party{ring: NewRing[int](depth), fan: Fanout[int]{At: func(v int) time.Duration { return time.Duration(v) }}}
+func newParty(ctx context.Context, readers int) *party {
+	p := &party{ring: NewRing[int](8), fan: Fanout[int]{At: func(v int) time.Duration { return time.Duration(v) }}}
 	p.ring.Publish(0, true)
 	p.errs = make([]error, readers)
 	for i := range readers {
@@ -93,7 +93,7 @@ func upTo(n int) (numbers []int) {
 func TestEveryReaderGetsEverythingFromAFewGoroutines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const readers = 3 * laneSeats
-		p := newParty(t.Context(), readers, 8)
+		p := newParty(t.Context(), readers)
 		synctest.Wait()
 		if n := len(p.fan.lanes[p.ring]); n > 3 || n < 2 {
 			t.Errorf("%d lanes for %d readers", n, readers)
@@ -121,7 +121,7 @@ func TestEveryReaderGetsEverythingFromAFewGoroutines(t *testing.T) {
 func TestAFullReaderDelaysNobodyAndGoesOnAtAKeyValue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		p := newParty(ctx, 2, 8)
+		p := newParty(ctx, 2)
 		synctest.Wait()
 		slow, quick := p.sinks[0], p.sinks[1]
 		slow.set(func(s *fakeSink) { s.full = true })
@@ -153,7 +153,7 @@ func TestWhatIsOnItsWayIsFlushedAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		over := errors.New("over")
 		ctx, cancel := context.WithCancelCause(t.Context())
-		p := newParty(ctx, 2, 8)
+		p := newParty(ctx, 2)
 		synctest.Wait()
 		p.sinks[0].set(func(s *fakeSink) { s.full = true })
 		p.ring.Publish(1, false)
@@ -172,7 +172,7 @@ func TestABrokenReaderLeavesAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
 		ctx, cancel := context.WithCancel(t.Context())
-		p := newParty(ctx, 5, 8) // the fourth has a goroutine of its own
+		p := newParty(ctx, 5) // the fourth has a goroutine of its own
 		synctest.Wait()
 		for _, i := range []int{1, 3} {
 			p.sinks[i].set(func(s *fakeSink) { s.broken = broken })
@@ -198,7 +198,7 @@ func TestABrokenReaderLeavesAlone(t *testing.T) {
 func TestWhoComesLaterIsSeatedWhereThereIsRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		p := newParty(ctx, 1, 8)
+		p := newParty(ctx, 1)
 		synctest.Wait()
 		own, leave := context.WithCancel(ctx)
 		late := &fakeSink{}

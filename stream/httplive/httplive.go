@@ -1,16 +1,18 @@
 // Package httplive serves renditions by endless answers to one HTTP request:
 // FLV, MPEG-TS and fragmented MP4, and FLV over WebSocket too.
 //
-//	           ┌─► flv.Muxer ─► tag ─────────────────────► reader: one write per tag
-//	Rendition ─┼─► feed: ts.Muxer ──► Ring[*chunk] ─┬────► reader: one write per unit
-//	           └─► feed: fMP4 ──────► Ring[*chunk]  └────► …
+//	           ┌──────────────────────────────────► lane ─┬─► flv.Muxer ─► reader: one write per unit
+//	Rendition ─┤                                          └─► …
+//	           ├─► feed: ts.Muxer ──► Ring[*chunk] ─► lane ─┬─► reader: one write per unit
+//	           └─► feed: fMP4 ──────► …                     └─► …
 //	               (each runs only while somebody reads)
 //
 // Readers of FLV have a clock each, which begins at 0; those of the other forms
 // share what is made once for all. Media is never copied for a reader, except
 // by TLS and WebSocket. A reader that falls behind loses whole groups of
-// pictures and goes on at a key picture; one that takes nothing for ten
-// seconds is dropped.
+// pictures and goes on at a key picture; one that sleeps stays for minutes, and
+// one whose host does not answer for ten seconds is dropped: see [stream.Line].
+// Over WebSocket and HTTP/2 both have ten seconds.
 package httplive
 
 import (
@@ -151,11 +153,9 @@ func cut(path string) (name, ending string, ok bool) {
 
 // head answers as GET would, without a picture and without joining.
 func (s *site) head(w http.ResponseWriter, r *http.Request, src *stream.Rendition, f form) {
-	if s.Audience != nil {
-		if err := s.Audience.Allow(r.RemoteAddr, src.Name, credentials(r)); err != nil {
-			visit.Refuse(w, r, err)
-			return
-		}
+	if err := s.Audience.Allow(r.RemoteAddr, src.Name, credentials(r)); err != nil {
+		visit.Refuse(w, r, err)
+		return
 	}
 	describe(w.Header(), f)
 	w.WriteHeader(http.StatusOK)
@@ -172,7 +172,7 @@ func (s *site) get(w http.ResponseWriter, r *http.Request, src *stream.Rendition
 	if upgrades(r) {
 		rd.viewer.Protocol = "ws-flv"
 	}
-	leave, err := s.admit(rd.viewer, credentials(r))
+	leave, err := s.Audience.Admit(rd.viewer, credentials(r))
 	if err != nil {
 		s.log.Debug("http reader refused", "peer", r.RemoteAddr, "rendition", src.Name, "err", err)
 		visit.Refuse(w, r, err)
@@ -207,13 +207,6 @@ func (s *site) stream(w http.ResponseWriter, r *http.Request, rd *reading, f for
 		l.close(err)
 	}
 	s.log.Debug("http reader left", "peer", r.RemoteAddr, "rendition", rd.src.Name, "protocol", rd.viewer.Protocol, "reason", err)
-}
-
-func (s *site) admit(v *stream.Viewer, c stream.Credentials) (leave func(), err error) {
-	if s.Audience == nil {
-		return func() {}, nil
-	}
-	return s.Audience.Admit(v, c)
 }
 
 var errNotBegun = errors.New("the picture has not begun yet: try again")

@@ -28,8 +28,8 @@ import (
 //	                                                                   ▼  │
 //	                                                                  paused
 //
-// One goroutine reads commands and answers them; while it plays, another sends
-// media. Both write through the same writer, a whole message at a time.
+// One goroutine reads commands and answers them; while it plays, a lane sends
+// media. Both write by the same line, a whole message at a time.
 type caller struct {
 	*service
 	wire   *wire

@@ -53,7 +53,7 @@ func (c *caller) play(ctx context.Context, cmd command) error {
 	if c.TLS != nil {
 		viewer.Protocol = "rtmps"
 	}
-	leave, err := c.admit(viewer, credentials(query, c.query))
+	leave, err := c.Audience.Admit(viewer, credentials(query, c.query))
 	if err != nil {
 		c.log.Debug("rtmp player refused", "rendition", src.Name, "err", err)
 		return c.refuse("NetStream.Play.Failed", err.Error())
@@ -100,13 +100,6 @@ func credentials(queries ...string) stream.Credentials {
 		}
 	}
 	return stream.Credentials{}
-}
-
-func (c *caller) admit(v *stream.Viewer, shown stream.Credentials) (leave func(), err error) {
-	if c.Audience == nil {
-		return func() {}, nil
-	}
-	return c.Audience.Admit(v, shown)
 }
 
 // refuse answers a play that cannot be. The caller may ask again, a few times.

@@ -29,14 +29,15 @@ const (
 // A Server serves renditions to RTMP players under rtmp://HOST/live/NAME. Set
 // its fields before Run and leave them alone from then on.
 //
-//	Rendition ─┬─► player: one Muxer ─► one writev per unit
-//	           ├─► player: …
-//	           └─► …
+//	Rendition ─► lane ─┬─► player: one Muxer ─► one send per unit
+//	                   ├─► player: …
+//	                   └─► …
 //
 // Players share the media's memory and nothing else: each has its own clock,
 // which begins at 0 with the key picture that it starts on, and its own place
 // in the rendition's ring. One that falls behind loses whole groups of
-// pictures; one that takes nothing for ten seconds is dropped.
+// pictures; one that sleeps stays for minutes, and one whose
+// host does not answer for ten seconds is dropped; see [stream.Line].
 type Server struct {
 	// Addr is where Run listens, ":1935" if empty. Unused with a Listener.
 	Addr string

@@ -141,7 +141,7 @@ func (c *caster) run(ctx context.Context, rd *stream.Reader[*rtp.Batch], to grou
 	for {
 		b, err := rd.Next(ctx)
 		switch {
-		case over(ctx):
+		case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 			return nil
 		case err != nil:
 			return err

@@ -60,15 +60,12 @@ type player struct {
 func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *session) (*player, error) {
 	p := &player{fan: &c.fan, feed: s.feed, stop: stop, done: make(chan struct{})}
 	p.viewer = &stream.Viewer{Protocol: s.by.protocol(), Rendition: s.feed.Source.Name, Peer: c.nc.RemoteAddr().String(), Since: time.Now()}
-	if c.Audience != nil {
-		leave, err := c.Audience.Admit(p.viewer, c.shown)
-		if err != nil {
-			return nil, err
-		}
-		p.leave = append(p.leave, leave)
+	leave, err := c.Audience.Admit(p.viewer, c.shown)
+	if err != nil {
+		return nil, err
 	}
 	c.place.Keep()
-	p.leave = append(p.leave, c.place.Yield)
+	p.leave = append(p.leave, leave, c.place.Yield)
 	if s.by == multicast {
 		if err := c.listen(ctx, p, s); err != nil {
 			p.depart()
@@ -76,12 +73,12 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 		}
 		return p, nil
 	}
-	rd, leave, err := s.watch(ctx)
+	rd, unwatch, err := s.watch(ctx)
 	if err != nil {
 		p.depart()
 		return nil, err
 	}
-	p.rd, p.leave = rd, append(p.leave, leave)
+	p.rd, p.leave = rd, append(p.leave, unwatch)
 	if s.by == udp {
 		p.leave = append(p.leave, c.udp.join(s.rtcpSources(c.peer), c.reported))
 		p.to = newUDPSender(c.udp, s.want, c.peer, c.local, s.ports, s.feed.bitrate())
@@ -185,12 +182,10 @@ func (p *player) run(ctx context.Context) error {
 	switch {
 	case errors.Is(err, stream.ErrClosed):
 		return errStreamEnded
-	case over(ctx) && errors.Is(err, context.Cause(ctx)):
+	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return nil
 	default:
 		p.broken = true
 		return err
 	}
 }
-
-func over(ctx context.Context) bool { return ctx.Err() != nil }

@@ -1,14 +1,14 @@
 // Package rtsp serves renditions to RTSP 1.0 players (RFC 2326), over TCP
 // interleaved and over UDP unicast.
 //
-//	Rendition ─► feed: one Packetizer ─► Ring[*rtp.Batch] ─┬─► player ─► TCP: one write
-//	             (runs only while somebody watches)        ├─► player ─► UDP: one sendmmsg
-//	                                                       └─► …
+//	Rendition ─► feed: one Packetizer ─► Ring[*rtp.Batch] ─► lane ─┬─► player ─► TCP: one send
+//	             (runs only while somebody watches)                ├─► player ─► UDP: one sendmmsg
+//	                                                               └─► …
 //
 // A connection carries at most one session, and the session ends with it: a
 // session id is worth nothing on another connection. Each connection has one
-// goroutine that reads requests and, while it plays, one that writes media;
-// both write under one lock, a whole response or a whole batch at a time.
+// goroutine that reads requests and, while it plays, one that waits for a lane
+// of [stream.Fanout] to write media; responses and batches go out whole, by turns.
 //
 //	         SETUP          PLAY
 //	init ───────────► ready ─────► playing

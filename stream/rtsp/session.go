@@ -206,7 +206,7 @@ func (c *conn) may(t transport, name string) bool {
 	case t.delivery == multicast && c.secure:
 		return false
 	case t.delivery == multicast:
-		open := c.Audience == nil || c.Audience.Allow(c.nc.RemoteAddr().String(), name, stream.Credentials{}) == nil
+		open := c.Audience.Allow(c.nc.RemoteAddr().String(), name, stream.Credentials{}) == nil
 		return open && c.udp != nil && c.Multicast && c.local.Is4()
 	default:
 		return true
