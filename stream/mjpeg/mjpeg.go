@@ -214,7 +214,7 @@ func (s *Server) still(w http.ResponseWriter, r *http.Request, c *camera) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("Content-Length", strconv.Itoa(len(p.JPEG)))
-	_, _ = w.Write(p.JPEG) //nolint:gosec // a picture by its type and nosniff; fails only if the client has gone
+	_, _ = w.Write(p.JPEG) // fails only if the client has gone
 }
 
 // none answers that there is no picture.
@@ -281,7 +281,7 @@ func write(w http.ResponseWriter, control *http.ResponseController, jpeg []byte)
 	if _, err := io.WriteString(w, "Content-Type: image/jpeg\r\nContent-Length: "+strconv.Itoa(len(jpeg))+"\r\n\r\n"); err != nil {
 		return err
 	}
-	if _, err := w.Write(jpeg); err != nil { //nolint:gosec // a picture by its type
+	if _, err := w.Write(jpeg); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintf(w, "\r\n--%s\r\n", boundary); err != nil {
