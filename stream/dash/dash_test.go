@@ -375,7 +375,7 @@ func TestMissingPicturesAreNoPeriod(t *testing.T) {
 // was told of its beginning must hold.
 func TestTheNextSegmentIsListedWhenOneEnds(t *testing.T) {
 	b := newBox(t)
-	b.publish(50)
+	b.publish(51) // the next one's key picture ends a segment, and is in no part yet
 	b.manifest(t, "/live/main/manifest.mpd")
 	st := b.Segments.Of(b.renditions["main"])
 	last := st.Latest(cmaf.Video).Last().Number
@@ -383,7 +383,7 @@ func TestTheNextSegmentIsListedWhenOneEnds(t *testing.T) {
 	for n := range uint64(6) {
 		b.publish(50)
 		for _, medium := range []cmaf.Medium{cmaf.Video, cmaf.Sound} {
-			if _, err := st.Wait(t.Context(), medium, func(s *cmaf.Sequence) bool { return s.Has(last+n, -1) }); err != nil {
+			if _, err := st.Wait(t.Context(), medium, func(s *cmaf.Sequence) bool { return s.Has(last+n+1, -1) }); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -392,7 +392,7 @@ func TestTheNextSegmentIsListedWhenOneEnds(t *testing.T) {
 			template := set.Representations[0].Template
 			list := times(template.Timeline)
 			next, end := list[len(list)-1].Time, list[len(list)-1].Time+list[len(list)-1].Length
-			if now := (3600 + 2*(n+1)) * template.Scale; set.Type == "video" && (next > now || end <= now) {
+			if now := (3600 + 2*(n+2)) * template.Scale; set.Type == "video" && (next > now || end <= now) {
 				t.Errorf("the newest segment is told from %d to %d, but it is %d", next, end, now)
 			}
 			if set.Type == "video" && n > 0 && !told[next] {
