@@ -166,32 +166,37 @@ func (c *conn) setup(ctx context.Context, cl call) *response {
 	if !ok || c.session != nil && (c.session.by != t.delivery || c.session.secure != t.secure) {
 		return answer(461)
 	}
-	s := c.session
-	if s == nil {
-		var no *response
-		if s, no = c.openSession(ctx, name, t); no != nil {
-			return no
-		}
-	}
-	if s.feed.tracks[m] == nil {
-		if c.session == nil {
-			s.release()
-		}
+	if c.session != nil && c.session.feed.tracks[m] == nil {
 		return answer(404)
 	}
-	c.session = s
+	if c.session == nil {
+		s, no := c.openSession(ctx, name, t)
+		if no != nil {
+			return no
+		}
+		if s.feed.tracks[m] == nil {
+			s.release()
+			return answer(404)
+		}
+		c.session = s
+	}
+	return c.add(cl, m, t)
+}
+
+// add makes m part of the session, by t.
+func (c *conn) add(cl call, m rtp.Medium, t transport) *response {
+	s := c.session
 	s.want = s.want.With(m)
 	s.ports[m] = t.ports
-	lines := []string{c.transportLine(m, t)}
-	if t.secure {
-		keys, err := s.feed.keys(time.Now())
-		if err != nil {
-			c.log.Warn("rtsp cannot serve", "rendition", name, "err", err)
-			return answer(503)
-		}
-		lines = append(lines, fmt.Sprintf(`KeyMgmt: prot=mikey;uri=%q;data=%q`, cl.url.Redacted(), keys[m]))
+	if !t.secure {
+		return c.ok(c.transportLine(m, t))
 	}
-	return c.ok(lines...)
+	keys, err := s.feed.keys(time.Now())
+	if err != nil {
+		c.log.Warn("rtsp cannot serve", "rendition", s.name, "err", err)
+		return answer(503)
+	}
+	return c.ok(c.transportLine(m, t), fmt.Sprintf(`KeyMgmt: prot=mikey;uri=%q;data=%q`, cl.url.Redacted(), keys[m]))
 }
 
 // may reports whether packets of a rendition may reach this player that way.

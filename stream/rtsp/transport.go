@@ -48,41 +48,30 @@ func chooseTransport(header string, may func(transport) bool, peer netip.Addr) (
 
 func parseTransport(choice string, peer netip.Addr) (transport, bool) {
 	profile, params, _ := strings.Cut(strings.TrimSpace(choice), ";")
-	var t transport
-	switch strings.ToUpper(profile) {
-	case "RTP/AVP/TCP":
-	case "RTP/SAVP/TCP":
-		t.secure = true
-	case "RTP/AVP", "RTP/AVP/UDP":
-		t.delivery = udp
-	case "RTP/SAVP", "RTP/SAVP/UDP":
-		t.delivery, t.secure = udp, true
-	default:
+	t, ok := profiles[strings.ToUpper(profile)]
+	if !ok {
 		return transport{}, false
 	}
 	unicast, group := t.delivery == interleaved, false
 	for param := range strings.SplitSeq(params, ";") {
 		name, value, _ := strings.Cut(strings.TrimSpace(param), "=")
+		ok := true
 		switch strings.ToLower(name) {
 		case "unicast":
 			unicast = true
 		case "client_port":
 			unicast = true // players that forget to say it send this
-			ports, ok := parsePorts(value)
-			if !ok {
-				return transport{}, false
-			}
-			t.ports = ports
+			t.ports, ok = parsePorts(value)
 		case "multicast":
 			group = true
 		case "destination":
-			if to, err := netip.ParseAddr(value); err != nil || to.Unmap() != peer.WithZone("") {
-				return transport{}, false
-			}
+			to, err := netip.ParseAddr(value)
+			ok = err == nil && to.Unmap() == peer.WithZone("")
 		case "mode":
-			if !strings.EqualFold(strings.Trim(value, `"`), "PLAY") {
-				return transport{}, false
-			}
+			ok = strings.EqualFold(strings.Trim(value, `"`), "PLAY")
+		}
+		if !ok {
+			return transport{}, false
 		}
 	}
 	switch {
@@ -93,6 +82,16 @@ func parseTransport(choice string, peer netip.Addr) (transport, bool) {
 	default:
 		return t, t.ports[0] != 0
 	}
+}
+
+// profiles are what a choice may begin with.
+var profiles = map[string]transport{
+	"RTP/AVP/TCP":  {delivery: interleaved},
+	"RTP/SAVP/TCP": {delivery: interleaved, secure: true},
+	"RTP/AVP":      {delivery: udp},
+	"RTP/AVP/UDP":  {delivery: udp},
+	"RTP/SAVP":     {delivery: udp, secure: true},
+	"RTP/SAVP/UDP": {delivery: udp, secure: true},
 }
 
 // parsePorts reads "5000-5001" or "5000", which stands for both.
