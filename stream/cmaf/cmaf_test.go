@@ -505,10 +505,10 @@ func TestAKeyPictureThatComesEarlyBeginsASegmentOnce(t *testing.T) {
 		f.publish(pictures)
 	}
 	var lengths []time.Duration
-	for _, g := range wait(t, sg.Of(f.r), Video, until(5)).Complete() {
+	for _, g := range wait(t, sg.Of(f.r), Video, until(4)).Complete() {
 		lengths = append(lengths, g.Duration)
 	}
-	want := []time.Duration{320 * time.Millisecond, 2 * time.Second, 200 * time.Millisecond, 600 * time.Millisecond, 600 * time.Millisecond}
+	want := []time.Duration{320 * time.Millisecond, 2 * time.Second, 200 * time.Millisecond, 600 * time.Millisecond}
 	if !slices.Equal(lengths, want) {
 		t.Errorf("segments of %v, want %v", lengths, want)
 	}

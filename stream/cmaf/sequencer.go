@@ -138,7 +138,7 @@ func (q *sequencer) turn(at time.Duration, next *opening) {
 		return
 	}
 	if !q.public {
-		q.told.To = at // nobody was told anything else
+		q.told.endAt(at) // nobody was told anything else
 	}
 	if q.open != nil {
 		q.complete(at)

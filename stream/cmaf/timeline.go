@@ -78,3 +78,7 @@ func (t *timeline) goOn(at time.Duration) {
 		t.To = at + lead
 	}
 }
+
+// endAt has the open segment end at a time, or a little later if it is short.
+// It is for what nobody was told yet.
+func (t *timeline) endAt(at time.Duration) { t.To = max(at, t.From+least) }

@@ -403,6 +403,30 @@ func TestTheNextSegmentIsListedWhenOneEnds(t *testing.T) {
 	}
 }
 
+// Key pictures may follow one another soon, as when the camera takes the
+// slate's place before anybody asks. FFmpeg would turn round in one place if two
+// segments began in the same second.
+func TestNoTwoSegmentsBeginInOneSecond(t *testing.T) {
+	b := newBox(t)
+	for _, pictures := range []int{8, 50, 5, 50, 12, 13, 50} {
+		b.shift += time.Duration(b.n) * 40 * time.Millisecond
+		b.n, b.frames = 0, 0
+		b.publish(pictures)
+	}
+	for _, set := range b.manifest(t, "/live/main/manifest.mpd").Periods[0].Sets {
+		template := set.Representations[0].Template
+		list := times(template.Timeline)
+		if len(list) < 4 {
+			t.Errorf("%s: %d segments", set.Type, len(list))
+		}
+		for i := 1; i < len(list); i++ {
+			if one, two := list[i-1].Time, list[i].Time; one/template.Scale == two/template.Scale {
+				t.Errorf("%s: segments begin at %d and %d of %d a second", set.Type, one, two, template.Scale)
+			}
+		}
+	}
+}
+
 // times lists every segment of a timeline.
 func times(line []run) (list []run) {
 	for _, s := range line {
