@@ -90,15 +90,17 @@ func TestABoxWithoutSoundPlaysEverywhereAtOnce(t *testing.T) {
 func (v venue) playsPictureOnly(t *testing.T, name string, input []string) {
 	t.Helper()
 	p := v.in(t)
-	before, asked := p.now(), stream.Monotonic()
-	codes := p.keepsAll(t, name, "h264", input)
-	taken := codes[0].Clock(stream.Monotonic())
-	switch {
-	case taken < asked, name == "RTSP multicast": // what a group is sent is for those who are there
-	case p.now().Input.Slate > before.Input.Slate: // and what went before was a slate
-	default:
-		t.Errorf("%s: the first picture was taken %v after it was asked for", name, taken-asked)
+	const tries = 3 // a key picture may come between the wish and the connection, or a slate
+	for range tries {
+		asked := stream.Monotonic()
+		codes := p.keepsAll(t, name, "h264", input)
+		taken := codes[0].Clock(stream.Monotonic())
+		if taken < asked || name == "RTSP multicast" { // what a group is sent is for those who are there
+			return
+		}
+		t.Logf("%s: the first picture was taken %v after it was asked for", name, taken-asked)
 	}
+	t.Errorf("%s begins with the next key picture", name)
 }
 
 // keepsAll wants an address to give ffmpeg media of these kinds, and every
