@@ -142,8 +142,9 @@ func (l *LED) Blinks() bool {
 
 // Light shows a light. An LED of one color shines for every color but Dark; one
 // of several has for each either all or nothing. It fails with hw.ErrGone, or
-// with hw.ErrUnsupported for a light that blinks on an LED that does not. The
-// same light again shows nothing new, and whether the LED is still there.
+// with hw.ErrUnsupported for a light that blinks on an LED that does not, which
+// may come out, within two seconds, by the first such light. The same light
+// again shows nothing new, and whether the LED is still there.
 func (l *LED) Light(light hw.Light) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -195,18 +196,36 @@ func (l *LED) change(light hw.Light, blinks bool) error {
 	return l.blink(light.On, light.Off)
 }
 
-// blink has the timer do it. Its files come with the trigger, after udev has
-// been here: a user who may set one may not be let to set the others.
+// patience is how long udev may take to let this user set a timer.
+const patience = 2 * time.Second
+
+// blink has the timer do it. Its files come with the trigger and are root's
+// until udev has been there, which is waited for once: an LED that it leaves
+// alone does not blink from then on.
 func (l *LED) blink(on, off time.Duration) error {
 	err := l.write("trigger", triggerTimer)
 	if err == nil {
-		err = errors.Join(l.write("delay_on", milliseconds(on)), l.write("delay_off", milliseconds(off)))
+		deadline := time.Now().Add(patience)
+		err = errors.Join(l.await("delay_on", milliseconds(on), deadline), l.await("delay_off", milliseconds(off), deadline))
 	}
 	if errors.Is(err, fs.ErrPermission) {
 		l.timer = false
-		return errors.Join(err, l.write("trigger", triggerNone))
+		return errors.Join(err, hw.ErrUnsupported, l.write("trigger", triggerNone))
 	}
 	return err
+}
+
+// await is write for a file that this user may not set yet.
+func (l *LED) await(name, value string, deadline time.Time) error {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := l.write(name, value)
+		if !errors.Is(err, fs.ErrPermission) || time.Now().After(deadline) {
+			return err
+		}
+		<-tick.C
+	}
 }
 
 func milliseconds(d time.Duration) string {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -195,19 +196,39 @@ func TestWhoMayNotIsToldWhatToDo(t *testing.T) {
 }
 
 func TestWhoMayNotSetTheTimerIsToldThatItDoesNotBlink(t *testing.T) {
-	tr := tree{t, t.TempDir()}
-	tr.plug("a", plain())
-	tr.allow("a", 0o666, "brightness", "trigger", "delay_off")
-	tr.allow("a", 0o444, "delay_on")
-	tr.asNobody(func() {
-		l := tr.open("a")
-		err := l.Light(hw.Light{Color: hw.Red, On: time.Second, Off: time.Second})
-		if !errors.Is(err, fs.ErrPermission) || l.Blinks() || tr.says("a", "trigger") != "none" {
-			t.Errorf("got %v; it blinks: %v, by %s", err, l.Blinks(), tr.says("a", "trigger"))
+	synctest.Test(t, func(t *testing.T) {
+		tr := tree{t, t.TempDir()}
+		tr.plug("a", plain())
+		tr.allow("a", 0o666, "brightness", "trigger", "delay_off")
+		tr.allow("a", 0o444, "delay_on")
+		tr.asNobody(func() {
+			l := tr.open("a")
+			err := l.Light(hw.Light{Color: hw.Red, On: time.Second, Off: time.Second})
+			if !errors.Is(err, fs.ErrPermission) || !errors.Is(err, hw.ErrUnsupported) || l.Blinks() || tr.says("a", "trigger") != "none" {
+				t.Errorf("got %v; it blinks: %v, by %s", err, l.Blinks(), tr.says("a", "trigger"))
+			}
+			if err := l.Light(hw.Light{Color: hw.Red}); err != nil || tr.says("a", "brightness") != "255" {
+				t.Errorf("a steady light: %v", err)
+			}
+		})
+	})
+}
+
+func TestTheTimerIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := tree{t, t.TempDir()}
+		tr.plug("a", plain())
+		tr.allow("a", 0o666, "brightness", "trigger")
+		tr.allow("a", 0o444, "delay_on", "delay_off")
+		for i, file := range []string{"delay_on", "delay_off"} { // as udev does, one after the other
+			time.AfterFunc(time.Duration(i+1)*500*time.Millisecond, func() { tr.allow("a", 0o666, file) })
 		}
-		if err := l.Light(hw.Light{Color: hw.Red}); err != nil || tr.says("a", "brightness") != "255" {
-			t.Errorf("a steady light: %v", err)
-		}
+		tr.asNobody(func() {
+			err := tr.open("a").Light(hw.Light{Color: hw.Red, On: 125 * time.Millisecond, Off: 2 * time.Second})
+			if got := tr.says("a", "trigger") + " " + tr.says("a", "delay_on") + " " + tr.says("a", "delay_off"); err != nil || got != "timer 125 2000" {
+				t.Errorf("it blinks by %s, %v", got, err)
+			}
+		})
 	})
 }
 
