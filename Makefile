@@ -54,7 +54,7 @@ unit: export CGO_ENABLED := 1
 unit: ## unit and end-to-end tests, with the race detector
 	$(GO) test -race -run '^$$' ./... > /dev/null
 	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -vxE '$(MODULE)/($(subst $(space),|,$(strip $(LIVE))))')
-	@for p in $(LIVE); do tools/twice $(GO) test -race -timeout 15m ./$$p || exit 1; done
+	@for p in $(LIVE); do tools/twice $(GO) test -race -timeout 25m ./$$p || exit 1; done
 
 lint: $(BIN)/golangci-lint-$(LINT_PIN) ## go vet and golangci-lint, the virtual board's tests too
 	$(GO) vet -tags box,board ./...
