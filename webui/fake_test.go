@@ -119,7 +119,7 @@ func card() []byte {
 // onAir is a box in the middle of a show, with one destination down.
 func onAir() *fakeBox {
 	now := time.Now()
-	retry, live := now.Add(199*time.Second), now.Add(-83*time.Minute)
+	retry, live, heard := now.Add(199*time.Second), now.Add(-83*time.Minute), now.Add(-2*time.Second)
 	f := &fakeBox{}
 	f.cell.Update(func(b *status.Box) {
 		*b = status.Box{
@@ -147,10 +147,22 @@ func onAir() *fakeBox {
 				{Protocol: "rtsp/udp", Rendition: "sub", Peer: "[fd00::1234:5678:9abc:def0]:50124", Since: now.Add(-time.Minute), Bytes: 6_000_000, Lost: 4},
 			},
 			AVOffsetMS: 3.2,
-			Lamps: map[string]status.Lamp{
-				"STREAM": {Pattern: "amber occulting", Reason: "on air to 1 of 2, but archive is unreachable, attempt 5"}, "TALLY": {Pattern: "red", Reason: "on program"},
+			Keys: map[string]status.Key{
+				"STREAM": {Edge: &live, Gesture: "press", Action: "stream.start", At: &live},
+				"MUTE":   {Error: "bouncing: it moves by itself"},
+				"RESET":  {Down: true, Edge: &heard, Holding: "factory.reset", Armed: "network.reset"},
+				"PANIC":  {Armed: "factory.reset"},
 			},
-			Tally: status.Tally{State: "program", Sources: []status.TallySource{{Name: "atem", Protocol: "tsl3.1", State: "program"}}},
+			Lamps: map[string]status.Lamp{
+				"STREAM": {Pattern: "amber occulting", Reason: "on air to 1 of 2, but archive is unreachable, attempt 5"},
+				"MUTE":   {Pattern: "off", Reason: "not muted"},
+				"RESET":  {Pattern: "white", Reason: "let go of RESET, then press it once for network.reset"},
+				"TALLY":  {Pattern: "red", Reason: "atem says program"},
+			},
+			Tally: status.Tally{State: status.Program, Reason: "atem says program", Sources: []status.TallySource{
+				{Name: "atem", Protocol: "tsl3.1", Address: "udp://:8900", Input: "3", State: status.Program, Sender: "10.0.4.9:5728", Heard: &heard, AgeMS: 2000, Changed: &live},
+				{Name: "obs", Protocol: "obs", Address: "ws://10.0.4.5:4455", Input: "Camera 1", State: status.Unknown, Bad: 2, Error: "connection refused"},
+			}},
 			Faults: []status.Fault{
 				status.NewFault(status.OutputRetrying, "archive: connection refused by 10.0.4.12:1935", now.Add(-3*time.Minute)),
 			},

@@ -259,6 +259,33 @@ var families = []metric{
 		func(b status.Box, e emit) { oneOf(e, tallyStates, b.Tally.State) },
 	},
 	{
+		"encoderd_tally_source_state", "What one switcher says about this camera: 1 for the state.", gauge,
+		[]string{"source", "state"},
+		func(b status.Box, e emit) {
+			for _, s := range b.Tally.Sources {
+				oneOf(func(v float64, state ...string) { e(v, s.Name, state[0]) }, tallyStates, s.State)
+			}
+		},
+	},
+	{
+		"encoderd_tally_source_bad_total", "Times that what came from a switcher was not understood.", counter,
+		[]string{"source"},
+		func(b status.Box, e emit) {
+			for _, s := range b.Tally.Sources {
+				e(float64(s.Bad), s.Name)
+			}
+		},
+	},
+	{
+		"encoderd_lamp_lit", "Whether a lamp shines or blinks.", gauge,
+		[]string{"lamp"},
+		func(b status.Box, e emit) {
+			for name, l := range b.Lamps {
+				e(truth(l.Pattern != status.Off), name)
+			}
+		},
+	},
+	{
 		"encoderd_temperature_celsius", "Temperature of the box, if it can tell.", gauge, nil,
 		func(b status.Box, e emit) {
 			if b.TemperatureC != 0 {

@@ -35,9 +35,30 @@ const WAYS = {
   export: 'Shared, no copy', import: 'Shared, no copy', heap: 'In memory, no copy',
   copy: 'Copied', convert: 'Converted', decode: 'Decoded', through: 'Coded by the camera',
 };
-const TALLY_WORDS = {
-  program: 'On program', preview: 'On preview', off: 'Off', unknown: 'Unknown',
-};
+const TALLY_WORDS = new Map([
+  ['program', ['air', 'On program']],
+  ['preview', ['next', 'On preview']],
+  ['off', ['off', 'Off']],
+  ['unknown', ['bad', 'Unknown']],
+]);
+
+// Lamps as daemon/panel names their patterns: a colour, and how it shines.
+const COLOURS = new Set(['off', 'red', 'green', 'amber', 'blue', 'magenta', 'cyan', 'white']);
+const RHYTHMS = new Map([
+  ['', 'steady'],
+  ['pulse', 'slowly on and off'],
+  ['fast', 'quick flicker'],
+  ['double', 'double flash'],
+  ['occulting', 'on, with short gaps'],
+  ['long-short', 'one long, one short'],
+  ['call', 'three short, one long'],
+  ['blink 1', '1 blink, pause'],
+  ...[2, 3, 4, 5, 6].map((n) => [`blink ${n}`, `${n} blinks, pause`]),
+]);
+const PERIOD = 2_000; // ms; whole periods of every rhythm
+const SLIP = 20; // ms; less is not seen
+// Where keys and lamps of the usual names are on the box, from left to right.
+const PLACES = ['STREAM', 'REC', 'MUTE', 'RESET', 'TALLY', 'STAGE'];
 
 const page = {
   last: null, // the latest state
@@ -75,6 +96,10 @@ function rate(fps) { return fps ? `${Number(fps.toFixed(2))} fps` : ''; }
 function size(o) { return o.width && o.height ? `${o.width} × ${o.height}` : ''; }
 function parts(...list) { return list.filter(Boolean).join(', ') || '–'; }
 function ago(time) { return clock(now() - Date.parse(time)); }
+
+// short is a time of which seconds matter most.
+function short(ms) { return ms < 60_000 ? `${Math.max(0, Math.round(ms / 1000))} s` : clock(ms); }
+function shortAgo(time) { return `${short(now() - Date.parse(time))} ago`; }
 function now() { return Date.now() + page.skew; }
 
 // --- Elements: touched only when their content differs, so that screen
@@ -138,7 +163,9 @@ function render() {
   table('outputs', page.last.outputs.map(outputRow));
   table('renditions', page.last.renditions.map(renditionRow));
   table('readers', page.last.readers.map(readerRow));
-  table('lamps', Object.entries(page.last.lamps).sort().map(([name, l]) => [name, l.pattern, { text: l.reason, wide: true }]));
+  renderFront(page.last);
+  renderTally(page.last.tally);
+  renderEnding(page.last.ending, stale);
   renderBox(page.last);
 }
 
@@ -192,7 +219,6 @@ function renderInputs(box) {
   text($('sound-signal'), soundWord(sound));
   renderLevel(sound);
   text($('av-offset'), offsetWord(box.av_offset_ms));
-  text($('tally'), TALLY_WORDS[box.tally.state] ?? parts(box.tally.state));
 }
 
 function soundWord(sound) {
@@ -253,6 +279,138 @@ function wayOf(b) { return b ? `${WAYS[b.way] ?? b.way}: ${b.reason}` : ''; }
 function readerRow(r) {
   return [{ text: r.peer, wide: true }, r.protocol, r.rendition, ago(r.since), bytes(r.bytes), String(r.lost), r.lag_ms ? `${(r.lag_ms / 1000).toFixed(1)} s` : ''];
 }
+
+// --- The front of the box ---
+
+function renderFront(box) {
+  const keys = new Map(Object.entries(box.keys));
+  const lamps = new Map(Object.entries(box.lamps));
+  const names = [...new Set([...lamps.keys(), ...keys.keys()])].sort(byPlace);
+  const front = $('front');
+  children(front, names.length, station);
+  names.forEach((name, i) => {
+    const [socket, label, shows, why, ...rest] = front.children[i].children;
+    text(label, name);
+    renderLamp(socket, shows, lamps.get(name));
+    line(why, lamps.get(name)?.reason);
+    renderKey(label, rest, keys.get(name));
+  });
+  front.hidden = names.length === 0;
+  $('no-front').hidden = names.length > 0;
+  inStep(front);
+}
+
+function byPlace(a, b) {
+  const place = (name) => (PLACES.includes(name) ? PLACES.indexOf(name) : PLACES.length);
+  return place(a) - place(b) || (a < b ? -1 : 1);
+}
+
+// station is one place of the front: a lamp, a key, or a lamp above a key.
+function station() {
+  const li = document.createElement('li');
+  const socket = document.createElement('span');
+  socket.className = 'socket';
+  socket.setAttribute('role', 'img');
+  socket.append(document.createElement('span'));
+  socket.firstChild.className = 'light';
+  li.append(socket, ...['name', 'shows', 'why', 'wrong', 'next', 'key'].map((part) => {
+    const p = document.createElement('p');
+    p.className = part;
+    return p;
+  }));
+  return li;
+}
+
+// line fills a paragraph that is there only if it says something.
+function line(p, value) {
+  text(p, value ?? '');
+  p.hidden = !value;
+}
+
+function renderLamp(socket, shows, lamp) {
+  socket.hidden = !lamp;
+  line(shows, lamp && lampWord(lamp.pattern));
+  if (!lamp) return;
+  const [colour, rhythm] = cut(lamp.pattern);
+  const known = COLOURS.has(colour) && RHYTHMS.has(rhythm);
+  attribute(socket, 'aria-label', known && colour !== 'off' ? `${colour} light` : 'no light');
+  attribute(socket.firstChild, 'data-color', known ? colour : 'off');
+  attribute(socket.firstChild, 'data-rhythm', known && rhythm ? rhythm : undefined);
+}
+
+// cut parts a pattern into colour and rhythm.
+function cut(pattern) {
+  const at = pattern.indexOf(' ');
+  return at < 0 ? [pattern, ''] : [pattern.slice(0, at), pattern.slice(at + 1)];
+}
+
+function lampWord(pattern) {
+  const [colour, rhythm] = cut(pattern);
+  if (pattern === 'off') return 'Dark';
+  if (!COLOURS.has(colour) || !RHYTHMS.has(rhythm)) return pattern;
+  return `${colour[0].toUpperCase()}${colour.slice(1)}, ${RHYTHMS.get(rhythm)}`;
+}
+
+// inStep makes lamps blink when the box's do, whose rhythms count from the epoch
+// of wall time.
+function inStep(front) {
+  const start = performance.now() - (now() % PERIOD);
+  for (const a of front.getAnimations({ subtree: true })) {
+    const off = Math.abs((a.startTime ?? start + PERIOD / 2) - start) % PERIOD;
+    if (Math.min(off, PERIOD - off) > SLIP) a.startTime = start;
+  }
+}
+
+function renderKey(label, [wrong, next, last], key) {
+  attribute(label, 'data-key', key && (key.down ? 'down' : 'up'));
+  line(wrong, key?.error);
+  line(next, key && [armedWord(key), key.holding && `Keep holding for ${key.holding}`].filter(Boolean).join('; '));
+  line(last, key && keyWord(key));
+}
+
+// armedWord says how to confirm what is armed: the key may still be down from
+// the hold that asked for it.
+function armedWord(key) {
+  if (!key.armed) return '';
+  const waits = !key.down || key.holding === key.armed || (key.armed === 'factory.reset' && key.holding);
+  return `${waits ? 'Press' : 'Let go, then press'} once for ${key.armed}`;
+}
+
+function keyWord(key) {
+  const stands = key.down ? 'Key is DOWN' : 'Key is up';
+  const moved = key.edge ? `, moved ${shortAgo(key.edge)}` : '';
+  const order = key.action && key.at ? `. Last order, by ${key.gesture} ${shortAgo(key.at)}: ${key.action}` : '';
+  return stands + moved + order;
+}
+
+function renderTally(tally) {
+  const [, word] = tallyWord(tally.state);
+  text($('tally'), tally.reason ? `${word}: ${tally.reason}` : word);
+  table('switchers', tally.sources.map(switcherRow));
+}
+
+function tallyWord(state) { return TALLY_WORDS.get(state) ?? ['off', state || 'Off']; }
+
+function switcherRow(s) {
+  const [tone, word] = tallyWord(s.state);
+  const bad = s.bad ? `${s.bad} times not understood` : '';
+  return [
+    { text: s.name, note: parts(s.protocol, s.input && `input ${s.input}`), wide: true },
+    { text: word, tone, note: s.error, wide: true },
+    { text: s.heard ? shortAgo(s.heard) : 'never', note: s.changed && `changed ${shortAgo(s.changed)}` },
+    { text: s.address || '–', note: [s.sender && `sent by ${s.sender}`, bad].filter(Boolean).join(', '), wide: true },
+  ];
+}
+
+// renderEnding tells how to take back a stop.
+function renderEnding(ending, stale) {
+  $('ending').hidden = !ending || stale;
+  const left = Math.ceil((Date.parse(ending) - now()) / 1000);
+  text($('ending-word'), ending ? 'The show was stopped.' : '');
+  text($('ending-left'), !ending ? '' : left > 0 ? `Press STREAM within ${left} s to go on.` : 'It ends.');
+}
+
+// --- The box ---
 
 function renderBox(box) {
   const { total_bytes: total, free_bytes: free } = box.storage;
