@@ -7,6 +7,7 @@
 //	paths    on the virtual board, every way of pictures from a camera to
 //	         publication: bytes copied, time from stamp to publication
 //	latency  capture of a picture to its last packet at an RTSP reader
+//	panel    a key's movement to its action, the status to the lamp
 //	allocs   allocations for each unit published, with 0, 1 and 20 readers
 //	whole    CPU of the whole box for each RTSP reader, beside a bare program
 //	         that writes the same bytes to as many sockets
@@ -81,6 +82,7 @@ var parts = []part{
 	{"capture", (*bench).capture},
 	{"paths", (*bench).paths},
 	{"latency", (*bench).latency},
+	{"panel", (*bench).panel},
 	{"allocs", (*bench).allocs},
 	{"whole", (*bench).whole},
 	{"serve", (*bench).serve},
