@@ -273,6 +273,33 @@ func TestLampsOfColorsAreTheSumOfTheirParts(t *testing.T) {
 	}
 }
 
+// A lamp that shines for preview or for nobody-knows must not be dark because
+// nobody wired that color.
+func TestALampWithoutTheColorShinesWithAllItHas(t *testing.T) {
+	s := newShelf()
+	lamps := []hw.LampWire{{Name: "TWO", Red: "x:r", Green: "x:g"}, {Name: "RED", Red: "x:only"}}
+	run(t, s, nil, lamps, func(t *testing.T, r *running) {
+		for _, tt := range []struct{ wanted, two, red hw.Color }{
+			{hw.Blue, hw.Amber, hw.Red},
+			{hw.Green, hw.Green, hw.Red},
+			{hw.Red | hw.Blue, hw.Red, hw.Red},
+			{hw.White, hw.Amber, hw.Red},
+			{hw.Dark, hw.Dark, hw.Dark},
+		} {
+			light := hw.Light{Color: tt.wanted}
+			if err := errors.Join(r.Light("TWO", light), r.Light("RED", light)); err != nil {
+				t.Error(err)
+			}
+			if sum := s.shows("x:r").Color | s.shows("x:g").Color; sum != tt.two {
+				t.Errorf("%d: red and green show %d, not %d", tt.wanted, sum, tt.two)
+			}
+			if got := s.shows("x:only").Color; got != tt.red {
+				t.Errorf("%d: red shows %d, not %d", tt.wanted, got, tt.red)
+			}
+		}
+	})
+}
+
 func TestOnlyALampThatBlinksByItselfIsToldTo(t *testing.T) {
 	s := newShelf()
 	s.blinker = "x:r"

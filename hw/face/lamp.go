@@ -76,15 +76,29 @@ func (l *lamp) show() error {
 		return fmt.Errorf("lamp %s does not blink by itself: %w", l.name, hw.ErrUnsupported)
 	}
 	var errs []error
+	color := l.mixed(l.shows.Color)
 	for _, p := range l.parts {
 		light := l.shows
-		light.Color &= p.colors
+		light.Color = color & p.colors
 		errs = append(errs, p.light(light))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("lamp %s: %w", l.name, err)
 	}
 	return nil
+}
+
+// mixed is what a lamp shows of a color. One that has nothing of it shines with
+// all it has: it is not dark.
+func (l *lamp) mixed(c hw.Color) hw.Color {
+	var all hw.Color
+	for _, p := range l.parts {
+		all |= p.colors
+	}
+	if c != hw.Dark && c&all == hw.Dark {
+		return all
+	}
+	return c
 }
 
 func (l *lamp) close() error {
