@@ -41,7 +41,8 @@ var systemdFiles = []struct{ from, to string }{
 // InstallDaemon installs the daemon as an image would: the arm64 program as
 // /usr/bin/encoderd, the repository's own unit, drop-in, sysusers and udev
 // files, the user encoderd, and config as /var/lib/encoderd/config.toml. It is
-// enabled, as on a box, and not started: systemctl start encoderd.
+// enabled, as on a box, and not started: systemctl start encoderd. What waits for
+// its requests is.
 func InstallDaemon(tb testing.TB, g *Guest, binary, config string) {
 	tb.Helper()
 	const stage = "daemon/"
@@ -77,6 +78,7 @@ install -d -o encoderd -g encoderd -m 700 /var/lib/encoderd
 install -o encoderd -g encoderd -m 600 config.toml /var/lib/encoderd/config.toml
 udevadm control --reload
 udevadm trigger --settle --subsystem-match=video4linux --subsystem-match=media --subsystem-match=sound --subsystem-match=gpio
-systemctl --no-reload -q enable encoderd
-systemctl daemon-reload`))
+systemctl --no-reload -q enable encoderd encoderd-network-reset.path
+systemctl daemon-reload
+systemctl start encoderd-network-reset.path`))
 }

@@ -1,0 +1,368 @@
+//go:build box
+
+//nolint:thelper // parts of TestDaemonOnTheBoard and their steps, which are no helpers
+package boxtest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"encoderd.example/buildroot/virt"
+	"encoderd.example/daemon/status"
+	"encoderd.example/stream/streamtest/peer"
+)
+
+// The lines of the panel that tests move and look at.
+const (
+	lineStream, lineMute, lineReset, lineContact = 0, 3, 4, 8
+)
+
+// lampLines are the lines of lamps, by the lamp's name.
+var lampLines = map[string]int{"TALLY": 1, "STREAM": 5, "REC": 6, "STAGE": 7, "MUTE": 9}
+
+// panelConfig gives people, and an emulated processor, more time to think than
+// the usual config does, the mute lamp a line, and the tally two who tell it.
+const panelConfig = `
+[panel]
+confirm = "1m"
+[[key]]
+name = "STREAM"
+press = "stream.start"
+hold = "stream.stop grace=4m"
+[[lamp]]
+name = "MUTE"
+pin = "gpio:CONTACT_OUT"
+[[tally]]
+name = "closure"
+protocol = "contact"
+address = "gpio:CONTACT_IN"
+says = "preview"
+[[tally]]
+name = "desk"
+protocol = "tsl3.1"
+address = "udp://:8900"
+input = "5"
+timeout = "1h"
+`
+
+// panelled starts the daemon with all of the panel, and a push to address.
+func (b *box) panelled(t *testing.T, address string) {
+	t.Helper()
+	// nobody plays into its card, and no light shall say so
+	quiet := strings.Replace(settings{fps: 10, push: address}.toml(), "[audio]", "[audio]\nsilence_after = \"0s\"", 1)
+	b.configure(t, quiet+panelConfig)
+	b.Sh(t, "systemctl reset-failed encoderd; systemctl restart encoderd")
+}
+
+// down presses a key, by its line, and up lets it go.
+func down(line int) string { return fmt.Sprintf("echo pull-down > /run/panel/sim_gpio%d/pull\n", line) }
+func up(line int) string   { return fmt.Sprintf("echo pull-up > /run/panel/sim_gpio%d/pull\n", line) }
+
+// press is longer than a contact bounces, and held is down for so many seconds.
+func (b *box) press(t *testing.T, line int) { t.Helper(); b.held(t, line, "0.1") }
+func (b *box) held(t *testing.T, line int, seconds string) {
+	t.Helper()
+	b.Sh(t, down(line)+"sleep "+seconds+"\n"+up(line))
+}
+
+// tells sends what a switcher says of camera 5 by TSL UMD 3.1.
+func (b *box) tells(t *testing.T, tallies byte) {
+	t.Helper()
+	b.Sh(t, fmt.Sprintf(`printf '\x85\x%02xCAM %%-12s' 5 > /dev/udp/127.0.0.1/8900`, 0x30|tallies))
+}
+
+// levels are what lamps' lines were driven to in the course of four seconds,
+// which are two periods of every rhythm: "0", "1" or "01".
+func (b *box) levels(t *testing.T) map[string]string {
+	t.Helper()
+	lines := ""
+	for name, n := range lampLines {
+		lines += fmt.Sprintf("read v < /run/panel/sim_gpio%d/value; echo %s $v\n", n, name)
+	}
+	out := b.Sh(t, "end=$((SECONDS + 5)); while [ $SECONDS -lt $end ]; do\n"+lines+"sleep 0.02; done")
+	seen := map[string]string{}
+	for name := range lampLines {
+		for _, level := range []string{"0", "1"} {
+			if strings.Contains(out, name+" "+level+"\n") {
+				seen[name] += level
+			}
+		}
+	}
+	return seen
+}
+
+// lampsAgree waits until the lines of the lamps are driven as the status says:
+// steadily, or now and then. The lamps named shall show the patterns given.
+func (b *box) lampsAgree(t *testing.T, when string, want map[string]string) {
+	t.Helper()
+	var wrong []string
+	for end := time.Now().Add(soon); ; {
+		before, levels, after := b.status(t).Lamps, b.levels(t), b.status(t).Lamps
+		wrong = nil
+		for name := range lampLines {
+			first, pattern := before[name].Pattern, after[name].Pattern
+			if levels[name] != levelsOf(first) || levels[name] != levelsOf(pattern) {
+				wrong = append(wrong, fmt.Sprintf("%s: its line was %q, the status said %q, then %q", name, levels[name], first, pattern))
+			}
+			if w, asked := want[name]; asked && pattern != w {
+				wrong = append(wrong, fmt.Sprintf("%s shows %q (%s), want %q", name, pattern, after[name].Reason, w))
+			}
+		}
+		if len(wrong) == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: the lamps are not as they should be:\n%s", when, strings.Join(wrong, "\n"))
+		}
+	}
+}
+
+// levelsOf are the levels of a lamp with a pattern.
+func levelsOf(pattern string) string {
+	switch color, rhythm, _ := strings.Cut(pattern, " "); {
+	case color == "off":
+		return "0"
+	case rhythm == "":
+		return "1"
+	default:
+		return "01"
+	}
+}
+
+// A gate is a TCP server that lets nobody through before it is opened.
+type gate struct {
+	address string
+	open    func()
+}
+
+// newGate stands before the server at address.
+func newGate(t *testing.T, address string) gate {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan struct{})
+	g := gate{address: l.Addr().String(), open: sync.OnceFunc(func() { close(opened) })}
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			passing.Go(func() {
+				defer c.Close() //nolint:errcheck // whoever is still there sees it
+				select {
+				case <-opened:
+					relay(t, c, address)
+				case <-t.Context().Done():
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		passing.Wait()
+	})
+	return g
+}
+
+// relay connects a client with the server at address until one of them ends, or
+// the test does.
+func relay(t *testing.T, client net.Conn, address string) {
+	server, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
+	if err != nil {
+		return // the client is told by the end of its connection
+	}
+	hangUp := func() { _, _ = client.Close(), server.Close() }
+	defer hangUp()
+	defer context.AfterFunc(t.Context(), hangUp)()
+	var back sync.WaitGroup
+	back.Go(func() {
+		defer hangUp()
+		_, _ = io.Copy(client, server)
+	})
+	_, _ = io.Copy(server, client)
+	hangUp()
+	back.Wait()
+}
+
+// keysAndLamps presses keys and reads lamps through the kernel.
+func keysAndLamps(t *testing.T, b *box) {
+	rtmp := peer.StartNginx(t)
+	g := newGate(t, rtmp.Address)
+	b.panelled(t, g.address)
+	b.until(t, "the camera is coded", onAir)
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, *box)
+	}{
+		{"MUTE toggles", muteKey},
+		{"a contact and a switcher light the tally", tallyLamps},
+		{"STREAM starts, stops, and thinks again", func(t *testing.T, b *box) { streamKey(t, b, g, rtmp) }},
+		{"RESET resets the network", networkKey},
+		{"RESET makes a new box", factoryKey},
+	} {
+		if !t.Run(part.name, func(t *testing.T) { part.test(t, b) }) {
+			return // the next one finds the box as this one leaves it
+		}
+	}
+}
+
+func muteKey(t *testing.T, b *box) {
+	b.lampsAgree(t, "before anything was done", map[string]string{"STREAM": "off", "REC": "off", "MUTE": "off"})
+	b.press(t, lineMute)
+	b.until(t, "the sound is off", func(s status.Box) bool { return s.Sound.Muted && s.Keys["MUTE"].Action == "audio.toggle" })
+	b.lampsAgree(t, "muted", map[string]string{"MUTE": "red"})
+	b.press(t, lineMute)
+	b.until(t, "the sound is on", func(s status.Box) bool { return !s.Sound.Muted })
+	b.lampsAgree(t, "not muted", map[string]string{"MUTE": "off"})
+}
+
+// tallyLamps closes a contact and lets a switcher speak: program wins.
+func tallyLamps(t *testing.T, b *box) {
+	tally := func(what, state string) {
+		t.Helper()
+		b.until(t, what, func(s status.Box) bool { return s.Tally.State == state })
+	}
+	tally("a switcher that has said nothing", status.Unknown)
+	b.lampsAgree(t, "nobody knows", map[string]string{"TALLY": "blue double", "STAGE": "off"})
+	b.tells(t, 0)
+	tally("neither of them", status.Off)
+	b.Sh(t, down(lineContact))
+	tally("the contact", status.Preview)
+	b.lampsAgree(t, "the contact is closed", map[string]string{"TALLY": "green pulse", "STAGE": "green pulse"})
+	b.tells(t, 2)
+	tally("the switcher", status.Program)
+	b.lampsAgree(t, "on program", map[string]string{"TALLY": "red", "STAGE": "red"})
+	b.Sh(t, up(lineContact))
+	b.tells(t, 0)
+	tally("neither of them again", status.Off)
+	b.lampsAgree(t, "off program", map[string]string{"TALLY": "off", "STAGE": "off"})
+}
+
+// streamKey goes on air by the key, leaves it, returns within the time to think
+// on the same connection, and leaves for good.
+func streamKey(t *testing.T, b *box, g gate, rtmp *peer.Nginx) {
+	b.press(t, lineStream)
+	b.until(t, "the push is on its way", func(s status.Box) bool {
+		return s.Outputs[0].State == status.Starting && s.Lamps["STREAM"].Pattern == "amber pulse"
+	})
+	b.lampsAgree(t, "connecting", nil)
+	g.open()
+	since := b.until(t, "the push is confirmed", pushing).Outputs[0].Since
+	b.lampsAgree(t, "on air", map[string]string{"STREAM": "red"})
+
+	b.held(t, lineStream, "4")
+	s := b.until(t, "the time to think", func(s status.Box) bool { return s.Ending != nil })
+	if k := s.Keys["STREAM"]; k.Gesture != "hold" || k.Action != "stream.stop grace=4m" || s.Outputs[0].State != status.Live {
+		t.Errorf("after the hold the key is %+v and the push %+v", k, s.Outputs[0])
+	}
+	b.lampsAgree(t, "stopped, maybe", map[string]string{"STREAM": "amber long-short"})
+	b.press(t, lineStream)
+	b.until(t, "the show goes on", func(s status.Box) bool { return s.Ending == nil })
+	if o := b.status(t).Outputs[0]; o.State != status.Live || o.Since == nil || !o.Since.Equal(*since) {
+		t.Errorf("after the second thought the push is %s since %v, want live since %v", o.State, o.Since, since)
+	}
+	b.lampsAgree(t, "on air again", map[string]string{"STREAM": "red"})
+	if files := rtmp.Recordings(t); len(files) != 1 {
+		t.Errorf("the RTMP server saw %d shows, want 1", len(files))
+	}
+
+	b.held(t, lineStream, "4")
+	b.until(t, "the time to think", func(s status.Box) bool { return s.Ending != nil })
+	b.held(t, lineStream, "4") // meant
+	b.until(t, "the end", func(s status.Box) bool { return s.Ending == nil && s.Outputs[0].State == status.Off })
+	b.lampsAgree(t, "off air", map[string]string{"STREAM": "off"})
+}
+
+// confirmed holds RESET down until that order waits, and confirms it. A guest
+// that stood still for seconds may have held it for longer, and so for another
+// order; then it lets that pass.
+func (b *box) confirmed(t *testing.T, seconds, order string) {
+	t.Helper()
+	for range 5 {
+		b.held(t, lineReset, seconds)
+		s := b.until(t, "an order of RESET", func(s status.Box) bool { return s.Keys["RESET"].Armed != "" })
+		if s.Keys["RESET"].Armed == order {
+			b.press(t, lineReset)
+			return
+		}
+		b.until(t, "nothing of RESET", func(s status.Box) bool { return s.Keys["RESET"].Armed == "" })
+	}
+	t.Fatalf("held down for %s s, RESET never orders %s", seconds, order)
+}
+
+const networkFile = "/etc/systemd/network/20-encoderd.network"
+
+// networkGone waits until the system has taken its network settings back.
+func (b *box) networkGone(t *testing.T) {
+	t.Helper()
+	virt.Until(t, soon, "the network's settings are gone", func() bool {
+		_, rc, err := b.Try("test ! -e " + networkFile + " -a ! -e /var/lib/encoderd/requests/network-reset")
+		return err == nil && rc == 0
+	})
+	const service = "encoderd-network-reset.service"
+	virt.Until(t, soon, "the network is read anew", func() bool {
+		return strings.TrimSpace(b.Sh(t, "echo $(systemctl show -P ActiveState "+service+") $(systemctl show -P Result "+service+")")) == "inactive success"
+	})
+}
+
+// technician leaves settings of the network that no interface has.
+const technician = "printf '[Match]\nName=none0\n[Network]\nAddress=192.0.2.7/24\n' > " + networkFile
+
+func networkKey(t *testing.T, b *box) {
+	b.Sh(t, technician)
+	b.confirmed(t, "6", "network.reset")
+	b.networkGone(t)
+	if s := b.status(t); s.Name != "Virtual board" || len(s.Outputs) != 1 {
+		t.Errorf("after a reset of the network the box is %q with %d outputs", s.Name, len(s.Outputs))
+	}
+	b.wantShown(t, map[string]string{"NRestarts": "0", "ActiveState": "active"})
+}
+
+func factoryKey(t *testing.T, b *box) {
+	b.Sh(t, technician+"; install -d -o encoderd -g encoderd /var/lib/encoderd/recordings; touch /var/lib/encoderd/recordings/show.mp4")
+	since := b.status(t).Since
+	b.confirmed(t, "11", "factory.reset")
+	b.networkGone(t)
+	s := b.until(t, "a new box", func(s status.Box) bool { return s.Since.After(since) })
+	if s.Name == "Virtual board" || len(s.Outputs) != 0 || len(s.Tally.Sources) != 0 {
+		t.Errorf("after a factory reset the box is %q with outputs %+v and tallies %+v", s.Name, s.Outputs, s.Tally.Sources)
+	}
+	if out := b.Sh(t, "cd /var/lib/encoderd; ls config.toml* factory-reset; ls recordings; grep -rl hall . || true"); !strings.HasSuffix(out, "show.mp4\n") || strings.Count(out, "No such file") != 2 {
+		t.Errorf("of the old box there is:\n%s", out)
+	}
+}
+
+// litLamps kills a daemon on air and on program, and lets one hang: whatever
+// red light there was goes off.
+func litLamps(t *testing.T, b *box) {
+	rtmp := peer.StartNginx(t)
+	b.Sh(t, lookBefore)
+	for _, end := range []struct{ signal, result string }{{"KILL", "signal"}, {"STOP", "watchdog"}} {
+		b.panelled(t, rtmp.Address)
+		b.until(t, "the camera is coded", onAir)
+		b.tells(t, 2)
+		b.press(t, lineStream)
+		b.until(t, "the push is confirmed", pushing)
+		b.lampsAgree(t, "on air and on program", map[string]string{"STREAM": "red", "TALLY": "red", "STAGE": "red"})
+		begin := time.Now()
+		b.Sh(t, "systemctl kill -s "+end.signal+" --kill-whom=main encoderd")
+		virt.Until(t, soon, "the unit has ended", func() bool { return b.show(t, "ActiveState")["ActiveState"] == "failed" })
+		t.Logf("%s: the unit has ended after %.1f s", end.signal, time.Since(begin).Seconds())
+		b.wantShown(t, map[string]string{"Result": end.result, "NRestarts": "0"})
+		if got := strings.Join(strings.Fields(b.Sh(t, "/run/lamps")), " "); got != "0 0 0 0" {
+			t.Errorf("%s: the lamps are %s", end.signal, got)
+		}
+	}
+}
