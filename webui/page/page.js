@@ -328,7 +328,7 @@ function line(p, value) {
 }
 
 function renderLamp(socket, shows, lamp) {
-  socket.hidden = !lamp;
+  attribute(socket, 'data-lamp', lamp ? 'yes' : 'no');
   line(shows, lamp && lampWord(lamp.pattern));
   if (!lamp) return;
   const [colour, rhythm] = cut(lamp.pattern);
