@@ -125,27 +125,39 @@ type Keys struct {
 	keys   map[string]*key
 	names  []string // of keys, sorted
 	chord  bool     // several keys were down, and not all are up
-	orders []given
+	orders map[string]*queue
+}
+
+// A queue is the orders of one key, which wait for each other only.
+type queue struct {
+	waiting []given
+	served  bool // somebody carries them out
 }
 
 type given struct {
-	key     string
 	gesture Gesture
 	order   Order
+	at      time.Time
 }
 
-// maxOrders is how many orders wait for the one that is being carried out.
-const maxOrders = 16
+// maxOrders is how many orders of a key wait for the one that is being carried
+// out, and maxWait how long: who gave an order has given it up by then.
+const (
+	maxOrders = 16
+	maxWait   = 2 * time.Second
+)
 
-// NewKeys returns the keys of maps, none of them down. order is called from Run,
-// one order after the other, and may block; what it returns stands in the
-// status. changed is called after each change of Status, from any goroutine and
-// with no lock held; it must not block.
+// NewKeys returns the keys of maps, none of them down. order is called from
+// goroutines that Run waits for: for each key one order after the other, for
+// several keys at the same time. It may block; what it returns stands in the
+// status. An order that has waited for more than two seconds is not carried out,
+// which stands there too. changed is called after each change of Status, from
+// any goroutine and with no lock held; it must not block.
 func NewKeys(maps []KeyMap, order func(ctx context.Context, key string, g Gesture, o Order) error, changed func()) *Keys {
 	k := &Keys{
 		order: order, changed: changed,
 		wake: make(chan struct{}, 1), given: make(chan struct{}, 1),
-		born: time.Now(), keys: map[string]*key{},
+		born: time.Now(), keys: map[string]*key{}, orders: map[string]*queue{},
 	}
 	k.set(maps)
 	return k
@@ -257,29 +269,61 @@ func (k *Keys) Run(ctx context.Context) error {
 	}
 }
 
-// carryOut gives orders as they come.
+// carryOut gives orders as they come, those of each key by a goroutine of its
+// own: a camera that does not answer must not hold up the end of a show.
 func (k *Keys) carryOut(ctx context.Context) {
+	var parts sync.WaitGroup
+	defer parts.Wait()
 	for {
 		select {
 		case <-k.given:
 		case <-ctx.Done():
 			return
 		}
-		for g, ok := k.next(); ok && ctx.Err() == nil; g, ok = k.next() {
-			err := k.order(ctx, g.key, g.gesture, g.order)
-			k.answered(g.key, err)
+		for _, name := range k.unserved() {
+			parts.Go(func() { k.serve(ctx, name) })
 		}
 	}
 }
 
-func (k *Keys) next() (given, bool) {
+// unserved returns the keys whose orders wait and are carried out by nobody; the
+// caller does from now on.
+func (k *Keys) unserved() (names []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.orders) == 0 {
+	for name, q := range k.orders {
+		if !q.served {
+			q.served = true
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// serve carries out what waits of a key.
+func (k *Keys) serve(ctx context.Context, name string) {
+	for g, ok := k.next(name); ok; g, ok = k.next(name) {
+		switch waited := time.Since(g.at); {
+		case ctx.Err() != nil: // dropped
+		case waited > maxWait:
+			k.answered(name, fmt.Errorf("%v came too late, after %v, and was dropped", g.order, waited.Round(time.Second/10)))
+		default:
+			k.answered(name, k.order(ctx, name, g.gesture, g.order))
+		}
+	}
+}
+
+// next takes the next order of a key; without one the key is served no more.
+func (k *Keys) next(name string) (given, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	q := k.orders[name]
+	if q == nil || len(q.waiting) == 0 {
+		delete(k.orders, name)
 		return given{}, false
 	}
-	g := k.orders[0]
-	k.orders = k.orders[1:]
+	g := q.waiting[0]
+	q.waiting = q.waiting[1:]
 	return g, true
 }
 
@@ -301,7 +345,8 @@ func (k *Keys) reset() {
 	for _, key := range k.keys {
 		key.abandon()
 	}
-	k.orders, k.chord = nil, false
+	clear(k.orders)
+	k.chord = false
 	k.mu.Unlock()
 	k.changed()
 }
@@ -313,10 +358,15 @@ func (k *Keys) give(key *key, g Gesture, o Order) {
 	}
 	now := time.Now()
 	key.st.Gesture, key.st.Action, key.st.At, key.refused = string(g), o.String(), &now, ""
-	if len(k.orders) >= maxOrders {
+	q := k.orders[key.m.Name]
+	if q == nil {
+		q = &queue{}
+		k.orders[key.m.Name] = q
+	}
+	if len(q.waiting) >= maxOrders {
 		key.refused = "too many orders wait"
 		return
 	}
-	k.orders = append(k.orders, given{key.m.Name, g, o})
+	q.waiting = append(q.waiting, given{g, o, now})
 	hint(k.given)
 }

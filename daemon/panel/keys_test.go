@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,6 +21,7 @@ type hand struct {
 	t     *testing.T
 	keys  *Keys
 	start time.Time
+	mu    sync.Mutex // of got, while orders come
 	got   []string
 	err   error // what orders come back with
 }
@@ -42,6 +44,8 @@ func inHand(t *testing.T, maps []KeyMap, test func(*hand)) {
 }
 
 func (h *hand) order(_ context.Context, key string, g Gesture, o Order) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.got = append(h.got, fmt.Sprintf("%v %s %s %v", time.Since(h.start), key, g, o))
 	return h.err
 }
@@ -296,7 +300,7 @@ func TestABoxThatStoodStillDoesNotHold(t *testing.T) {
 		h.keys.Edge(hw.Edge{Key: "ALL", Stamp: 1200 * time.Millisecond})
 		time.Sleep(20 * time.Second)
 		h.keys.expire(time.Now())
-		if g, ok := h.keys.next(); !ok || g.gesture != Press {
+		if g, ok := h.keys.next("ALL"); !ok || g.gesture != Press {
 			t.Errorf("got %v", g)
 		}
 		h.keys.Edge(hw.Edge{Key: "STREAM", Down: true, Stamp: 2 * time.Minute})
@@ -304,7 +308,7 @@ func TestABoxThatStoodStillDoesNotHold(t *testing.T) {
 		h.keys.expire(time.Now())
 		time.Sleep(time.Second) // late again, and no release came
 		h.keys.expire(time.Now())
-		if g, ok := h.keys.next(); !ok || g.gesture != Hold {
+		if g, ok := h.keys.next("STREAM"); !ok || g.gesture != Hold {
 			t.Errorf("got %v", g)
 		}
 	})
@@ -368,13 +372,44 @@ func TestOrdersWaitForEachOtherAndKeysForNone(t *testing.T) {
 		if got := k.Status()["MUTE"].Error; got != "too many orders wait" {
 			t.Errorf("the last order: %q", got)
 		}
-		for range 2 {
-			free <- struct{}{}
-		}
+		free <- struct{}{}
 		synctest.Wait()
 		cancel()
-		if err := <-ended; err != nil || len(got) != 2 {
+		if err := <-ended; err != nil || len(got) != 1 {
 			t.Errorf("%v, %d orders carried out", err, len(got))
+		}
+	})
+}
+
+// A camera that does not answer keeps its own key waiting, and no show on air.
+func TestOrdersOfOneKeyDoNotWaitForAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &hand{t: t, start: time.Now()}
+		left := 0
+		maps := append(testKeys(), KeyMap{Name: "LEFT", Press: Order{Action: "ptz.move"}})
+		h.keys = NewKeys(maps, func(ctx context.Context, key string, g Gesture, o Order) error {
+			if key == "LEFT" {
+				left++
+				time.Sleep(2 * time.Second) // it is silent
+			}
+			return h.order(ctx, key, g, o)
+		}, func() {})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error)
+		go func() { ended <- h.keys.Run(ctx) }()
+		h.does(strings.Repeat("LEFT+ 50ms LEFT- 450ms ", 8) + "STREAM+ 3s STREAM- 1s")
+		if want := "7s STREAM hold stream.stop grace=20s"; !slices.Contains(h.got, want) {
+			t.Errorf("got %q, want among them %q", h.got, want)
+		}
+		if left != 3 { // for what was ordered at 0 s, 0.5 s and 2 s
+			t.Errorf("the camera was asked %d times, not 3: %q", left, h.got)
+		}
+		if got, want := h.key("LEFT").Error, "ptz.move came too late, after 2.5s, and was dropped"; got != want {
+			t.Errorf("told %q, not %q", got, want)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }
