@@ -122,16 +122,17 @@ func (key *key) bounced(stamp time.Duration) bool {
 	return tooMany || key.trouble == bouncing
 }
 
-// found takes how a key stands without having seen it move.
+// found takes how a key stands without having seen it move. One that was stuck
+// and is down still is: nobody let go of it.
 func (key *key) found(down bool, now time.Time) {
-	if key.trouble != bouncing {
+	if key.trouble != bouncing && (key.trouble != stuck || !down) {
 		key.fails(fine, "")
 	}
-	if down && !key.st.Down {
-		key.due[dueStuck] = now.Add(key.m.StuckTime)
-	}
-	if !down {
+	switch {
+	case !down:
 		key.due[dueStuck] = time.Time{}
+	case key.due[dueStuck].IsZero():
+		key.due[dueStuck] = now.Add(key.m.StuckTime)
 	}
 	key.st.Down = down
 	key.abandon()

@@ -267,6 +267,36 @@ func TestTroublesOfTheWires(t *testing.T) {
 	})
 }
 
+// A panel that is opened anew, or lost movements, finds a stuck key down.
+func TestAKeyThatIsFoundDownIsStillStuck(t *testing.T) {
+	for _, tt := range []struct {
+		script string
+		want   bool
+	}{
+		{"NONE+ 31s", true},
+		{"NONE+ 31s NONE=+", true},
+		{"NONE+ 31s NONE=+ NONE=+ 1m NONE=+", true},
+		{"NONE+ 31s NONE=+ NONE-", false},
+		{"NONE+ 31s NONE=-", false},
+		{"NONE+ 31s NONE=- NONE=+ 29s", false},
+		{"NONE+ 31s NONE=- NONE=+ 31s", true},
+		{"NONE+ 20s NONE=+ 11s", true},
+		{"NONE+ 31s NONE! NONE=+", false}, // another wire, for all that is known
+		{"NONE+ 31s NONE! NONE=+ 31s", true},
+	} {
+		inHand(t, testKeys(), func(h *hand) {
+			h.does(tt.script)
+			want := []Trouble{{"NONE", status.KeyStuck, "stuck: it has been down for more than 30s"}}
+			if !tt.want {
+				want = nil
+			}
+			if got := h.keys.Troubles(); !slices.Equal(got, want) {
+				t.Errorf("%s: got %v, want %v", tt.script, got, want)
+			}
+		})
+	}
+}
+
 // The kernel's stamps say how long a key was down, however late they are read.
 func TestStampsCountNotArrivals(t *testing.T) {
 	inHand(t, testKeys(), func(h *hand) {
