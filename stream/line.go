@@ -27,6 +27,9 @@ import (
 // deadlines are the owner's, who leaves write deadlines alone except to end all
 // writing for good.
 //
+// What fails, fails for good: a message half out has no end, and all later
+// writes return the same error.
+//
 // Write may be called from any goroutine, Offer and Push by one at a time.
 type Line struct {
 	conn     net.Conn
@@ -36,11 +39,12 @@ type Line struct {
 
 	next [][]byte // offered, not begun
 
-	mu    sync.Mutex // held while something is written
-	rest  [][]byte   // of the message on its way
-	flat  *bufio.Writer
-	small []byte
-	io    attempt
+	mu     sync.Mutex // held while something is written
+	rest   [][]byte   // of the message on its way
+	failed error      // of the first write that did; the far side may hold half a message
+	flat   *bufio.Writer
+	small  []byte
+	io     attempt
 
 	watch   *time.Timer // looks after a write that waits
 	wmu     sync.Mutex
@@ -157,6 +161,9 @@ func (l *Line) Push() (out bool, err error) {
 		return false, nil
 	}
 	defer l.mu.Unlock()
+	if l.failed != nil {
+		return false, l.failed
+	}
 	if l.next != nil {
 		l.rest, l.next = consume(l.flatten(l.next), 0), nil
 	}
@@ -165,11 +172,13 @@ func (l *Line) Push() (out bool, err error) {
 	}
 	n, err := l.io.write(l.raw, l.rest)
 	if err != nil {
-		return false, fmt.Errorf("write: %w", err)
+		l.failed = fmt.Errorf("write: %w", err)
+		return false, l.failed
 	}
 	l.rest = consume(l.rest, n)
 	if n == 0 {
-		return false, l.look(time.Now())
+		l.failed = l.look(time.Now())
+		return false, l.failed
 	}
 	l.stalled.since = time.Time{}
 	return len(l.rest) == 0, nil
@@ -212,8 +221,8 @@ func consume(message [][]byte, n int) [][]byte {
 
 // wait writes message to its end or the line's.
 func (l *Line) wait(message [][]byte) error {
-	if len(message) == 0 {
-		return nil
+	if l.failed != nil || len(message) == 0 {
+		return l.failed
 	}
 	l.guard()
 	err := l.blocking(message)
@@ -221,9 +230,9 @@ func (l *Line) wait(message [][]byte) error {
 		err = gone
 	}
 	if err != nil {
-		return fmt.Errorf("write: %w", err)
+		l.failed = fmt.Errorf("write: %w", err)
 	}
-	return nil
+	return l.failed
 }
 
 func (l *Line) blocking(message [][]byte) error {

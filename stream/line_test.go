@@ -100,6 +100,35 @@ func TestAnAnswerWaitsForTheMessageOnItsWay(t *testing.T) {
 	}
 }
 
+func TestAfterHalfAMessageNothingIsWritten(t *testing.T) {
+	near, _ := wires(t)
+	l := NewLine(near, time.Minute)
+	fill(t, l, pictures)
+	if err := near.SetWriteDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	failed := l.Write([]byte("answer"))
+	if failed == nil {
+		t.Fatal("a full connection took an answer in no time")
+	}
+	if err := near.SetWriteDeadline(time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := l.Push(); out || !errors.Is(err, failed) {
+		t.Errorf("the rest of what failed is out: %v, %v", out, err)
+	}
+	l.Offer(pictures())
+	if out, err := l.Push(); out || !errors.Is(err, failed) {
+		t.Errorf("pushed behind half a message: %v, %v", out, err)
+	}
+	if err := l.Write([]byte("answer")); !errors.Is(err, failed) {
+		t.Errorf("wrote behind half a message: %v", err)
+	}
+	if err := l.Flush(); !errors.Is(err, failed) {
+		t.Errorf("flushed behind half a message: %v", err)
+	}
+}
+
 func TestSmallMessagesGoInOnePiece(t *testing.T) {
 	near, far := wires(t)
 	l := NewLine(near, time.Minute)
