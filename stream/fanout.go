@@ -255,6 +255,7 @@ func (s *seat[T]) step(at func(T) time.Duration) (more bool) {
 		s.viewer.Lost.Store(s.lost + s.from.Lost())
 		if !ok {
 			s.err = err
+			s.viewer.Lag.Store(0) // nothing is on its way: it waits for a key value, or for the end
 			return false
 		}
 		if s.bytes, s.err = s.to.Take(v); s.err != nil {

@@ -149,6 +149,30 @@ func TestAFullReaderDelaysNobodyAndGoesOnAtAKeyValue(t *testing.T) {
 	})
 }
 
+func TestWhoWaitsForAKeyValueDoesNotLag(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := newParty(ctx, 1)
+		synctest.Wait()
+		p.sinks[0].set(func(s *fakeSink) { s.full = true })
+		for i := 1; i < 20; i++ { // no key value is left
+			p.ring.Publish(i, false)
+			synctest.Wait()
+		}
+		if p.viewers[0].Lag.Load() == 0 {
+			t.Fatal("a full reader does not lag")
+		}
+		p.sinks[0].set(func(s *fakeSink) { s.full = false })
+		time.Sleep(fullPause)
+		synctest.Wait()
+		if got, lag := p.sinks[0].got(), p.viewers[0].Lag.Load(); !slices.Equal(got, upTo(2)) || lag != 0 {
+			t.Errorf("got %v, lag %d", got, lag)
+		}
+		cancel()
+		p.wg.Wait()
+	})
+}
+
 func TestWhatIsOnItsWayIsFlushedAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		over := errors.New("over")
