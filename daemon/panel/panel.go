@@ -103,6 +103,7 @@ type row struct {
 // program. Nothing else of those lamps is steady.
 var rows = []row{
 	{RoleStream, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
+	{RoleStream, Pattern{hw.Amber, DoubleFlash}, "The STREAM key is held down after the show was stopped", "Let go to go on with the show. Keep holding to stop it now.", endingHeld},
 	{RoleStream, Pattern{hw.Amber, Fast}, "The STREAM key is held down", "Keep holding to stop the show. Let go to stay on air.", streamHeld},
 	{RoleStream, Pattern{hw.Amber, LongShort}, "The show was stopped; viewers see a still picture", "Was that a mistake? Press STREAM within 20 seconds and it goes on.", ending},
 	{RoleStream, Pattern{hw.Amber, Blink6}, "The box itself: power, heat, or a part of it", "Give it air and its own power supply. If it goes on blinking, call the technician: \"six blinks\".", boxFails},
@@ -138,11 +139,11 @@ var rows = []row{
 	{RoleStage, Pattern{hw.Green, Pulse}, "This camera is next", "", tally(status.Preview, "on preview")},
 	{RoleStage, Pattern{}, "Not in use, or not known", "", always("not known to be on program")},
 
-	{RoleReset, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
-	{RoleReset, Pattern{hw.Red, Fast}, "RESET was held for 10 seconds: everything will be erased", "Let go, then press once within 5 seconds. To leave all as it is: let go, do nothing.", armed(true, true)},
-	{RoleReset, Pattern{hw.Red, DoubleFlash}, "Everything will be erased: waits for your press", "Press RESET once within 5 seconds. To leave all as it is: do nothing.", armed(true, false)},
-	{RoleReset, Pattern{hw.White, Steady}, "RESET was held for 5 seconds: the network will be reset", "Let go, then press once within 5 seconds. To leave all as it is: let go, do nothing.", armed(false, true)},
-	{RoleReset, Pattern{hw.White, Pulse}, "The network will be reset: waits for your press", "Press RESET once within 5 seconds. To leave all as it is: do nothing.", armed(false, false)},
+	{RoleReset, Pattern{hw.Red, Fast}, "RESET was held for 10 seconds: everything will be erased", "Let go, then press once within 5 seconds. To leave all as it is: let go, do nothing.", armed(factoryReset, true)},
+	{RoleReset, Pattern{hw.Red, DoubleFlash}, "Everything will be erased: waits for your press", "Press RESET once within 5 seconds. To leave all as it is: do nothing.", armed(factoryReset, false)},
+	{RoleReset, Pattern{hw.White, Steady}, "RESET was held for 5 seconds: the network will be reset", "Let go, then press once within 5 seconds. To leave all as it is: let go, do nothing.", armed(networkReset, true)},
+	{RoleReset, Pattern{hw.White, Pulse}, "The network will be reset: waits for your press", "Press RESET once within 5 seconds. To leave all as it is: do nothing.", armed(networkReset, false)},
+	{RoleReset, Pattern{hw.White, Call}, "Somebody is looking for this box, and no reset waits", "", identify},
 	{RoleReset, Pattern{hw.Amber, Occulting}, "RESET is held down", "Keep holding until the light you want. Let go to leave all as it is.", resetHeld},
 	{RoleReset, Pattern{}, "Nothing", "", always("no reset is asked for")},
 

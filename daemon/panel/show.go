@@ -316,7 +316,14 @@ func holding(b status.Box, groups ...string) (order string) {
 func streamHeld(b status.Box, _ time.Time) (string, bool) {
 	order := holding(b, "stream", "output")
 	all, _ := wanted(b)
-	return held(order, "stream.stop", len(all) > 0)
+	return held(order, streamStop, len(all) > 0)
+}
+
+// endingHeld is streamHeld while a press, and so a hold that ends early, goes on
+// with the show.
+func endingHeld(b status.Box, _ time.Time) (string, bool) {
+	stops := action(holding(b, "stream")) == streamStop
+	return "let go to go on; keep holding to stop now", stops && b.Ending != nil
 }
 
 func recordHeld(b status.Box, _ time.Time) (string, bool) {
@@ -325,20 +332,31 @@ func recordHeld(b status.Box, _ time.Time) (string, bool) {
 }
 
 func held(order, stop string, on bool) (string, bool) {
-	if action, _, _ := strings.Cut(order, " "); action == stop {
+	if action(order) == stop {
 		return "keep holding to stop", on
 	}
 	return "keep holding for " + order, order != ""
 }
 
-const factoryReset = "factory.reset"
+// The actions that lamps know.
+const (
+	streamStop   = "stream.stop"
+	networkReset = "network.reset"
+	factoryReset = "factory.reset"
+)
 
-// armed answers while a reset, of all or else of the network, waits: for the key
-// to come up, or for it to be pressed once more.
-func armed(factory, down bool) func(status.Box, time.Time) (string, bool) {
+// action is an order without its arguments.
+func action(order string) string {
+	name, _, _ := strings.Cut(order, " ")
+	return name
+}
+
+// armed answers while a reset waits: for the key to come up, or for it to be
+// pressed once more.
+func armed(reset string, down bool) func(status.Box, time.Time) (string, bool) {
 	return func(b status.Box, _ time.Time) (string, bool) {
 		for name, k := range sorted(b.Keys) {
-			if k.Armed == "" || (k.Armed == factoryReset) != factory || waits(k) == down {
+			if action(k.Armed) != reset || waits(k) == down {
 				continue
 			}
 			if down {
