@@ -6,8 +6,11 @@ package boxtest
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"encoderd.example/buildroot/virt"
+	"encoderd.example/daemon/status"
+	"encoderd.example/stream/streamtest/peer"
 )
 
 // lookBefore makes the unit write down how the lamps' lines are after the
@@ -24,18 +27,29 @@ d=/run/systemd/system/encoderd.service.d; mkdir -p $d
 systemctl daemon-reload
 systemctl start encoderd`
 
-// lampsOff kills the daemon and looks at its lamps. gpio-sim gives a line back
-// to its pull, which here has every lamp shine: so do drivers that keep a line
-// as it was.
+// shining is what all lamps do when nobody drives their lines.
+const shining = "for n in 1 5 6 7; do echo pull-up > /run/panel/sim_gpio$n/pull; done\n"
+
+// lampsOff kills a daemon on air and on program, then lets one hang, and looks
+// at its lamps. gpio-sim gives a line back to its pull, which here has every
+// lamp shine: so do drivers that keep a line as it was.
 func lampsOff(t *testing.T, b *box) {
+	rtmp := peer.StartNginx(t)
 	b.Sh(t, lookBefore)
-	virt.Until(t, soon, "the daemon has its lamps", func() bool {
-		out, rc, err := b.Try("gpioinfo | grep output | grep -c encoderd")
-		return err == nil && rc == 0 && strings.TrimSpace(out) == "4"
-	})
-	b.Sh(t, "for n in 1 5 6 7; do echo pull-up > /run/panel/sim_gpio$n/pull; done; systemctl kill -s KILL --kill-whom=main encoderd")
-	virt.Until(t, soon, "the unit has ended", func() bool { return b.show(t, "ActiveState")["ActiveState"] == "failed" })
-	if got := strings.Fields(b.Sh(t, "cat /run/lamps-before; /run/lamps")); strings.Join(got, " ") != "1 1 1 1 0 0 0 0" {
-		t.Errorf("before and after the unit's command the lamps are %v\n%s", got, b.Sh(t, "journalctl -u encoderd -o cat --no-pager | tail"))
+	for _, end := range []struct{ signal, result string }{{"KILL", "signal"}, {"STOP", "watchdog"}} {
+		b.panelled(t, rtmp.Address)
+		b.until(t, "the camera is coded", onAir)
+		b.tells(t, 2, status.Program)
+		b.press(t, lineStream)
+		b.until(t, "the push is confirmed", pushing)
+		b.lampsAgree(t, "on air and on program", map[string]string{"STREAM": "red", "TALLY": "red", "STAGE": "red", "REC": "off"})
+		begin := time.Now()
+		b.Sh(t, shining+"systemctl kill -s "+end.signal+" --kill-whom=main encoderd")
+		virt.Until(t, soon, "the unit has ended", func() bool { return b.show(t, "ActiveState")["ActiveState"] == "failed" })
+		t.Logf("%s: the unit has ended after %.1f s", end.signal, time.Since(begin).Seconds())
+		b.wantShown(t, map[string]string{"Result": end.result, "NRestarts": "0"})
+		if got := strings.Fields(b.Sh(t, "cat /run/lamps-before; /run/lamps")); strings.Join(got, " ") != "1 1 1 1 0 0 0 0" {
+			t.Errorf("%s: before and after the unit's command the lamps are %v\n%s", end.signal, got, b.Sh(t, "journalctl -u encoderd -o cat --no-pager | tail"))
+		}
 	}
 }

@@ -71,10 +71,16 @@ func (b *box) held(t *testing.T, line int, seconds string) {
 	b.Sh(t, down(line)+"sleep "+seconds+"\n"+up(line))
 }
 
-// tells sends what a switcher says of camera 5 by TSL UMD 3.1.
-func (b *box) tells(t *testing.T, tallies byte) {
+// tells has a switcher say something of camera 5 by TSL UMD 3.1, again and again
+// as switchers do, until the tally is so.
+func (b *box) tells(t *testing.T, tallies byte, state string) {
 	t.Helper()
-	b.Sh(t, fmt.Sprintf(`printf '\x85\x%02xCAM %%-12s' 5 > /dev/udp/127.0.0.1/8900`, 0x30|tallies))
+	b.until(t, "the tally is "+state, func(s status.Box) bool {
+		if s.Tally.State != state {
+			b.Sh(t, fmt.Sprintf(`printf '\x85\x%02xCAM %%-12s' 5 > /dev/udp/127.0.0.1/8900`, 0x30|tallies))
+		}
+		return s.Tally.State == state
+	})
 }
 
 // levels are what lamps' lines were driven to in the course of four seconds,
@@ -230,23 +236,16 @@ func muteKey(t *testing.T, b *box) {
 
 // tallyLamps closes a contact and lets a switcher speak: program wins.
 func tallyLamps(t *testing.T, b *box) {
-	tally := func(what, state string) {
-		t.Helper()
-		b.until(t, what, func(s status.Box) bool { return s.Tally.State == state })
-	}
-	tally("a switcher that has said nothing", status.Unknown)
+	b.until(t, "nobody has said anything", func(s status.Box) bool { return s.Tally.State == status.Unknown })
 	b.lampsAgree(t, "nobody knows", map[string]string{"TALLY": "blue double", "STAGE": "off"})
-	b.tells(t, 0)
-	tally("neither of them", status.Off)
+	b.tells(t, 0, status.Off)
 	b.Sh(t, down(lineContact))
-	tally("the contact", status.Preview)
-	b.lampsAgree(t, "the contact is closed", map[string]string{"TALLY": "green pulse", "STAGE": "green pulse"})
-	b.tells(t, 2)
-	tally("the switcher", status.Program)
+	b.until(t, "the contact is closed", func(s status.Box) bool { return s.Tally.State == status.Preview })
+	b.lampsAgree(t, "on preview", map[string]string{"TALLY": "green pulse", "STAGE": "green pulse"})
+	b.tells(t, 2, status.Program)
 	b.lampsAgree(t, "on program", map[string]string{"TALLY": "red", "STAGE": "red"})
 	b.Sh(t, up(lineContact))
-	b.tells(t, 0)
-	tally("neither of them again", status.Off)
+	b.tells(t, 0, status.Off)
 	b.lampsAgree(t, "off program", map[string]string{"TALLY": "off", "STAGE": "off"})
 }
 
@@ -341,28 +340,5 @@ func factoryKey(t *testing.T, b *box) {
 	}
 	if out := b.Sh(t, "cd /var/lib/encoderd; ls config.toml* factory-reset; ls recordings; grep -rl hall . || true"); !strings.HasSuffix(out, "show.mp4\n") || strings.Count(out, "No such file") != 2 {
 		t.Errorf("of the old box there is:\n%s", out)
-	}
-}
-
-// litLamps kills a daemon on air and on program, and lets one hang: whatever
-// red light there was goes off.
-func litLamps(t *testing.T, b *box) {
-	rtmp := peer.StartNginx(t)
-	b.Sh(t, lookBefore)
-	for _, end := range []struct{ signal, result string }{{"KILL", "signal"}, {"STOP", "watchdog"}} {
-		b.panelled(t, rtmp.Address)
-		b.until(t, "the camera is coded", onAir)
-		b.tells(t, 2)
-		b.press(t, lineStream)
-		b.until(t, "the push is confirmed", pushing)
-		b.lampsAgree(t, "on air and on program", map[string]string{"STREAM": "red", "TALLY": "red", "STAGE": "red"})
-		begin := time.Now()
-		b.Sh(t, "systemctl kill -s "+end.signal+" --kill-whom=main encoderd")
-		virt.Until(t, soon, "the unit has ended", func() bool { return b.show(t, "ActiveState")["ActiveState"] == "failed" })
-		t.Logf("%s: the unit has ended after %.1f s", end.signal, time.Since(begin).Seconds())
-		b.wantShown(t, map[string]string{"Result": end.result, "NRestarts": "0"})
-		if got := strings.Join(strings.Fields(b.Sh(t, "/run/lamps")), " "); got != "0 0 0 0" {
-			t.Errorf("%s: the lamps are %s", end.signal, got)
-		}
 	}
 }
