@@ -108,7 +108,7 @@ func pressAll(ctx context.Context, d *daemon.Daemon, p *sim.Panel, times int) (s
 	return seen, nil
 }
 
-func untilUp() time.Duration { return 110*time.Millisecond + rand.N(50*time.Millisecond) } //nolint:gosec // no secret
+func untilUp() time.Duration { return 110*time.Millisecond + rand.N(50*time.Millisecond) }
 
 // pressTime is how long a press may take to do something.
 const pressTime = 30 * time.Second
