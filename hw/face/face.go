@@ -4,7 +4,7 @@
 // Every key has a goroutine of its own that watches it, and when it cannot be
 // read tries again, after one second at first and half a minute at last. A lamp
 // is opened when the panel is, and when it fails tried again in the same
-// rhythm. What fails hinders nothing else.
+// rhythm, by a goroutine of its own. What fails or hangs hinders nothing else.
 //
 //	           ┌ Watch ─ something was plugged in: try at once
 //	           ▼
@@ -187,7 +187,9 @@ func (p *panel) Run(ctx context.Context, told func(hw.Edge)) error {
 	for _, w := range p.keys {
 		parts.Go(func() { p.watch(ctx, w, one) })
 	}
-	parts.Go(func() { p.relight(ctx) })
+	for _, l := range p.lamps {
+		parts.Go(func() { p.relight(ctx, l) })
+	}
 	if p.maker.Watch != nil {
 		parts.Go(func() { _ = p.maker.Watch(ctx, p.ring) }) // its error is for nobody: see there
 	}
@@ -235,10 +237,10 @@ func (p *panel) watch(ctx context.Context, w hw.KeyWire, told func(hw.Edge)) {
 	}
 }
 
-// relight finds lamps again that were taken out: nobody would light a lamp anew
-// that is to go on showing what it did. It looks at all now and then, and often
-// while one fails, which is tried in its own rhythm.
-func (p *panel) relight(ctx context.Context) {
+// relight finds a lamp again that was taken out: nobody would light a lamp anew
+// that is to go on showing what it did. It looks now and then, and often while
+// the lamp fails, whose parts are tried in their own rhythm.
+func (p *panel) relight(ctx context.Context, l *lamp) {
 	heard := p.rings()
 	timer := time.NewTimer(lastWait)
 	defer timer.Stop()
@@ -252,10 +254,8 @@ func (p *panel) relight(ctx context.Context) {
 			return
 		}
 		next := lastWait
-		for _, l := range p.lamps {
-			if l.again(anew) != nil {
-				next = firstWait
-			}
+		if l.again(anew) != nil {
+			next = firstWait
 		}
 		timer.Reset(next)
 	}

@@ -31,6 +31,7 @@ type shelf struct {
 	pulled  map[hw.Pin]chan struct{} // closed when a key that is watched goes
 	lit     map[hw.Pin]hw.Light
 	blinker hw.Pin
+	blocked map[hw.Pin]chan struct{} // light of these waits
 	closed  int
 }
 
@@ -101,6 +102,12 @@ type bulb struct {
 }
 
 func (b bulb) Light(l hw.Light) error {
+	b.mu.Lock()
+	blocked := b.blocked[b.pin]
+	b.mu.Unlock()
+	if blocked != nil {
+		<-blocked
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.out[b.pin]; err != nil {
@@ -373,6 +380,29 @@ func TestALampThatIsPutBackShowsWhatItDid(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestALampThatHangsHindersNoOther(t *testing.T) {
+	s := newShelf()
+	lamps := []hw.LampWire{{Name: "HANGS", Pin: "x:h"}, {Name: "L", Pin: "x:l"}}
+	run(t, s, nil, lamps, func(t *testing.T, r *running) {
+		red := hw.Light{Color: hw.Red}
+		if err := errors.Join(r.Light("HANGS", red), r.Light("L", red)); err != nil {
+			t.Error(err)
+		}
+		free := make(chan struct{})
+		s.mu.Lock()
+		s.blocked = map[hw.Pin]chan struct{}{"x:h": free}
+		s.mu.Unlock()
+		s.set("x:l", hw.ErrGone)
+		s.set("x:l", nil)
+		r.ring()
+		synctest.Wait()
+		if s.shows("x:l") != red {
+			t.Error("the lamp came back and is dark")
+		}
+		close(free)
+	})
 }
 
 func TestNamesAreUnique(t *testing.T) {
