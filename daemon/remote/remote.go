@@ -8,7 +8,8 @@
 //
 // A line ends with CR, LF or both; case does not matter. Each gets one line,
 // ended by CR and LF: "OK START", "ERR" and why, or "STATUS" and words as
-// NAME=VALUE. The page docs/serial-control.md is the reference.
+// NAME=VALUE. What another box answers, or our own echo, gets no line: two that
+// answer each other would never end. The page docs/serial-control.md is the reference.
 package remote
 
 import (
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
@@ -64,7 +66,7 @@ func (s *Server) serve(ctx context.Context, port io.ReadWriter) error {
 		n, err := port.Read(buf)
 		for _, b := range buf[:n] {
 			line, ok := in.next(b)
-			if !ok {
+			if !ok || isAnswer(line) {
 				continue
 			}
 			if _, err := io.WriteString(port, s.answer(ctx, line)+"\r\n"); err != nil {
@@ -81,6 +83,12 @@ func (s *Server) serve(ctx context.Context, port io.ReadWriter) error {
 var orders = map[string]string{"START": "stream.start", "STOP": "stream.stop"}
 
 const help = "START, STOP, STATUS or HELP"
+
+// isAnswer reports whether a line is what a box answers, ours or another one.
+func isAnswer(line string) bool {
+	word, rest, _ := strings.Cut(strings.TrimLeft(line, " "), " ")
+	return slices.Contains([]string{"OK", "ERR", "STATUS"}, word) && strings.TrimSpace(rest) != ""
+}
 
 // answer returns the one line for a line.
 func (s *Server) answer(ctx context.Context, line string) string {

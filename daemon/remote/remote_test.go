@@ -47,6 +47,9 @@ func TestEveryLineGetsOneLine(t *testing.T) {
 		{"two words", "START NOW\n", []string{unknown}, ""},
 		{"noise", "\x00\xff\xfe\x80\n", []string{unknown}, ""},
 		{"too long", strings.Repeat("START", 1000) + "\nSTART\n", []string{"ERR the line is too long; send START, STOP, STATUS or HELP", "OK START"}, "stream.start"},
+		{"an echo of what it answers", "OK START\r\n" + unknown + "\r\n" + boxLine + strings.Repeat("x", 100) + "\r\nSTOP\n", []string{"OK STOP"}, "stream.stop"},
+		{"a question that ends with a blank", "STATUS \n", []string{boxLine}, ""},
+		{"words that only begin so", "OKAY START\nERR\n", []string{unknown, unknown}, ""},
 		{"half a line is no line", "START", nil, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -99,6 +102,17 @@ func TestAnActionThatFailsIsToldInOneLineOfASCII(t *testing.T) {
 			t.Errorf("got %q, %v, want %q", got, err, want)
 		}
 	})
+}
+
+func TestNoAnswerIsAnswered(t *testing.T) {
+	for _, word := range []string{"START", "STOP", "STATUS", "HELP", "REBOOT", strings.Repeat("x", 100)} {
+		for _, err := range []error{nil, errors.New("no output")} {
+			s := &Server{Do: func(context.Context, string) error { return err }, Status: box}
+			if a := s.answer(t.Context(), word); !isAnswer(a) {
+				t.Errorf("%q would be answered", a)
+			}
+		}
+	}
 }
 
 func TestAPortThatVanishesEndsTheRun(t *testing.T) {
