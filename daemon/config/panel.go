@@ -138,6 +138,9 @@ const (
 	maxPins     = 64
 )
 
+// factoryReset is the action that no key may do by being held alone.
+const factoryReset = "factory.reset"
+
 var (
 	levels  = []string{Low, High}
 	pulls   = []string{Auto, Up, Down, None}
@@ -184,10 +187,12 @@ func (v *validator) panel(c *Config) {
 	v.ptz(c.PTZ, ports)
 	v.remote(c.Remote, ports)
 	names = map[string]string{}
+	passwords := map[string]first{}
 	for i := range c.Tallies {
 		at := fmt.Sprintf("tally[%d]", i)
 		v.name(at, "tally", c.Tallies[i].Name, names)
 		v.tally(at, &c.Tallies[i], pins, ports)
+		v.samePassword(at+".password", c.Tallies[i], passwords)
 	}
 	names = map[string]string{}
 	for i, o := range c.TallyOuts {
@@ -224,6 +229,11 @@ func (v *validator) key(at string, k Key, pins map[string]string) {
 	v.span(at+".debounce", "debounce", k.Debounce, 0, maxDebounce)
 	for _, o := range []struct{ key, order string }{{"press", k.Press}, {"double", k.Double}, {"hold", k.Hold}, {"long", k.Long}} {
 		v.order(at+"."+o.key, o.key, o.order)
+	}
+	for _, o := range []struct{ key, order string }{{"hold", k.Hold}, {"long", k.Long}} {
+		if words := strings.Fields(o.order); len(words) > 0 && words[0] == factoryReset && !k.Confirm {
+			v.fault(at+"."+o.key, "a key that is held would forget all settings", "write confirm = true")
+		}
 	}
 	if k.HoldTime != 0 {
 		v.span(at+".hold_time", "hold_time", k.HoldTime, minHold, maxHold)
@@ -305,6 +315,26 @@ func (v *validator) tally(at string, t *Tally, pins, ports map[string]string) {
 	}
 }
 
+// A first is the password that a switcher was first given, and where.
+type first struct{ value, path string }
+
+// samePassword checks that tallies of one switcher, which share a connection,
+// do not have different passwords. One that has none takes that of the others.
+func (v *validator) samePassword(path string, t Tally, seen map[string]first) {
+	switcher, password := t.Protocol+" "+t.Address, t.Password.Reveal()
+	if t.Protocol == Contact || password == "" {
+		return
+	}
+	before, ok := seen[switcher]
+	if !ok {
+		seen[switcher] = first{password, path}
+		return
+	}
+	if before.value != password {
+		v.fault(path, fmt.Sprintf("the switcher has another password already, in line %d", v.lines.of(before.path)), "write the same one, or one only")
+	}
+}
+
 func (v *validator) contact(at string, t Tally, pins map[string]string) {
 	if t.Address == "" {
 		v.fault(at+".address", "the contact has no address", `write address = "gpio:NAME"`)
@@ -344,7 +374,7 @@ func (v *validator) dial(path, address string, schemes []string, example string)
 		return
 	}
 	u, err := url.Parse(address)
-	if err != nil || u.User != nil {
+	if err != nil || u.User != nil || strings.ContainsAny(address, "?#") {
 		v.fault(path, "address cannot be used", fmt.Sprintf("write for example %q", example))
 		return
 	}

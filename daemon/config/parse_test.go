@@ -56,6 +56,9 @@ webrtc = ":8189"              # one UDP and TCP port for ICE
 dir = "recordings"            # relative to the state directory
 `
 
+// obsTally follows OBS, in five lines.
+const obsTally = "[[tally]]\nprotocol = 'obs'\naddress = 'ws://h'\ninput = 's'\nname = 'a'\n"
+
 var rules = Rules{
 	Schemes: []string{"rtmp", "rtmps"},
 	CheckURL: func(u string) error {
@@ -65,7 +68,7 @@ var rules = Rules{
 		return nil
 	},
 	CheckOrder: func(order string) error {
-		if order != "stream.start" && order != "stream.stop" {
+		if order != "stream.start" && order != "stream.stop" && order != "factory.reset" {
 			return fmt.Errorf("%q: no such action", order)
 		}
 		return nil
@@ -176,6 +179,8 @@ func TestValuesInAllTheirForms(t *testing.T) {
 			"a tally", "[[tally]]\nname='obs'\nprotocol='obs'\naddress='ws://10.0.0.5:4455'\ninput='Camera 1'\npassword='sesame'", func(c Config) any { return c.Tallies[0] },
 			Tally{Name: "obs", Protocol: OBS, Address: "ws://10.0.0.5:4455", Input: "Camera 1", Password: NewSecret("sesame"), Timeout: 10e9, PreviewBit: 1, ProgramBit: 2, Says: Program, Active: Low, Pull: Auto, Debounce: 5e6},
 		},
+		{"a tally beside another", obsTally + "password='sesame'\n" + strings.Replace(obsTally, "'a'", "'b'", 1) + "password='sesame'\n" + strings.Replace(obsTally, "'a'", "'c'", 1), func(c Config) any { return len(c.Tallies) }, 3},
+		{"a factory reset that is confirmed", "[[key]]\nname='A'\nlong='factory.reset'\nconfirm=true", func(c Config) any { return c.Keys[0].Long }, "factory.reset"},
 		{"a tally by serial line", "[[tally]]\nname='t'\nprotocol='tsl3.1'\naddress='serial:/dev/ttyS1'\ninput='3'", func(c Config) any { return c.Tallies[0].Address }, "serial:/dev/ttyS1"},
 		{"a password", "[watch]\naccess='password'\npassword='sesame'", func(c Config) any { return c.Watch.Password.Reveal() }, "sesame"},
 		{"links for one rendition", "[[rendition]]\nname='a'\naccess='link'", func(c Config) any { return c.Renditions[0].Access }, "link"},
@@ -301,6 +306,8 @@ func TestFaults(t *testing.T) {
 		{"a pull unknown", "[[key]]\nname = 'A'\npull = 'left'", `line 3: pull cannot be "left", write "auto", "up", "down" or "none"`},
 		{"debounce of an hour", "[[key]]\nname = 'A'\ndebounce = '1h'", `line 3: debounce is out of range, from 0s to 1s, choose one within`},
 		{"a hold of a moment", "[[key]]\nname = 'A'\nhold_time = '1ms'", `line 3: hold_time is out of range, from 200ms to 1m0s, choose one within`},
+		{"a factory reset by holding", "[[key]]\nname = 'A'\nhold = 'factory.reset'", `line 3: a key that is held would forget all settings, write confirm = true`},
+		{"a factory reset by holding long", "[[key]]\nname = 'A'\nlong = 'factory.reset'\nhold = 'stream.stop'", `line 3: a key that is held would forget all settings, write confirm = true`},
 		{"a long hold that is short", "[[key]]\nname = 'A'\nhold_time = '5s'\nlong_time = '3s'", `line 4: long_time is not longer than hold_time, choose a longer one`},
 		{"times of keys", "[panel]\nstuck = '1s'", `line 2: stuck is out of range, from 15s to 10m0s, choose one within`},
 		{"a lamp of an unknown color", "[[lamp]]\nname = 'A'\nyellow = 'led:x'", `line 3: unknown key "yellow" in [[lamp]], known keys are active, blue, green, name, pin, red, shows`},
@@ -312,6 +319,10 @@ func TestFaults(t *testing.T) {
 		{"tally of a high address", "[[tally]]\nname = 'a'\nprotocol = 'tsl3.1'\naddress = 'udp://:8900'\ninput = '127'", `line 5: input is not an address of TSL 3.1, write a number from 0 to 126 in quotes`},
 		{"tally by a wrong road", "[[tally]]\nname = 'a'\nprotocol = 'obs'\naddress = 'tcp://h:1'\ninput = 's'", `line 4: address is of an unknown kind, write "ws" or "wss", for example "ws://HOST:4455"`},
 		{"tally with a password in its address", "[[tally]]\nname = 'a'\nprotocol = 'obs'\naddress = 'ws://x:sesame@h'\ninput = 's'", `line 4: address cannot be used, write for example "ws://HOST:4455"`},
+		{"tally with a password behind its address", "[[tally]]\nname = 'a'\nprotocol = 'obs'\naddress = 'ws://h/?password=sesame'\ninput = 's'", `line 4: address cannot be used, write for example "ws://HOST:4455"`},
+		{"tally with a fragment", "[[tally]]\nname = 'a'\nprotocol = 'obs'\naddress = 'ws://h#sesame'\ninput = 's'", `line 4: address cannot be used, write for example "ws://HOST:4455"`},
+		{"a display with a question", "[[tally_out]]\nname = 'a'\naddress = 'udp://h:8900?x'", `line 3: address cannot be used, write for example "udp://DISPLAY:8900"`},
+		{"a switcher with two passwords", obsTally + "password = 'sesame'\n" + strings.Replace(obsTally, "'a'", "'b'", 1) + "password = 'simsim'\n", `line 12: the switcher has another password already, in line 6, write the same one, or one only`},
 		{"tally without a port", "[[tally]]\nname = 'a'\nprotocol = 'vmix'\naddress = 'tcp://h'\ninput = '1'", `line 4: address has no port, write for example "tcp://HOST:8099"`},
 		{"tally from nowhere", "[[tally]]\nname = 'a'\nprotocol = 'vmix'\naddress = 'tcp://:8099'\ninput = '1'", `line 4: address names no switcher, write for example "tcp://HOST:8099"`},
 		{"tally of one bit", "[[tally]]\nname = 'a'\nprotocol = 'tsl3.1'\naddress = 'udp://:8900'\ninput = '1'\nprogram_bit = 1", `line 6: preview_bit and program_bit must be two of 1 to 4, look up which tally of the switcher means what`},
