@@ -24,8 +24,8 @@ import (
 	"encoderd.example/daemon/status"
 )
 
-// ErrRefused marks an error that trying again will not cure, such as a wrong
-// password. Its text says what to do.
+// ErrRefused marks an error after which the box must not try again by itself,
+// such as being thrown out. Its text says what to do.
 var ErrRefused = errors.New("refused")
 
 // A Source is one thing that can say whether this camera is on program.
@@ -45,8 +45,8 @@ type Source struct {
 // A Link listens to one switcher, port or line.
 type Link interface {
 	// Run tells d what it hears until ctx ends, which is no error, or until the
-	// connection or port is lost. An error that wraps [ErrRefused] will not be
-	// cured by running it again. One Run at a time.
+	// connection or port is lost. After an error that wraps [ErrRefused] it must
+	// not be run again. One Run at a time.
 	Run(ctx context.Context, d Desk) error
 }
 

@@ -17,6 +17,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/coder/websocket"
@@ -35,7 +38,7 @@ const (
 
 // A Link is a connection to one OBS.
 type Link struct {
-	URL      string // ws://HOST:4455
+	URL      string // ws://HOST, ws://HOST:PORT or wss://…; ws is at DefaultPort if it names none
 	Password string // "" if OBS asks for none
 	// Sources maps their names to what they follow.
 	Sources map[string]Input
@@ -46,8 +49,9 @@ type Link struct {
 	Client *http.Client
 }
 
-// Run implements [tally.Link]. It gives up for good when OBS refuses the
-// password or throws us out, as its protocol demands.
+// Run implements [tally.Link]. It gives up for good when OBS throws us out, as
+// its protocol demands. A wrong password or an old OBS may be put right at the
+// far side, of which nobody tells us: those are tried again.
 func (l Link) Run(ctx context.Context, d tally.Desk) error {
 	conn, err := l.dial(ctx)
 	if err != nil {
@@ -69,7 +73,11 @@ func (l Link) dial(ctx context.Context) (*websocket.Conn, error) {
 		client = &http.Client{Transport: &http.Transport{}}
 		defer client.CloseIdleConnections()
 	}
-	conn, _, err := websocket.Dial(ctx, l.URL, &websocket.DialOptions{ //nolint:bodyclose // the library does
+	address, err := withPort(l.URL)
+	if err != nil {
+		return nil, err
+	}
+	conn, _, err := websocket.Dial(ctx, address, &websocket.DialOptions{ //nolint:bodyclose // the library does
 		HTTPClient: client, Subprotocols: []string{"obswebsocket.json"},
 	})
 	if err != nil {
@@ -77,6 +85,19 @@ func (l Link) dial(ctx context.Context) (*websocket.Conn, error) {
 	}
 	conn.SetReadLimit(maxMessage)
 	return conn, nil
+}
+
+// withPort adds OBS's port to an address without one. OBS itself speaks no TLS:
+// behind wss is a proxy, at the usual port of its own.
+func withPort(address string) (string, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "", errors.New("the address is no URL") // it may hold a secret
+	}
+	if u.Scheme == "ws" && u.Port() == "" {
+		u.Host = strings.TrimSuffix(u.Host, ":") + ":" + strconv.Itoa(DefaultPort)
+	}
+	return u.String(), nil
 }
 
 // greet gets us let in: Hello, Identify, Identified.
@@ -130,10 +151,10 @@ func receive(ctx context.Context, conn *websocket.Conn, op int, v any) error {
 }
 
 var (
-	errNoPassword = fmt.Errorf("%w: OBS wants a password: write that of its menu Tools, WebSocket Server Settings", tally.ErrRefused)
-	errPassword   = fmt.Errorf("%w: OBS does not accept the password: write that of its menu Tools, WebSocket Server Settings", tally.ErrRefused)
-	errVersion    = fmt.Errorf("%w: this OBS does not speak obs-websocket 5: update it to release 28 or newer", tally.ErrRefused)
-	errKicked     = fmt.Errorf("%w: somebody has thrown this box out of OBS: save the settings of this box anew to come back", tally.ErrRefused)
+	errNoPassword = errors.New("OBS wants a password: write that of its menu Tools, WebSocket Server Settings")
+	errPassword   = errors.New("OBS does not accept the password: write that of its menu Tools, WebSocket Server Settings")
+	errVersion    = errors.New("this OBS does not speak obs-websocket 5: update it to release 28 or newer")
+	errKicked     = fmt.Errorf("%w: somebody has thrown this box out of OBS: restart the box to come back", tally.ErrRefused)
 )
 
 // refusal gives words to why OBS has closed the connection.

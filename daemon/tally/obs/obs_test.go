@@ -1,7 +1,9 @@
 package obs
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -110,7 +112,8 @@ func TestWithoutAuthentication(t *testing.T) {
 	room.Await("Slides=program")
 }
 
-func TestRefusalsAreForGoodAndSayWhatToDo(t *testing.T) {
+// What can be put right at OBS is tried again: nobody tells us when it is.
+func TestRefusalsSayWhatToDoAndAreTriedAgain(t *testing.T) {
 	tests := []struct {
 		name     string
 		password string
@@ -129,13 +132,48 @@ func TestRefusalsAreForGoodAndSayWhatToDo(t *testing.T) {
 			link := follows(serve(t, s), "Slides")
 			link.Password = tt.password
 			err := <-room.Start(link)
-			if !errors.Is(err, tally.ErrRefused) || !strings.Contains(err.Error(), tt.want) {
+			if err == nil || errors.Is(err, tally.ErrRefused) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("ended by %v", err)
 			}
 			if got := room.Errors(); !strings.Contains(got, tt.want) || tt.password != "" && strings.Contains(got, tt.password) {
 				t.Errorf("says %q", got)
 			}
 		})
+	}
+}
+
+func TestAnAddressWithoutPortIsThatOfOBS(t *testing.T) {
+	for address, want := range map[string]string{
+		"ws://studio":             "ws://studio:4455",
+		"ws://studio:":            "ws://studio:4455",
+		"ws://studio/":            "ws://studio:4455/",
+		"ws://[fe80::1]":          "ws://[fe80::1]:4455",
+		"ws://studio:80":          "ws://studio:80",
+		"ws://[fe80::1]:4456/obs": "ws://[fe80::1]:4456/obs",
+		"wss://studio.example":    "wss://studio.example",
+	} {
+		if got, err := withPort(address); got != want || err != nil {
+			t.Errorf("%s: %s, %v, want %s", address, got, err, want)
+		}
+	}
+	if _, err := withPort("ws://x:sesame%zz@h"); err == nil || strings.Contains(err.Error(), "sesame") {
+		t.Errorf("no address: %v", err)
+	}
+}
+
+// The port is asked for where the connection is made.
+func TestTheDefaultPortIsDialled(t *testing.T) {
+	asked := make(chan string, 1)
+	link := follows("ws://studio", "Slides")
+	link.Client = &http.Client{Transport: &http.Transport{DialContext: func(_ context.Context, _, address string) (net.Conn, error) {
+		asked <- address
+		return nil, errors.New("it is off")
+	}}}
+	if _, err := link.dial(t.Context()); err == nil {
+		t.Error("connected")
+	}
+	if got := <-asked; got != "studio:4455" {
+		t.Errorf("dials %s", got)
 	}
 }
 
@@ -147,7 +185,7 @@ func TestWhatEndsTheLink(t *testing.T) {
 		refused bool
 	}{
 		{"OBS is closed", func(s *studio) { s.change(func(*studio) {}, happens("ExitStarted", nil)) }, "OBS is being closed", false},
-		{"thrown out", func(s *studio) { s.hangUp(closedKicked) }, "thrown this box out", true},
+		{"thrown out", func(s *studio) { s.hangUp(closedKicked) }, "thrown this box out of OBS: restart the box", true},
 		{"hung up", func(s *studio) { s.hangUp(websocket.StatusGoingAway) }, "StatusGoingAway", false},
 		{"a message longer than any", func(s *studio) {
 			s.change(func(*studio) {}, happens("VendorEvent", object{"text": strings.Repeat("x", maxMessage)}))
