@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/netip"
 	"strconv"
@@ -30,8 +31,11 @@ type udpPair struct {
 	rawRTP, rawRTCP syscall.RawConn
 
 	mu    sync.Mutex
-	peers map[netip.AddrPort]func([]rtp.ReceiverReport) // by the source of RTCP
+	peers map[netip.AddrPort]*reported // by the source of RTCP
 }
+
+// A reported is whom the reports from some addresses are for.
+type reported struct{ take func([]rtp.ReceiverReport) }
 
 const pairTries = 32
 
@@ -59,7 +63,7 @@ func listenPair(ctx context.Context, host string, port int) (*udpPair, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &udpPair{rtp: a, peers: make(map[netip.AddrPort]func([]rtp.ReceiverReport))}
+	p := &udpPair{rtp: a, peers: make(map[netip.AddrPort]*reported)}
 	if p.port()%2 != 0 {
 		_ = a.Close()
 		return nil, fmt.Errorf("port %d is odd; RTP takes an even one", p.port())
@@ -139,30 +143,30 @@ func receive(c *net.UDPConn, log *slog.Logger, take func(netip.AddrPort, []byte)
 // report hands an RTCP packet to the session that it comes from.
 func (p *udpPair) report(from netip.AddrPort, packet []byte) {
 	p.mu.Lock()
-	take := p.peers[from]
+	to := p.peers[from]
 	p.mu.Unlock()
-	if take == nil {
+	if to == nil {
 		return
 	}
 	if reports, err := rtp.ParseRTCP(packet); err == nil {
-		take(reports)
+		to.take(reports)
 	}
 }
 
 // join calls take with the reports from each of the addresses, until leave is
-// called. take must not block.
+// called or somebody else joins for the address: a player that came back, while
+// its last session is not over yet. take must not block.
 func (p *udpPair) join(from []netip.AddrPort, take func([]rtp.ReceiverReport)) (leave func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	to := &reported{take}
 	for _, a := range from {
-		p.peers[a] = take
+		p.peers[a] = to
 	}
 	return func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		for _, a := range from {
-			delete(p.peers, a)
-		}
+		maps.DeleteFunc(p.peers, func(_ netip.AddrPort, o *reported) bool { return o == to })
 	}
 }
 

@@ -332,6 +332,24 @@ func TestUDPSessionEndsWithoutSignsOfLife(t *testing.T) {
 	talking.must(t, 200, "GET_PARAMETER", talking.base)
 }
 
+func TestWhoCameBackKeepsItsReports(t *testing.T) {
+	pair, _ := sockets(t)
+	from := netip.MustParseAddrPort("192.0.2.1:5001")
+	var before, after int
+	leaveBefore := pair.join([]netip.AddrPort{from}, func([]rtp.ReceiverReport) { before++ })
+	leaveAfter := pair.join([]netip.AddrPort{from}, func([]rtp.ReceiverReport) { after++ })
+	leaveBefore()
+	empty := []byte{0x80, 201, 0, 1, 0, 0, 0, 9}
+	pair.report(from, empty)
+	if before != 0 || after != 1 {
+		t.Errorf("the last session got %d reports, this one %d", before, after)
+	}
+	leaveAfter()
+	if pair.report(from, empty); after != 1 || len(pair.peers) != 0 {
+		t.Errorf("%d peers are left", len(pair.peers))
+	}
+}
+
 func TestUDPPlayerGetsAGoodbye(t *testing.T) {
 	enc := newFake(t, 30, 500)
 	enc.publish()
