@@ -144,13 +144,14 @@ func portPath(port string) string { return strings.TrimPrefix(port, "serial:") }
 // driveCamera keeps the serial line to a camera that moves.
 func (d *Daemon) driveCamera(c config.PTZ) run {
 	return func(ctx context.Context, live func()) error {
-		port, err := serial.Open(ctx, portPath(c.Port), serial.Mode{Baud: c.Baud})
+		// The link closes the port itself, once the camera's lamp is dark.
+		port, err := serial.Open(context.WithoutCancel(ctx), portPath(c.Port), serial.Mode{Baud: c.Baud})
 		if err != nil {
 			return err
 		}
 		l := &visca.Link{Camera: c.Camera, Model: c.Model, Log: d.Log}
 		d.camera.Store(l)
-		defer d.camera.Store(nil)
+		defer d.camera.CompareAndSwap(l, nil) // the next one may be there already
 		live()
 		return d.withTally(ctx, l.Tally, func(ctx context.Context) error { return l.Run(ctx, port) })
 	}

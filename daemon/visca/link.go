@@ -23,8 +23,13 @@ var (
 )
 
 const (
-	answerTime = time.Second      // for an acknowledgement; the standard's cameras take 20 ms
-	lampEvery  = 10 * time.Second // the lamp is told again: a camera that was switched off forgets
+	answerTime = time.Second            // for an acknowledgement; the standard's cameras take 20 ms
+	lampEvery  = 10 * time.Second       // the lamp is told again: a camera that was switched off forgets
+	lampAgain  = 500 * time.Millisecond // after it was not taken
+	// lampTries are the quick ones: a camera that never answers its lamp's
+	// command must not keep orders waiting.
+	lampTries   = 4
+	goodbyeTime = 2 * time.Second // for the last packet, until the port is closed on it
 )
 
 // A Link speaks with one camera. Set the exported fields before Run. Send and
@@ -116,23 +121,43 @@ func (l *Link) lamp() Command {
 }
 
 // Run speaks over port until ctx ends, which is no error, or the port fails. It
-// darkens the camera's lamp and closes the port in the end.
+// darkens the camera's lamp in the end and closes the port, two seconds after
+// the end of ctx at the latest. The port must not close with ctx by itself: the
+// lamp would stay lit.
 func (l *Link) Run(ctx context.Context, port io.ReadWriteCloser) (err error) {
 	l.init()
 	replies := make(chan reply)
 	broken := make(chan error, 1)
 	stop := make(chan struct{})
-	var reader sync.WaitGroup
-	reader.Go(func() { broken <- read(port, replies, stop) })
+	var helpers sync.WaitGroup
+	helpers.Go(func() { broken <- read(port, replies, stop) })
+	helpers.Go(func() { closeLate(ctx, port, stop) })
 	l.setOpen(true)
 	defer func() {
 		l.setOpen(false)
 		close(stop)
 		err = errors.Join(err, port.Close())
-		reader.Wait()
+		helpers.Wait()
 	}()
 	s := session{link: l, port: port, replies: replies, broken: broken}
 	return s.run(ctx)
+}
+
+// closeLate closes the port some time after the end of ctx unless stop is
+// closed before: a write that hangs ends so.
+func closeLate(ctx context.Context, port io.Closer, stop <-chan struct{}) {
+	select {
+	case <-ctx.Done():
+	case <-stop:
+		return
+	}
+	late := time.NewTimer(goodbyeTime)
+	defer late.Stop()
+	select {
+	case <-late.C:
+		_ = port.Close() // Run tells of it
+	case <-stop:
+	}
 }
 
 func (l *Link) setOpen(open bool) {
@@ -170,27 +195,41 @@ type session struct {
 	port    io.Writer
 	replies <-chan reply
 	broken  <-chan error
+	lamp    *time.Timer // when the lamp is told again
+	silent  int         // times in a row that it was told without an answer
 }
 
+// run works until ctx ends or the port fails. Whatever ended the work, a lamp
+// that is lit is darkened if it was to end.
 func (s *session) run(ctx context.Context) error {
+	s.lamp = time.NewTimer(lampEvery)
+	defer s.lamp.Stop()
+	err := s.work(ctx)
+	if ctx.Err() != nil {
+		return s.goDark()
+	}
+	return err
+}
+
+// work returns nil only when ctx has ended.
+func (s *session) work(ctx context.Context) error {
 	if err := s.showLamp(ctx); err != nil {
 		return err
 	}
-	tick := time.NewTicker(lampEvery)
-	defer tick.Stop()
 	for {
 		var err error
 		select {
 		case o := <-s.link.work:
 			err = s.carryOut(ctx, o)
 		case <-s.link.lamps:
+			s.silent = 0
 			err = s.showLamp(ctx)
-		case <-tick.C:
+		case <-s.lamp.C:
 			err = s.showLamp(ctx)
 		case <-s.replies: // a completion, or noise
 		case err = <-s.broken:
 		case <-ctx.Done():
-			return s.goDark()
+			return nil
 		}
 		if err != nil {
 			return err
@@ -216,10 +255,25 @@ func (s *session) showLamp(ctx context.Context) error {
 		return nil
 	}
 	err := s.ask(ctx, c)
+	s.lamp.Reset(s.nextLamp(err))
 	if err != nil && s.link.Log != nil {
 		s.link.Log.Debug("tally lamp of the camera", "err", err)
 	}
 	return fatal(err)
+}
+
+// nextLamp returns when the lamp is told again after its command ended by err.
+func (s *session) nextLamp(err error) time.Duration {
+	switch {
+	case errors.Is(err, errBusy):
+		return lampAgain
+	case errors.Is(err, ErrSilent) && s.silent < lampTries:
+		s.silent++
+		return lampAgain
+	case err == nil:
+		s.silent = 0
+	}
+	return lampEvery
 }
 
 // goDark is for the end: nobody waits for an answer.

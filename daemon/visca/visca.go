@@ -131,11 +131,16 @@ type reply struct {
 	code byte // of an error
 }
 
-// refusals are the errors that cameras know.
+// errBusy says that the camera refuses now what it may take in a moment.
+var errBusy = fmt.Errorf("%w: the camera has too much to do", ErrRefused)
+
+// busy is its code.
+const busy = 0x03
+
+// refusals are the other errors that cameras know.
 var refusals = map[byte]string{
 	0x01: "the message has a wrong length",
 	0x02: "the camera does not know this command",
-	0x03: "the camera has too much to do",
 	0x04: "the command was cancelled",
 	0x05: "nothing to cancel",
 	0x41: "the camera cannot do this now",
@@ -144,6 +149,9 @@ var refusals = map[byte]string{
 func (r reply) err() error {
 	if r.kind != refused {
 		return nil
+	}
+	if r.code == busy {
+		return errBusy
 	}
 	if text, ok := refusals[r.code]; ok {
 		return fmt.Errorf("%w: %s", ErrRefused, text)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"net"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,6 +159,7 @@ func TestAnOrderIsTakenRefusedOrLost(t *testing.T) {
 		{"taken", "\x90\x41\xFF", nil, ""},
 		{"taken, after the end of the one before", "\x90\x52\xFF\x90\x41\xFF", nil, ""},
 		{"refused", "\x90\x60\x41\xFF", ErrRefused, "the camera refuses: the camera cannot do this now"},
+		{"refused for now", "\x90\x60\x03\xFF", ErrRefused, "the camera refuses: the camera has too much to do"},
 		{"refused for an unknown reason", "\x90\x60\x77\xFF", ErrRefused, "the camera refuses with code 0x77"},
 		{"silent", "", ErrSilent, ErrSilent.Error()},
 		{"answered by another camera", "\xA0\x41\xFF", ErrSilent, ErrSilent.Error()},
@@ -215,6 +217,110 @@ func TestTheLampOfTheCameraFollowsAndGoesDarkInTheEnd(t *testing.T) {
 		}
 		expect("in the end", m.Off)
 	})
+}
+
+func TestALampThatIsNotTakenIsToldAgainSoon(t *testing.T) {
+	const busy = "\x90\x60\x03\xFF"
+	took := "\x90\x41\xFF"
+	for _, tt := range []struct {
+		name    string
+		answers []string // the last of them for ever
+		after   time.Duration
+		want    int // commands by then
+	}{
+		{"taken", []string{took}, lampEvery - 1, 1},
+		{"busy", []string{busy, took}, lampAgain, 2},
+		{"busy, then it rests", []string{busy, took}, lampEvery + lampAgain - 1, 2},
+		{"busy for long", []string{busy}, lampEvery, 21},
+		{"silent once", []string{"", took}, answerTime + lampAgain, 2},
+		{"silent once, then it rests", []string{"", took}, answerTime + lampAgain + lampEvery - 1, 2},
+		{"silent for long", []string{""}, lampEvery, 1 + lampTries},
+		{"refused for good", []string{"\x90\x60\x02\xFF"}, lampEvery - 1, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				answers := tt.answers
+				cam, unplug := plug(t, &Link{Camera: 1, Model: "sony"}, func(string) string {
+					answer := answers[0]
+					if len(answers) > 1 {
+						answers = answers[1:]
+					}
+					return answer
+				})
+				time.Sleep(tt.after) // the bubble's time
+				if got := cam.all(); len(got) != tt.want {
+					t.Errorf("%d commands, want %d", len(got), tt.want)
+				}
+				if err := unplug(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// A jammed port takes nothing until it is closed.
+type jammed struct {
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (j *jammed) wait() (int, error)          { <-j.closed; return 0, io.ErrClosedPipe }
+func (j *jammed) Read([]byte) (int, error)    { return j.wait() }
+func (j *jammed) Write(b []byte) (int, error) { return j.wait() }
+func (j *jammed) Close() error {
+	j.once.Do(func() { close(j.closed) })
+	return nil
+}
+
+func TestAPortThatTakesNothingDoesNotHoldTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- (&Link{Model: "sony"}).Run(ctx, &jammed{closed: make(chan struct{})}) }()
+		synctest.Wait()
+		cancel()
+		begin := time.Now()
+		err := <-ended
+		if took := time.Since(begin); !errors.Is(err, io.ErrClosedPipe) || took != goodbyeTime {
+			t.Errorf("ended with %v after %v", err, took)
+		}
+	})
+}
+
+// A deaf line still takes what is written, but nothing comes from it any more.
+type deaf struct {
+	io.WriteCloser
+	ended <-chan struct{}
+}
+
+func (d deaf) Read([]byte) (int, error) { <-d.ended; return 0, io.EOF }
+
+// Where the reader fails in the moment of the end, either is seen first.
+func TestTheLampGoesDarkThoughTheReaderFailsAtTheEnd(t *testing.T) {
+	for range 20 {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := net.Pipe()
+			heard := make(chan []byte, 1)
+			go func() {
+				b, _ := io.ReadAll(theirs)
+				heard <- b
+			}()
+			ctx, cancel := context.WithCancel(t.Context())
+			l := &Link{Camera: 1, Model: "sony"}
+			l.Tally(status.Program)
+			ended := make(chan error, 1)
+			go func() { ended <- l.Run(ctx, deaf{ours, ctx.Done()}) }()
+			synctest.Wait()
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+			if got := <-heard; !bytes.HasSuffix(got, packet(1, Models["sony"].Off)) {
+				t.Errorf("the last of % X is not off", got)
+			}
+		})
+	}
 }
 
 func TestACameraWithoutLampIsLeftAlone(t *testing.T) {

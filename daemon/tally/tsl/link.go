@@ -254,10 +254,13 @@ func Link(address string, d Dialect, serial func(path string) tally.Opener) (tal
 }
 
 // Far returns an Opener for the far side at an address as config spells it:
-// udp://HOST:PORT, tcp://HOST:PORT, or serial:PATH, which serial opens.
+// udp://HOST:PORT, tcp://HOST:PORT, or serial:PATH, which serial opens. The port
+// is given a context that never ends: it stays open for the last packet of an
+// [Out], which closes it.
 func Far(address string, serial func(path string) tally.Opener) (tally.Opener, error) {
 	if path, ok := strings.CutPrefix(address, "serial:"); ok {
-		return serial(path), nil
+		open := serial(path)
+		return func(ctx context.Context) (io.ReadWriteCloser, error) { return open(context.WithoutCancel(ctx)) }, nil
 	}
 	network, hostport, err := parseAddress(address)
 	if err != nil {
