@@ -455,6 +455,24 @@ func TestAPlaylistIsMadeOnceForAPart(t *testing.T) {
 	}
 }
 
+func TestPagesAreBounded(t *testing.T) {
+	var ps pages
+	text := func() []byte { return []byte("#EXTM3U\n") }
+	for i := range 3 * maxPages {
+		name := pageName{rendition: "main", set: strconv.Itoa(i)}
+		p := ps.of(name, 1, text)
+		if again := ps.of(name, 1, text); again != p {
+			t.Fatalf("page %d is made twice", i)
+		}
+		if ps.of(name, 2, text) == p {
+			t.Fatalf("page %d is not made anew", i)
+		}
+		if n := len(ps.newest); n > maxPages {
+			t.Fatalf("%d pages are kept", n)
+		}
+	}
+}
+
 func TestDeltaUpdatesLeaveOutWhatIsOld(t *testing.T) {
 	b := newBox(t)
 	b.publish(50*10 + 13)

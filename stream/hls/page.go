@@ -12,6 +12,9 @@ import (
 	"encoderd.example/stream/cmaf"
 )
 
+// maxPages bounds the playlists that are kept, of which addresses name the sets.
+const maxPages = 256
+
 // pages are the newest playlists of all renditions. Each is made by the first
 // player that asks for it, and is the same bytes for all.
 type pages struct {
@@ -45,6 +48,9 @@ func (ps *pages) of(name pageName, version uint64, text func() []byte) *page {
 	}
 	if ps.newest == nil {
 		ps.newest = make(map[pageName]*page)
+	}
+	if ps.newest[name] == nil && len(ps.newest) >= maxPages {
+		clear(ps.newest)
 	}
 	p := &page{version: version, text: text()}
 	ps.newest[name] = p
