@@ -86,6 +86,7 @@ type Server struct {
 	MaxVisitors, MaxVisitorsPerIP int
 
 	network transport.Net // whose addresses are offered; nil means the box's own
+	silence time.Duration // until a TCP line that takes nothing is closed; zero means silenceTimeout
 
 	mu      sync.Mutex
 	service *service // nil while Run does not run
@@ -122,7 +123,7 @@ func (s *Server) Run(ctx context.Context) error {
 	udp := ice.NewUDPMuxDefault(ice.UDPMuxParams{Logger: quiet{}, UDPConn: packets, Net: sv.addresses()})
 	door := stream.Gate{Limits: stream.Limits{Total: linesEach * sv.places.Limits.Total, Each: linesEach * sv.places.Limits.Each}, Fair: true}
 	tcp := ice.NewTCPMuxDefault(ice.TCPMuxParams{
-		Listener: lines{door.Listener(listener)}, Logger: quiet{}, ReadBufferSize: tcpReadBuffer,
+		Listener: lines{door.Listener(listener), ctx, cmp.Or(s.silence, silenceTimeout)}, Logger: quiet{}, ReadBufferSize: tcpReadBuffer,
 		FirstStunBindTimeout: connectTimeout, AliveDurationForConnFromStun: connectTimeout,
 	})
 	if err := sv.settle(udp, tcp); err != nil {

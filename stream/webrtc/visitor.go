@@ -325,7 +325,7 @@ func (v *visitor) play(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := v.send(b, 0); err != nil {
+		if err := v.send(ctx, b, 0); err != nil {
 			return err
 		}
 	}
@@ -363,7 +363,7 @@ func (v *visitor) catchUp(ctx context.Context, rd *stream.Reader[*rtp.Batch]) er
 	now := past[len(past)-1].Time[rtp.Video]
 	for i, b := range past {
 		at := now - uint32(len(past)-1-i)*catchUpStep
-		if err := v.send(b, at-b.Time[rtp.Video]); err != nil {
+		if err := v.send(ctx, b, at-b.Time[rtp.Video]); err != nil {
 			return err
 		}
 		pause := time.Duration(len(b.Bytes(onlyVideo))) * time.Second / catchUpRate
@@ -378,11 +378,13 @@ var onlyVideo = rtp.Set(0).With(rtp.Video)
 
 // send sends a batch whose stamps are moved by shift. A batch that is moved
 // has no reports: they would tell of another time.
-func (v *visitor) send(b *rtp.Batch, shift uint32) error {
+func (v *visitor) send(ctx context.Context, b *rtp.Batch, shift uint32) error {
 	bytes := 0
 	for channel, packet := range b.Packets(onlyVideo.With(rtp.Sound)) {
 		o := v.outlets[channel/2]
 		switch {
+		case ctx.Err() != nil: // over TCP each packet may take long
+			return context.Cause(ctx)
 		case o == nil, shift != 0 && channel != 0:
 			continue
 		case channel%2 == 1:

@@ -135,14 +135,24 @@ func start(t *testing.T, s *show, srv *Server) (url string) {
 	return url
 }
 
+func listenTCP(t *testing.T, addr string) net.Listener {
+	t.Helper()
+	var lc net.ListenConfig
+	l, err := lc.Listen(t.Context(), "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
 // begin is start for tests that end the server: stop returns when Run does,
 // while the HTTP server goes on.
 func begin(t *testing.T, s *show, srv *Server) (url string, stop func()) {
 	t.Helper()
 	var lc net.ListenConfig
 	var err error
-	if srv.Listener, err = lc.Listen(t.Context(), "tcp", cmp.Or(srv.Addr, "127.0.0.1:0")); err != nil {
-		t.Fatal(err)
+	if srv.Listener == nil {
+		srv.Listener = listenTCP(t, cmp.Or(srv.Addr, "127.0.0.1:0"))
 	}
 	if srv.Packets, err = lc.ListenPacket(t.Context(), "udp", srv.Listener.Addr().String()); err != nil {
 		t.Fatal(err)
