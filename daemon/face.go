@@ -24,6 +24,7 @@ func (d *Daemon) panel(panelConfig) run {
 		}
 		defer func() { err = errors.Join(err, face.Close()) }()
 		ctx, cancel := context.WithCancel(ctx)
+		defer d.forgetLamps()
 		var parts sync.WaitGroup
 		defer parts.Wait()
 		defer cancel()
@@ -87,13 +88,22 @@ func (d *Daemon) faceGone(w wiring) {
 // lampRetry is after what time a lamp that did not follow is tried again.
 const lampRetry = time.Second
 
-// lamps drives the lamps until ctx ends, then switches them off.
+// lamps drives the lamps until ctx ends, then switches them off. Each has a
+// goroutine of its own: one that hangs on its bus must not leave the others
+// telling what was.
 func (d *Daemon) lamps(ctx context.Context, face hw.Panel) {
-	s := show{face: face, shown: map[string]hw.Light{}, told: d.noteLamp}
-	defer s.dark()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	for _, name := range face.Lamps() {
+		parts.Go(func() { d.lamp(ctx, show{d: d, face: face, name: name}) })
+	}
+}
+
+func (d *Daemon) lamp(ctx context.Context, s show) {
+	defer func() { _ = s.set(hw.Light{}) }()
 	for {
 		b, seen := d.cell.Get()
-		next := s.light(b.Lamps, time.Now())
+		next := s.light(b.Lamps[s.name], time.Now())
 		wait, cancel := context.WithDeadline(ctx, next)
 		_, _, _ = d.cell.Wait(wait, seen) // a change, or the time for the next step
 		cancel()
@@ -103,42 +113,39 @@ func (d *Daemon) lamps(ctx context.Context, face hw.Panel) {
 	}
 }
 
-// A show is what the lamps of a face have been told.
+// A show is what a lamp of a face has been told.
 type show struct {
+	d     *Daemon
 	face  hw.Panel
-	shown map[string]hw.Light
-	told  func(lamp string, err error)
+	name  string
+	shown hw.Light
+	known bool // it shows that
 }
 
-// light makes lamps shine as they should at an instant, and returns when the
-// next one changes.
-func (s *show) light(lamps map[string]status.Lamp, now time.Time) (next time.Time) {
+// light makes the lamp shine as it should at an instant, and returns when that
+// changes.
+func (s *show) light(l status.Lamp, now time.Time) (next time.Time) {
 	next = now.Add(time.Hour)
-	sooner := func(t time.Time) {
-		if !t.IsZero() && t.Before(next) {
-			next = t
-		}
+	light, change := s.wanted(l, now)
+	if !change.IsZero() {
+		next = change
 	}
-	for _, name := range s.face.Lamps() {
-		light, change := s.wanted(name, lamps[name], now)
-		sooner(change)
-		if was, known := s.shown[name]; known && was == light {
-			continue
-		}
-		if err := s.set(name, light); err != nil {
-			sooner(now.Add(lampRetry))
-		}
+	if s.known && s.shown == light {
+		return next
+	}
+	if retry := now.Add(lampRetry); s.set(light) != nil && retry.Before(next) {
+		next = retry
 	}
 	return next
 }
 
-// wanted is what a lamp should show, and when that changes.
-func (s *show) wanted(name string, l status.Lamp, now time.Time) (light hw.Light, change time.Time) {
+// wanted is what the lamp should show, and when that changes.
+func (s *show) wanted(l status.Lamp, now time.Time) (light hw.Light, change time.Time) {
 	p, err := panel.ParsePattern(l.Pattern)
 	if err != nil { // before the first status
 		return hw.Light{}, time.Time{}
 	}
-	if on, off, ok := p.Blink(); ok && s.face.Blinks(name) {
+	if on, off, ok := p.Blink(); ok && s.blinks() {
 		return hw.Light{Color: p.Color, On: on, Off: off}, time.Time{}
 	}
 	lit, change := p.At(now)
@@ -148,19 +155,48 @@ func (s *show) wanted(name string, l status.Lamp, now time.Time) (light hw.Light
 	return light, change
 }
 
-func (s *show) set(name string, l hw.Light) error {
-	err := s.face.Light(name, l)
-	s.told(name, err)
-	delete(s.shown, name)
-	if err == nil {
-		s.shown[name] = l
-	}
+func (s *show) blinks() bool {
+	defer s.d.noteLighting(s.name)()
+	return s.face.Blinks(s.name)
+}
+
+func (s *show) set(l hw.Light) error {
+	lit := s.d.noteLighting(s.name)
+	err := s.face.Light(s.name, l)
+	lit()
+	s.d.noteLamp(s.name, err)
+	s.shown, s.known = l, err == nil
 	return err
 }
 
-func (s *show) dark() {
-	for _, name := range s.face.Lamps() {
-		_ = s.set(name, hw.Light{})
+// lampHang is how long a lamp may take to be lit. An LED that is to blink may
+// wait for udev for most of it.
+const lampHang = 5 * time.Second
+
+// lampsHang reports whether a lamp has been told something for so long that it
+// will not follow any more. It takes mu.
+func (d *Daemon) lampsHang(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for lamp, since := range d.notes.lighting {
+		if now.Sub(since) > lampHang {
+			d.Log.Error("lamp hangs", "service", "panel", "lamp", lamp, "since", since)
+			return true
+		}
+	}
+	return false
+}
+
+// noteLighting says that a lamp is being told something, until the function that
+// it returns is called.
+func (d *Daemon) noteLighting(lamp string) (told func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.notes.lighting[lamp] = time.Now()
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.notes.lighting, lamp)
 	}
 }
 
@@ -179,6 +215,14 @@ func (d *Daemon) noteLamp(lamp string, err error) {
 	}
 	d.notes.lamps[lamp] = err
 	d.Log.Warn("lamp does not follow", "service", "panel", "lamp", lamp, "err", err)
+}
+
+// forgetLamps is for the end of a panel: the next one may have other lamps.
+func (d *Daemon) forgetLamps() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.notes.lamps)
+	d.notes.kick()
 }
 
 func (d *Daemon) configNow() config.Config {

@@ -27,7 +27,8 @@ type notes struct {
 
 	encoders map[string]*encoderNote
 	outputs  map[string]*outputNote
-	lamps    map[string]error // why each does not follow
+	lamps    map[string]error     // why each does not follow
+	lighting map[string]time.Time // since when each is being lit, while it is
 }
 
 // encoderNote is about one rendition's encoder.
@@ -60,6 +61,7 @@ func newNotes() notes {
 		encoders: map[string]*encoderNote{},
 		outputs:  map[string]*outputNote{},
 		lamps:    map[string]error{},
+		lighting: map[string]time.Time{},
 	}
 }
 
