@@ -80,15 +80,28 @@ func (c *conn) newPlayer(ctx context.Context, stop context.CancelFunc, s *sessio
 	}
 	p.rd, p.leave = rd, append(p.leave, unwatch)
 	if s.by == udp {
-		p.leave = append(p.leave, c.udp.join(s.rtcpSources(c.peer), c.reported))
-		p.to = newUDPSender(c.udp, s.want, c.peer, c.local, s.ports, s.feed.bitrate())
-	} else {
-		p.to = &tcpSender{Line: c.line, want: s.want}
-		if err := c.line.Play(s.feed.bitrate()); err != nil {
-			c.log.Debug("rtsp send buffer stays as it is", "err", err)
+		if err := c.sendByUDP(ctx, p, s); err != nil {
+			p.depart()
+			return nil, err
 		}
+		return p, nil
+	}
+	p.to = &tcpSender{Line: c.line, want: s.want}
+	if err := c.line.Play(s.feed.bitrate()); err != nil {
+		c.log.Debug("rtsp send buffer stays as it is", "err", err)
 	}
 	return p, nil
+}
+
+// sendByUDP gives p its socket and the receiver reports.
+func (c *conn) sendByUDP(ctx context.Context, p *player, s *session) error {
+	to := newUDPSender(c.udp, s.want, c.peer, c.local, s.ports, s.feed.bitrate())
+	leave, err := to.part(ctx, c.peer, c.local)
+	if err != nil {
+		return err
+	}
+	p.to, p.leave = to, append(p.leave, leave, c.udp.join(s.rtcpSources(c.peer), c.reported))
+	return nil
 }
 
 // watch returns a reader of what the session plays.

@@ -23,9 +23,10 @@ import (
 	"encoderd.example/stream/rtp"
 )
 
-// A udpPair is the two sockets that all UDP sessions share: RTP goes out from
-// an even port, RTCP from the next one. What comes in on the first only opens
-// firewalls; on the second, receiver reports keep sessions alive.
+// A udpPair is an even port that RTP goes out from, and the next one for RTCP.
+// What comes in on the first only opens firewalls; on the second, receiver
+// reports keep sessions alive. All UDP sessions share its sockets, except that
+// RTP goes out from one of each session's own on the same port: see open.
 type udpPair struct {
 	rtp, rtcp       *net.UDPConn
 	rawRTP, rawRTCP syscall.RawConn
@@ -82,6 +83,39 @@ func listenPair(ctx context.Context, host string, port int) (*udpPair, error) {
 		return nil, fmt.Errorf("udp sockets: %w", err)
 	}
 	return p, nil
+}
+
+// open returns a socket for RTP of one session from p's port. What it sends to a
+// host that is gone waits, in the kernel, for that host's address on the network
+// and takes room of this socket alone. Nothing is to be read from it.
+func (p *udpPair) open(ctx context.Context, peer, local netip.Addr) (*net.UDPConn, error) {
+	if err := control(p.rawRTP, share); err != nil { // only now: its own binding was for nobody else
+		return nil, fmt.Errorf("share udp port: %w", err)
+	}
+	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+		return errors.Join(control(raw, share), control(raw, deafen))
+	}}
+	pc, err := lc.ListenPacket(ctx, "udp", netip.AddrPortFrom(local.WithZone(peer.Zone()), localPort(p.rtp)).String())
+	if err != nil {
+		return nil, fmt.Errorf("open udp port once more: %w", err)
+	}
+	return pc.(*net.UDPConn), nil //nolint:forcetypeassert // as net promises of udp
+}
+
+func control(raw syscall.RawConn, set func(fd int) error) (err error) {
+	if cerr := raw.Control(func(fd uintptr) { err = set(int(fd)) }); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+// share lets sockets that agree have one port.
+func share(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }
+
+// deafen drops all that comes in, which would fill the socket.
+func deafen(fd int) error {
+	drop := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
 }
 
 func listenPacket(ctx context.Context, host string, port int) (*net.UDPConn, error) {
@@ -184,6 +218,7 @@ const (
 // waits.
 type udpSender struct {
 	pair *udpPair
+	out  syscall.RawConn // for RTP
 	want rtp.Set
 	to   [4][]byte // by channel
 	src  []byte    // control message: our address that the player knows
@@ -200,7 +235,7 @@ type udpSender struct {
 // newUDPSender sends the media in want to ports of peer, from our address
 // local: a box with two networks must answer from the one that was asked.
 func newUDPSender(pair *udpPair, want rtp.Set, peer, local netip.Addr, ports [2][2]uint16, bitrate int) *udpSender {
-	s := &udpSender{pair: pair, want: want, gso: true, pace: newPacer(bitrate)}
+	s := &udpSender{pair: pair, out: pair.rawRTP, want: want, gso: true, pace: newPacer(bitrate)}
 	for ch := range s.to {
 		s.to[ch] = sockaddr(netip.AddrPortFrom(peer, ports[ch/2][ch%2]))
 	}
@@ -212,6 +247,19 @@ func newUDPSender(pair *udpPair, want rtp.Set, peer, local netip.Addr, ports [2]
 		s.src = (&ipv6.ControlMessage{Src: local.AsSlice()}).Marshal()
 	}
 	return s
+}
+
+// part gives s a socket of its own for RTP, until leave is called.
+func (s *udpSender) part(ctx context.Context, peer, local netip.Addr) (leave func(), err error) {
+	own, err := s.pair.open(ctx, peer, local)
+	if err != nil {
+		return nil, err
+	}
+	if s.out, err = own.SyscallConn(); err != nil {
+		_ = own.Close()
+		return nil, fmt.Errorf("udp socket: %w", err)
+	}
+	return func() { _ = own.Close() }, nil
 }
 
 // Waits is [stream.Sink].
@@ -259,12 +307,12 @@ func (s *udpSender) push(now time.Time) (wait time.Duration, err error) {
 	if wait > 0 || err != nil {
 		return wait, err
 	}
-	wait, err = s.drain(now, s.pair.rawRTP, s.media, &s.gone[1])
+	wait, err = s.drain(now, s.out, s.media, &s.gone[1])
 	if s.gso && refusesSegments(err) {
 		s.gso = false // a tunnel or a card that cannot: once and for all
 		s.fill(s.batch, s.packetsGone())
 		s.gone[0] = len(s.ctl)
-		return s.drain(now, s.pair.rawRTP, s.media, &s.gone[1])
+		return s.drain(now, s.out, s.media, &s.gone[1])
 	}
 	return wait, err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -288,6 +289,10 @@ func TestUDPSession(t *testing.T) {
 	}
 	report := receiveOne(t, pair.rtcp)
 	first := receiveOne(t, pair.rtp)
+	_, from, err := pair.rtp.ReadFromUDPAddrPort(make([]byte, 2048))
+	if err != nil || !strings.Contains(line, fmt.Sprintf(";server_port=%d-", from.Port())) {
+		t.Errorf("packets come from %v, %v; transport is %q", from, err, line)
+	}
 	if !bytes.Equal(report[4:8], first[8:12]) {
 		t.Error("report and packets have different sources")
 	}
