@@ -1,0 +1,120 @@
+package rtsp
+
+import (
+	"bytes"
+	"net"
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"encoderd.example/stream"
+	"encoderd.example/stream/h264"
+	"encoderd.example/stream/rtp"
+	"encoderd.example/stream/streamtest/peer"
+)
+
+// here is our address on a line to nobody.
+var here = netip.MustParseAddr("198.18.0.1")
+
+// alone puts the test on a machine of its own as far as the network can tell,
+// with a line at whose other end no host answers. It needs root, and ip of
+// iproute2.
+func alone(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread() // for good: the thread, which is elsewhere, ends with the test
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Fatal(err)
+	}
+	ip(t, "link", "set", "lo", "up")
+	ip(t, "link", "add", "near", "type", "veth", "peer", "name", "far")
+	ip(t, "address", "add", here.String()+"/24", "dev", "near")
+	ip(t, "link", "set", "near", "up")
+	ip(t, "link", "set", "far", "up")
+}
+
+func ip(t *testing.T, args ...string) {
+	t.Helper()
+	peer.Output(t, "ip", args...)
+}
+
+// everywhere opens a pair on all addresses.
+func everywhere(t *testing.T) *udpPair {
+	t.Helper()
+	pair, err := listenUDP(t.Context(), &net.TCPAddr{IP: net.IPv6zero}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pair.close)
+	return pair
+}
+
+// sends returns a sender of one session, in no hurry.
+func sends(t *testing.T, pair *udpPair, to, from netip.Addr, ports [2]uint16) *udpSender {
+	t.Helper()
+	s := newUDPSender(pair, rtp.Set(0).With(rtp.Video), to, from, [2][2]uint16{ports}, 0)
+	leave, err := s.part(t.Context(), to, from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(leave)
+	s.pace.rate = 1_000_000_000
+	return s
+}
+
+func batchOf(t *testing.T, size int) *rtp.Batch {
+	t.Helper()
+	video, _ := fakeTracks(t)
+	p, err := rtp.NewPacketizer(0, video)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := p.Batch(&stream.Unit{Track: video, Key: true, Data: h264.AppendNAL(nil, bytes.Repeat([]byte{0x65}, size))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// push sends a batch, or what goes at once.
+func push(t *testing.T, s *udpSender, b *rtp.Batch) (out bool) {
+	t.Helper()
+	if _, err := s.Take(b); err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.Push()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestHostsThatAreGoneTakeNobodysRoom(t *testing.T) {
+	alone(t)
+	pair, player := everywhere(t), everywhere(t)
+	ports := [2]uint16{localPort(player.rtp), localPort(player.rtcp)}
+	b := batchOf(t, 40_000)
+	for _, gone := range []string{"198.18.0.2", "198.18.0.3", "198.18.0.4"} {
+		s := sends(t, pair, netip.MustParseAddr(gone), here, ports)
+		for range 20 {
+			push(t, s, b)
+		}
+	}
+	for _, there := range []string{"127.0.0.1", "::1"} {
+		addr := netip.MustParseAddr(there)
+		s := sends(t, pair, addr, addr, ports)
+		if !push(t, s, b) {
+			t.Errorf("%s: no room for a player that is there", there)
+		}
+		for ch, want := range b.Packets(s.want) {
+			from := player.rtp
+			if ch%2 == 1 {
+				from = player.rtcp
+			}
+			if got := receiveOne(t, from); !bytes.Equal(got, want) {
+				t.Fatalf("%s: got %d bytes, want %d", there, len(got), len(want))
+			}
+		}
+	}
+}
