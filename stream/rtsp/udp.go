@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -341,10 +342,12 @@ func (s *udpSender) drain(now time.Time, raw syscall.RawConn, ms []message, gone
 	return 0, nil
 }
 
-// dropped reports whether a datagram was lost on its way out, as datagrams may
-// be: no buffer, or a firewall's verdict.
+// losses are how a datagram is lost on its way out, as datagrams may be: no
+// buffer, a firewall's verdict, or a moment without a route.
+var losses = []error{unix.ENOBUFS, unix.EPERM, unix.ENETUNREACH, unix.EHOSTUNREACH, unix.ENETDOWN}
+
 func dropped(err error) bool {
-	return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EPERM)
+	return slices.ContainsFunc(losses, func(loss error) bool { return errors.Is(err, loss) })
 }
 
 // head returns how many of ms go by one call, and their bytes.

@@ -118,3 +118,30 @@ func TestHostsThatAreGoneTakeNobodysRoom(t *testing.T) {
 		}
 	}
 }
+
+func TestAMomentWithoutARouteIsLoss(t *testing.T) {
+	alone(t)
+	pair, player := everywhere(t), everywhere(t)
+	ports := [2]uint16{localPort(player.rtp), localPort(player.rtcp)}
+	b := batchOf(t, 4000)
+	s := sends(t, pair, netip.MustParseAddr("198.19.0.1"), here, ports)
+	if !push(t, s, b) { // ENETUNREACH
+		t.Error("without a route, packets wait")
+	}
+	ip(t, "route", "add", "unreachable", "198.19.0.0/24")
+	if !push(t, s, b) { // EHOSTUNREACH
+		t.Error("with a route to nowhere, packets wait")
+	}
+	ip(t, "address", "add", "198.19.0.1/32", "dev", "lo")
+	if !push(t, s, b) {
+		t.Error("packets wait")
+	}
+	for ch, want := range b.Packets(s.want) {
+		if ch%2 == 1 {
+			continue
+		}
+		if got := receiveOne(t, player.rtp); !bytes.Equal(got, want) {
+			t.Fatalf("got %d bytes, want %d", len(got), len(want))
+		}
+	}
+}
