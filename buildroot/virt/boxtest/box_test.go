@@ -60,6 +60,7 @@ func TestDaemonOnTheBoard(t *testing.T) {
 		{"a killed daemon is on air again", kill},
 		{"a daemon that ends on air leaves no lamp lit", lampsOff},
 		{"keys are pressed and lamps read through the kernel", keysAndLamps},
+		{"a lamp that is an LED is lit through the sandbox", leds},
 		{"a hung daemon is restarted by the watchdog", hang},
 	} {
 		t.Run(part.name, func(t *testing.T) {
