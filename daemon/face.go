@@ -23,6 +23,9 @@ func (d *Daemon) panel(panelConfig) run {
 			return err
 		}
 		defer func() { err = errors.Join(err, face.Close()) }()
+		if err := rememberLamps(d.State, w.lamps); err != nil {
+			d.Log.Warn("lamps may stay lit if the daemon dies", "service", "panel", "err", err)
+		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer d.forgetLamps()
 		var parts sync.WaitGroup

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -134,6 +136,50 @@ func TestTheFaultOfALampEndsWithItsPanel(t *testing.T) {
 			t.Errorf("noted: %v", d.notes.lamps)
 		}
 	})
+}
+
+// What darkens the lamps after a crash has this file if it has no config.
+func TestThePanelLeavesWordOfItsLamps(t *testing.T) {
+	p := &lampBox{lamps: []string{"A", "B"}}
+	var state string
+	withLamps(t, p, func(t *testing.T, d *Daemon) {
+		state = d.State
+		want := []hw.LampWire{{Name: "A", Pin: "gpio:A"}, {Name: "B", Pin: "gpio:B"}}
+		if got := RememberedLamps(state); !slices.Equal(got, want) {
+			t.Errorf("remembered %+v", got)
+		}
+		info, err := os.Stat(filepath.Join(state, lampFile))
+		if err != nil || info.Mode() != 0o600 {
+			t.Fatalf("%v, %v", info, err)
+		}
+		// What is not new is not written again: the medium wears out.
+		if err := rememberLamps(state, want); err != nil {
+			t.Error(err)
+		}
+		again, err := os.Stat(filepath.Join(state, lampFile))
+		if err != nil || !os.SameFile(info, again) {
+			t.Errorf("the file was written again: %v", err)
+		}
+		all := append(want, hw.LampWire{Name: "C", Red: "led:r", Blue: "led:b", ActiveLow: true})
+		if err := rememberLamps(state, all); err != nil || !slices.Equal(RememberedLamps(state), all) {
+			t.Errorf("remembered %+v, %v", RememberedLamps(state), err)
+		}
+	})
+}
+
+func TestADamagedMemoryOfLampsIsNone(t *testing.T) {
+	dir := t.TempDir()
+	for _, doc := range []string{"", "[{", `{"Name": "A"}`, `[{"Name": 7}]`, "\x00\x00"} {
+		if err := os.WriteFile(filepath.Join(dir, lampFile), []byte(doc), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := RememberedLamps(dir); got != nil {
+			t.Errorf("%q: %+v", doc, got)
+		}
+	}
+	if got := RememberedLamps(filepath.Join(dir, "none")); got != nil {
+		t.Errorf("without a file: %+v", got)
+	}
 }
 
 func TestLampsFollowTheirPatterns(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"encoderd.example/daemon/config"
@@ -44,6 +45,29 @@ func TestLampsThatCannotBeReachedAreNamed(t *testing.T) {
 	}
 }
 
+// A config that does not load hides no lamp that the daemon lit.
+func TestLampsThatTheDaemonDroveAreDarkened(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lamps string
+		code  int
+	}{
+		"word of the lamps": {`[{"Name": "DOOR", "Pin": "gpio:no_such_line"}]`, exitFailed},
+		"a damaged one":     {`[{"Name": "DOOR", "Pin": "gpio:no_such_line"}`, exitOK},
+	} {
+		state := t.TempDir()
+		for file, doc := range map[string]string{"config.toml": "[[lamp]\n", "lamps.json": tt.lamps} {
+			if err := os.WriteFile(filepath.Join(state, file), []byte(doc), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), program{&stdout, &stderr}, []string{"lamps-off", "--board", "generic", "--state", state})
+		if code != tt.code || strings.Contains(stderr.String(), "DOOR") != (code == exitFailed) {
+			t.Errorf("%s: exit code %d, %s", name, code, &stderr)
+		}
+	}
+}
+
 func TestAllLampsAreThoseOfBoardAndConfig(t *testing.T) {
 	board := hw.Board{Lamps: []hw.LampWire{{Name: "STREAM", Pin: "gpio:A"}, {Name: "REC", Pin: "gpio:B"}}}
 	c := config.Config{Lamps: []config.Lamp{
@@ -51,8 +75,13 @@ func TestAllLampsAreThoseOfBoardAndConfig(t *testing.T) {
 		{Name: "REC", Pin: "gpio:B", Active: config.Low},
 		{Name: "ON", Red: "led:r", Blue: "led:b", Active: config.High},
 	}}
-	want := append(board.Lamps, hw.LampWire{Name: "REC", Pin: "gpio:B", ActiveLow: true}, hw.LampWire{Name: "ON", Red: "led:r", Blue: "led:b"})
-	if got := allLamps(c, board); !slices.Equal(got, want) {
+	gone := hw.LampWire{Name: "GONE", Pin: "gpio:G"}
+	driven := []hw.LampWire{board.Lamps[0], gone, {Name: "ON", Red: "led:r", Blue: "led:b"}, {Name: "NOWHERE"}}
+	want := []hw.LampWire{
+		board.Lamps[1], board.Lamps[0], gone,
+		{Name: "REC", Pin: "gpio:B", ActiveLow: true}, {Name: "ON", Red: "led:r", Blue: "led:b"},
+	}
+	if got := allLamps(c, board, driven); !slices.Equal(got, want) {
 		t.Errorf("got %+v", got)
 	}
 }
