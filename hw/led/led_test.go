@@ -187,7 +187,7 @@ func TestPinsThatAreNoLED(t *testing.T) {
 func TestWhoMayNotIsToldWhatToDo(t *testing.T) {
 	tr := tree{t, t.TempDir()}
 	tr.plug("a", plain())
-	tr.allow("a", 0o444, "brightness")
+	tr.allow(0o444, "brightness")
 	tr.asNobody(func() {
 		if _, err := (led.Class{Root: tr.root}).Open("led:a"); !errors.Is(err, fs.ErrPermission) || !strings.Contains(err.Error(), "udev") {
 			t.Errorf("got %v", err)
@@ -199,8 +199,8 @@ func TestWhoMayNotSetTheTimerIsToldThatItDoesNotBlink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := tree{t, t.TempDir()}
 		tr.plug("a", plain())
-		tr.allow("a", 0o666, "brightness", "trigger", "delay_off")
-		tr.allow("a", 0o444, "delay_on")
+		tr.allow(0o666, "brightness", "trigger", "delay_off")
+		tr.allow(0o444, "delay_on")
 		tr.asNobody(func() {
 			l := tr.open("a")
 			err := l.Light(hw.Light{Color: hw.Red, On: time.Second, Off: time.Second})
@@ -218,10 +218,10 @@ func TestTheTimerIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := tree{t, t.TempDir()}
 		tr.plug("a", plain())
-		tr.allow("a", 0o666, "brightness", "trigger")
-		tr.allow("a", 0o444, "delay_on", "delay_off")
+		tr.allow(0o666, "brightness", "trigger")
+		tr.allow(0o444, "delay_on", "delay_off")
 		for i, file := range []string{"delay_on", "delay_off"} { // as udev does, one after the other
-			time.AfterFunc(time.Duration(i+1)*500*time.Millisecond, func() { tr.allow("a", 0o666, file) })
+			time.AfterFunc(time.Duration(i+1)*500*time.Millisecond, func() { tr.allow(0o666, file) })
 		}
 		tr.asNobody(func() {
 			err := tr.open("a").Light(hw.Light{Color: hw.Red, On: 125 * time.Millisecond, Off: 2 * time.Second})
@@ -232,11 +232,11 @@ func TestTheTimerIsWaitedFor(t *testing.T) {
 	})
 }
 
-// allow sets the mode of files.
-func (t tree) allow(name string, mode fs.FileMode, files ...string) {
+// allow sets the mode of files of the LED "a".
+func (t tree) allow(mode fs.FileMode, files ...string) {
 	t.Helper()
 	for _, file := range files {
-		if err := os.Chmod(t.path(name, file), mode); err != nil {
+		if err := os.Chmod(t.path("a", file), mode); err != nil {
 			t.Fatal(err)
 		}
 	}
