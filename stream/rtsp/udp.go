@@ -325,7 +325,7 @@ const socketFull = time.Millisecond
 func (s *udpSender) drain(now time.Time, raw syscall.RawConn, ms []message, gone *int) (wait time.Duration, err error) {
 	for *gone < len(ms) {
 		n, size := head(ms[*gone:])
-		if wait := s.pace.allow(now, size); wait > 0 && !now.IsZero() {
+		if wait := s.pace.wait(now, size); wait > 0 && !now.IsZero() {
 			return wait, nil
 		}
 		n, err := s.post.send(raw, ms[*gone:*gone+n])
@@ -336,6 +336,9 @@ func (s *udpSender) drain(now time.Time, raw syscall.RawConn, ms []message, gone
 			n = 1
 		case err != nil:
 			return 0, fmt.Errorf("send udp: %w", err)
+		}
+		for _, m := range ms[*gone : *gone+n] {
+			s.pace.book(now, m.size())
 		}
 		*gone += n
 	}
@@ -445,18 +448,21 @@ func newPacer(bitrate int) pacer {
 	return pacer{rate: max(paceRate, 4*int64(bitrate)/8)}
 }
 
-// allow takes note of n more bytes that go out now, if no more than paceBurst
-// are ahead of the rate then, and returns 0; else how long they have to wait.
-func (p *pacer) allow(now time.Time, n int) (wait time.Duration) {
-	if p.free.Before(now) {
-		p.free = now
+// wait returns how long n more bytes have to wait, so that no more than
+// paceBurst are ahead of the rate then.
+func (p *pacer) wait(now time.Time, n int) time.Duration {
+	return max(p.with(now, n).Sub(now)-p.time(paceBurst), 0)
+}
+
+// book takes note of n bytes that have gone.
+func (p *pacer) book(now time.Time, n int) { p.free = p.with(now, n) }
+
+// with returns when the line would be free again with n bytes more.
+func (p *pacer) with(now time.Time, n int) time.Time {
+	if p.free.After(now) {
+		now = p.free
 	}
-	free := p.free.Add(p.time(int64(n)))
-	if wait = free.Sub(now) - p.time(paceBurst); wait > 0 {
-		return wait
-	}
-	p.free = free
-	return 0
+	return now.Add(p.time(int64(n)))
 }
 
 // time returns how long n bytes take.

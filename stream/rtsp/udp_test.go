@@ -209,9 +209,10 @@ func TestBurstsAreSpread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPacer(1_000_000)
 		take := func(n int) {
-			for wait := p.allow(time.Now(), n); wait > 0; wait = p.allow(time.Now(), n) {
+			for wait := p.wait(time.Now(), n); wait > 0; wait = p.wait(time.Now(), n) {
 				time.Sleep(wait)
 			}
+			p.book(time.Now(), n)
 		}
 		start := time.Now()
 		for range 100 {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"runtime"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -143,5 +144,34 @@ func TestAMomentWithoutARouteIsLoss(t *testing.T) {
 		if got := receiveOne(t, player.rtp); !bytes.Equal(got, want) {
 			t.Fatalf("got %d bytes, want %d", len(got), len(want))
 		}
+	}
+}
+
+func TestTheWaitForRoomCountsAsNoBytes(t *testing.T) {
+	alone(t)
+	pair := everywhere(t)
+	s := sends(t, pair, netip.MustParseAddr("198.18.0.2"), here, [2]uint16{5000, 5001})
+	if err := control(s.out, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 1) }); err != nil {
+		t.Fatal(err)
+	}
+	s.gso = false // many messages, of which some go
+	if _, err := s.Take(batchOf(t, 50_000)); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	if wait, err := s.push(now); wait != socketFull || err != nil {
+		t.Fatalf("a full socket: %v, %v", wait, err)
+	}
+	for range 10 {
+		if _, err := s.push(now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sent := 0
+	for _, m := range append(s.ctl[:s.gone[0]:s.gone[0]], s.media[:s.gone[1]]...) {
+		sent += m.size()
+	}
+	if booked := s.pace.free.Sub(now); booked != s.pace.time(int64(sent)) {
+		t.Errorf("%d bytes have gone, time is booked for %v", sent, booked)
 	}
 }
