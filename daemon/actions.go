@@ -32,9 +32,15 @@ type Action struct {
 // actions is the one list.
 func actions() []Action {
 	return []Action{
-		{Name: "stream.start", Text: "start all outputs", do: func(_ context.Context, d *Daemon, _ map[string]string) error { return d.startAll(true) }},
-		{Name: "stream.stop", Options: []string{"grace"}, check: checkGrace, Text: "stop all outputs; with grace=20s they stay connected so long, and a start goes on with the same broadcast", do: func(_ context.Context, d *Daemon, a map[string]string) error { return d.stopAll(a["grace"]) }},
-		{Name: "stream.toggle", Options: []string{"grace"}, check: checkGrace, Text: "stop all outputs if one is on, else start them", do: func(_ context.Context, d *Daemon, a map[string]string) error { return d.toggleAll(a["grace"]) }},
+		{Name: "stream.start", Text: "start all outputs", do: func(_ context.Context, d *Daemon, _ map[string]string) error {
+			return d.setAll(func(bool) bool { return true }, "")
+		}},
+		{Name: "stream.stop", Options: []string{"grace"}, check: checkGrace, Text: "stop all outputs; with grace=20s they stay connected so long, and a start goes on with the same broadcast", do: func(_ context.Context, d *Daemon, a map[string]string) error {
+			return d.setAll(func(bool) bool { return false }, a["grace"])
+		}},
+		{Name: "stream.toggle", Options: []string{"grace"}, check: checkGrace, Text: "stop all outputs if one is on, else start them", do: func(_ context.Context, d *Daemon, a map[string]string) error {
+			return d.setAll(func(on bool) bool { return !on }, a["grace"])
+		}},
 		{Name: "output.start", Args: []string{"name"}, Text: "start one output", do: func(_ context.Context, d *Daemon, a map[string]string) error { return d.startOne(a["name"], true) }},
 		{Name: "output.stop", Args: []string{"name"}, Text: "stop one output", do: func(_ context.Context, d *Daemon, a map[string]string) error { return d.startOne(a["name"], false) }},
 		{Name: "audio.mute", Text: "send silence", do: func(_ context.Context, d *Daemon, _ map[string]string) error {
@@ -143,6 +149,7 @@ func (d *Daemon) wish(change func(*Wanted)) error {
 	change(&d.wanted)
 	d.mu.Unlock()
 	d.change()
+	d.notes.kick()
 	return d.remember()
 }
 
@@ -158,8 +165,13 @@ func (d *Daemon) remember() error {
 	return w.save(d.State)
 }
 
-// startAll starts or stops every output.
-func (d *Daemon) startAll(on bool) error {
+// setAll starts or stops every output; change is told whether one is on. Those
+// that are on air stop once the time that text names is over.
+func (d *Daemon) setAll(change func(bool) bool, text string) error {
+	wait, err := parseGrace(text)
+	if err != nil {
+		return err
+	}
 	d.mu.Lock()
 	outputs := d.config.Outputs
 	d.mu.Unlock()
@@ -167,20 +179,16 @@ func (d *Daemon) startAll(on bool) error {
 		return fmt.Errorf("%w: no output is configured; add an [[output]] to the config", ErrBadArgument)
 	}
 	return d.wish(func(w *Wanted) {
+		on := change(slices.ContainsFunc(outputs, w.on))
 		if on {
-			d.endGrace()
+			d.goOn()
+		} else {
+			d.linger(wait)
 		}
 		for _, o := range outputs {
 			w.set(o.Name, on, d.rests(o.Name))
 		}
 	})
-}
-
-func (d *Daemon) toggleAll(wait string) error {
-	if d.anyOn() {
-		return d.stopAll(wait)
-	}
-	return d.startAll(true)
 }
 
 func (d *Daemon) startOne(name string, on bool) error {
@@ -194,10 +202,10 @@ func (d *Daemon) startOne(name string, on bool) error {
 		return fmt.Errorf("%w: no output %q; there are: %s", ErrBadArgument, name, cmp.Or(strings.Join(known, ", "), "none"))
 	}
 	return d.wish(func(w *Wanted) {
-		delete(d.grace.outputs, name)
-		if on || len(d.grace.outputs) == 0 {
-			d.endGrace() // one that is on air again ends the still for all
+		if on {
+			d.endShow() // one that goes on air again ends the still, for all
 		}
+		d.drop(name)
 		w.set(name, on, d.rests(name))
 	})
 }
@@ -216,12 +224,6 @@ func (w Wanted) set(name string, on, rests bool) {
 func (d *Daemon) rests(output string) bool {
 	s := d.services["push/"+output]
 	return s != nil && s.State != supervise.Starting && s.State != supervise.Live
-}
-
-func (d *Daemon) anyOn() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return slices.ContainsFunc(d.config.Outputs, d.wanted.on)
 }
 
 func (d *Daemon) mute(change func(bool) bool) error {

@@ -63,6 +63,7 @@ type Daemon struct {
 	group    supervise.Group
 	cell     status.Cell[status.Box]
 	start    time.Time
+	reported atomic.Int64 // how long after start the status was told last
 
 	keys    *panel.Keys
 	tracker *tally.Tracker             // of what switchers say
@@ -103,6 +104,7 @@ type Daemon struct {
 	services       map[string]*service
 	notes          notes
 	identify       time.Time             // until when the lamps say "it is me"
+	around         surroundings          // as the system told last
 	grace          grace                 // of a show that was stopped
 	stand          map[trouble]time.Time // faults that stand, and since when
 }
@@ -135,6 +137,7 @@ func New(o Options) *Daemon {
 		services:   map[string]*service{},
 		notes:      newNotes(),
 		grace:      newGrace(),
+		around:     surroundings{network: status.Network{Up: true}}, // no alarm before anybody has looked
 	}
 	d.keys = panel.NewKeys(nil, d.press, d.notes.kick)
 	d.tracker = tally.NewTracker(nil, d.notes.kick)
@@ -195,6 +198,7 @@ func (d *Daemon) follow(ctx, living context.Context) {
 // not wait for that, and may be called before Run.
 func (d *Daemon) Apply(c config.Config) {
 	d.mu.Lock()
+	d.keepGrace(d.config.Outputs, c.Outputs)
 	d.config = c
 	dropped := d.wanted.keep(c.Outputs)
 	d.mu.Unlock()
@@ -232,6 +236,7 @@ func (d *Daemon) move(ctx context.Context) {
 	}
 	d.group.Apply(ctx, services)
 	d.forget(services)
+	d.stopped(w.Lingering)
 }
 
 // forget drops what belongs to services that are not wanted any more. Now that

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"encoderd.example/daemon/config"
 	"encoderd.example/daemon/supervise"
 )
 
@@ -14,9 +15,14 @@ const maxGrace = 5 * time.Minute
 // broadcast: outputs that were on air stay connected, and everybody sees a
 // still and hears nothing. What is wanted is written down as stopped at once:
 // after a power cut the show stays off.
+//
+//	stop ──► lingering ── start ─► on air, at once
+//	             │
+//	             └─ time, or another stop ─► closing ── no output is left ─► camera and sound are back
 type grace struct {
 	outputs map[string]bool // that stay until then
 	until   time.Time       // zero outside of that time
+	closing bool            // it is over: outputs are about to stop, still behind the still
 	timer   *time.Timer     // fires then
 }
 
@@ -24,24 +30,6 @@ func newGrace() grace {
 	t := time.NewTimer(time.Hour)
 	t.Stop()
 	return grace{outputs: map[string]bool{}, timer: t}
-}
-
-// stopAll stops every output: those that are on air once the given time is over, all
-// others at once. A second stop in that time is meant: nothing waits for it.
-func (d *Daemon) stopAll(text string) error {
-	wait, err := parseGrace(text)
-	if err != nil {
-		return err
-	}
-	d.mu.Lock()
-	again := !d.grace.until.IsZero()
-	if wait > 0 && !again {
-		d.linger(wait)
-	} else {
-		d.endGrace()
-	}
-	d.mu.Unlock()
-	return d.startAll(false)
 }
 
 func checkGrace(args map[string]string) error {
@@ -60,8 +48,13 @@ func parseGrace(s string) (time.Duration, error) {
 	return g, nil
 }
 
-// linger keeps what is on air connected for a while. The caller holds mu.
+// linger keeps what is on air connected for a while; with no time, or for the
+// second time, nothing waits. The caller holds mu.
 func (d *Daemon) linger(wait time.Duration) {
+	if wait == 0 || !d.grace.until.IsZero() {
+		d.endShow()
+		return
+	}
 	for _, o := range d.config.Outputs {
 		if s := d.services["push/"+o.Name]; d.wanted.on(o) && s != nil && s.State == supervise.Live {
 			d.grace.outputs[o.Name] = true
@@ -70,17 +63,30 @@ func (d *Daemon) linger(wait time.Duration) {
 	if len(d.grace.outputs) == 0 {
 		return
 	}
-	d.grace.until = time.Now().Add(wait)
+	d.grace.until, d.grace.closing = time.Now().Add(wait), false
 	d.grace.timer.Reset(wait)
 	d.hub.drawCurtain(true)
 	d.mixer.hushed.Store(true)
 }
 
-// endGrace ends the time to think, whichever way it went. The caller holds
+// goOn is for a start of all outputs: the show goes on at once. The caller holds
 // mu.
-func (d *Daemon) endGrace() {
+func (d *Daemon) goOn() {
 	clear(d.grace.outputs)
-	d.grace.until = time.Time{}
+	d.openCurtain()
+}
+
+// endShow lets go of what lingers. Viewers keep the still until the outputs have
+// stopped. The caller holds mu and tells Run of the change.
+func (d *Daemon) endShow() {
+	clear(d.grace.outputs)
+	d.grace.closing = !d.grace.until.IsZero()
+	d.grace.timer.Stop()
+}
+
+// openCurtain shows and sounds the hall again. The caller holds mu.
+func (d *Daemon) openCurtain() {
+	d.grace.until, d.grace.closing = time.Time{}, false
 	d.grace.timer.Stop()
 	d.hub.drawCurtain(false)
 	d.mixer.hushed.Store(false)
@@ -90,14 +96,52 @@ func (d *Daemon) endGrace() {
 func (d *Daemon) graceOver() {
 	d.mu.Lock()
 	// A start, and a stop after it, may have come while the timer fired.
-	due := !d.grace.until.IsZero() && !time.Now().Before(d.grace.until)
+	due := !d.grace.until.IsZero() && !d.grace.closing && !time.Now().Before(d.grace.until)
 	if due {
-		d.endGrace()
+		d.endShow()
 	}
 	d.mu.Unlock()
 	if due {
 		d.Log.Info("the show is over", "service", "panel")
 		d.change()
+	}
+}
+
+// stopped takes note that no output runs any more but those that are wanted and
+// those that lingered.
+func (d *Daemon) stopped(lingered map[string]bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.grace.closing && len(lingered) == 0 {
+		d.openCurtain()
+	}
+	d.notes.kick()
+}
+
+// keepGrace lets go of what lingers and is another output in a new config. The
+// caller holds mu.
+func (d *Daemon) keepGrace(before, now []config.Output) {
+	same := map[config.Output]bool{}
+	for _, o := range before {
+		same[o] = true
+	}
+	stays := map[string]bool{}
+	for _, o := range now {
+		stays[o.Name] = same[o]
+	}
+	for name := range d.grace.outputs {
+		if !stays[name] {
+			d.drop(name)
+		}
+	}
+}
+
+// drop lets go of one output that lingers; without any, the show is over. The
+// caller holds mu and tells Run of the change.
+func (d *Daemon) drop(name string) {
+	delete(d.grace.outputs, name)
+	if len(d.grace.outputs) == 0 {
+		d.endShow()
 	}
 }
 

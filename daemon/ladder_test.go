@@ -162,7 +162,7 @@ func TestHardwareComesBackWhenSomethingAboutItChanged(t *testing.T) {
 			h.hard.gone.Store(true)
 			h.devices.changed()
 			time.Sleep(rescan + time.Second)
-			if !by("soft")(h.box(time.Now(), surroundings{})) {
+			if !by("soft")(h.box(time.Now())) {
 				t.Error("software let go")
 			}
 			h.hard.gone.Store(false)
@@ -181,7 +181,7 @@ func TestHardwareComesBackWhenSomethingAboutItChanged(t *testing.T) {
 				h.until("software", by("soft"))
 				h.hard.mute.Store(false)
 				time.Sleep(30 * time.Second)
-				if !by("soft")(h.box(time.Now(), surroundings{})) {
+				if !by("soft")(h.box(time.Now())) {
 					t.Error("the box went back by itself")
 				}
 				tt.change(h)

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,17 +24,21 @@ import (
 // are told at once.
 const reportEvery = 500 * time.Millisecond
 
-// report keeps the status true until ctx ends.
+// report keeps the status true until ctx ends. Whatever the system takes to
+// tell of the box's surroundings holds up no light.
 func (d *Daemon) report(ctx context.Context) {
+	var look sync.WaitGroup
+	defer look.Wait()
+	look.Go(func() { d.lookAround(ctx) })
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
-	around := d.look()
 	for {
-		box := d.box(time.Now(), around)
+		now := time.Now()
+		box := d.box(now)
 		d.cell.Update(func(b *status.Box) { *b = box })
+		d.reported.Store(int64(now.Sub(d.start)))
 		select {
 		case <-tick.C:
-			around = d.look()
 		case <-d.notes.kicked:
 		case <-ctx.Done():
 			return
@@ -42,10 +47,11 @@ func (d *Daemon) report(ctx context.Context) {
 }
 
 // box puts the status together.
-func (d *Daemon) box(now time.Time, around surroundings) status.Box {
+func (d *Daemon) box(now time.Time) status.Box {
 	keys, tally := d.keys.Status(), d.tracker.Now(now)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	around := d.around
 	b := status.Box{
 		Name: d.config.Box.Name, Board: d.Board.Name, Version: d.Version, Since: d.start,
 		Input: d.inputNow(now), Sound: d.soundNow(),
@@ -374,9 +380,9 @@ func state(b status.Box) string {
 // the last call; it is what feeds the watchdog. Services that are known to be
 // broken do not count: they are faults, which people see.
 func (d *Daemon) Alive() bool {
+	alive := d.tells(time.Now())
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	alive := true
 	for _, name := range d.group.Stuck() {
 		d.Log.Error("does not stop", "service", name)
 		alive = false
@@ -388,6 +394,19 @@ func (d *Daemon) Alive() bool {
 		}
 	}
 	return alive
+}
+
+// mute is how long the status may be old, and so the lights.
+const mute = 5 * time.Second
+
+// tells reports whether the status is kept up: lights that stand still may lie.
+func (d *Daemon) tells(now time.Time) bool {
+	last := d.reported.Load()
+	if last == 0 || now.Sub(d.start)-time.Duration(last) < mute {
+		return true
+	}
+	d.Log.Error("the status is not told any more")
+	return false
 }
 
 // startTime is how long a media service may take to come up.

@@ -126,7 +126,7 @@ func TestFaultsSayWhatAndWhatToDo(t *testing.T) {
 	d.noteService("camera", supervise.Status{State: supervise.Backoff, Err: errors.New("camera x: device is busy")})
 	d.noteService("encode/main", supervise.Status{State: supervise.Backoff, Err: hw.ErrMissing})
 	d.noteService("push/youtube", supervise.Status{State: supervise.Backoff, Attempt: 3, Err: errors.New("connection refused")})
-	b := d.box(time.Now(), surroundings{})
+	b := d.box(time.Now())
 	for code, word := range map[status.FaultCode]string{
 		status.NoPicture: "device is busy", status.NoSound: "source auto",
 		status.EncoderMissing: "not installed", status.OutputRetrying: "connection refused",
@@ -144,6 +144,22 @@ func TestFaultsSayWhatAndWhatToDo(t *testing.T) {
 	}
 }
 
+func TestABoxWhoseStatusStandsStillIsNotAlive(t *testing.T) {
+	d := testDaemon(t)
+	if !d.Alive() {
+		t.Error("dead before the first status")
+	}
+	d.start = time.Now().Add(-time.Minute)
+	d.reported.Store(int64(time.Minute - mute/2))
+	if !d.Alive() {
+		t.Error("dead soon after a status")
+	}
+	d.reported.Store(int64(time.Minute - 2*mute))
+	if d.Alive() {
+		t.Error("alive, with lights that stand still")
+	}
+}
+
 func TestFaultsKeepTheTimeOfTheirBeginning(t *testing.T) {
 	d := testDaemon(t)
 	d.config = parse(t, outputs)
@@ -152,7 +168,7 @@ func TestFaultsKeepTheTimeOfTheirBeginning(t *testing.T) {
 	}
 	since := func(at time.Time) map[string]time.Time {
 		list := map[string]time.Time{}
-		for _, f := range d.box(at, surroundings{}).Faults {
+		for _, f := range d.box(at).Faults {
 			if f.Code == status.OutputRetrying {
 				name, _, _ := strings.Cut(f.Text, ":")
 				list[name] = f.Since
@@ -249,7 +265,7 @@ func TestAReportDoesNotChangeAfterItWasGiven(t *testing.T) {
 	d.config = parse(t, "[[output]]\nname = \"youtube\"\nurl = \"rtmp://a.example.org/live2\"\nkey = \"k\"\n")
 	first := time.Unix(1, 0)
 	d.noteService("push/youtube", supervise.Status{State: supervise.Backoff, Retry: first})
-	b := d.box(time.Now(), surroundings{})
+	b := d.box(time.Now())
 	d.noteService("push/youtube", supervise.Status{State: supervise.Backoff, Retry: time.Unix(2, 0)})
 	if at := *b.Outputs[0].RetryAt; at != first {
 		t.Errorf("the output's retry moved from %v to %v", first, at)

@@ -43,13 +43,14 @@ func (d *Daemon) unanswered(now time.Time) bool {
 	return err == nil && now.Sub(info.ModTime()) > requestTime
 }
 
-// resetAll makes the next start forget everything, and starts anew.
+// resetAll makes the next start forget everything, and starts anew. The mark
+// comes last: what is refused here must not come about at a later start.
 func (d *Daemon) resetAll() error {
-	if err := renameio.WriteFile(filepath.Join(d.State, factoryMark), nil, 0o600); err != nil {
-		return fmt.Errorf("factory reset: %w", err)
-	}
 	if err := d.resetNetwork(); err != nil {
 		return err
+	}
+	if err := renameio.WriteFile(filepath.Join(d.State, factoryMark), nil, 0o600); err != nil {
+		return fmt.Errorf("factory reset: %w", err)
 	}
 	d.Restart()
 	return nil

@@ -50,6 +50,20 @@ func TestAFactoryResetForgetsEverythingButRecordings(t *testing.T) {
 	}
 }
 
+func TestAFactoryResetThatIsRefusedNeverComes(t *testing.T) {
+	d := testDaemon(t)
+	d.Restart = func() { t.Error("restarted") }
+	if err := os.WriteFile(filepath.Join(d.State, requestDir), nil, 0o600); err != nil { // no folder can be made here
+		t.Fatal(err)
+	}
+	if err := d.Do(t.Context(), "factory.reset", nil, "test"); err == nil {
+		t.Fatal("accepted")
+	}
+	if done, err := FactoryReset(d.State); done || err != nil {
+		t.Errorf("at the next start: %v, %v", done, err)
+	}
+}
+
 func TestAFactoryResetThatCannotEndBeginsAnew(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "state") // no directory
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

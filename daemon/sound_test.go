@@ -64,13 +64,13 @@ func TestTheStatusTellsOfTheSound(t *testing.T) {
 		Channels:     [2]status.SoundChannel{{PeakDBFS: -61, RMSDBFS: -70}, {PeakDBFS: -59, RMSDBFS: -120}},
 		LoudnessLUFS: -65.6, MomentaryLUFS: -66.7, DriftPPM: 300, Gaps: 3, Steps: 1,
 	}
-	b := d.box(time.Now(), surroundings{})
+	b := d.box(time.Now())
 	if b.Sound != want || b.AVOffsetMS != 4 {
 		t.Errorf("got  %+v, offset %v ms\nwant %+v", b.Sound, b.AVOffsetMS, want)
 	}
 	check := func(name string, want bool) {
 		t.Helper()
-		b := d.box(time.Now(), surroundings{})
+		b := d.box(time.Now())
 		found := false
 		for _, f := range b.Faults {
 			found = found || f.Code == status.SilentSound && strings.HasPrefix(f.Text, "alsa:Fake has given nothing above -50dBFS for 1m0s. Check")
@@ -87,7 +87,7 @@ func TestTheStatusTellsOfTheSound(t *testing.T) {
 	check("no card", false)
 	d.config.Audio.Source = "none"
 	none := status.SoundChannel{PeakDBFS: -120, RMSDBFS: -120}
-	if got, want := d.box(time.Now(), surroundings{}).Sound, (status.Sound{
+	if got, want := d.box(time.Now()).Sound, (status.Sound{
 		Source: "none", PeakDBFS: -120, Channels: [2]status.SoundChannel{none, none}, LoudnessLUFS: -120, MomentaryLUFS: -120,
 	}); got != want {
 		t.Errorf("without sound: got %+v", got)

@@ -1,10 +1,12 @@
 package daemon
 
 import (
+	"context"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"encoderd.example/daemon/status"
 )
@@ -17,8 +19,21 @@ type surroundings struct {
 	power       status.Power
 }
 
-func (d *Daemon) look() surroundings {
-	return surroundings{temperature(), disk(d.State), network(), status.Power{UnderVoltage: underVoltage("/sys/class/hwmon")}}
+// lookAround asks, again and again until ctx ends.
+func (d *Daemon) lookAround(ctx context.Context) {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		now := surroundings{temperature(), disk(d.State), network(), status.Power{UnderVoltage: underVoltage("/sys/class/hwmon")}}
+		d.mu.Lock()
+		d.around = now
+		d.mu.Unlock()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // network finds an interface by which somebody can be reached: one that is up,

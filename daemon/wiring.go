@@ -20,11 +20,12 @@ type wiring struct {
 	lamps []hw.LampWire
 	maps  []panel.KeyMap
 	roles map[string]panel.Role
+	says  map[string]string // what closed contacts mean, by name of the tally
 }
 
 // wire is pure.
 func wire(c config.Config, b hw.Board) wiring {
-	w := wiring{keys: slices.Clone(b.Keys), lamps: slices.Clone(b.Lamps), roles: map[string]panel.Role{}}
+	w := wiring{keys: slices.Clone(b.Keys), lamps: slices.Clone(b.Lamps), roles: map[string]panel.Role{}, says: map[string]string{}}
 	for _, k := range c.Keys {
 		w.key(k)
 	}
@@ -48,6 +49,7 @@ func wire(c config.Config, b hw.Board) wiring {
 	}
 	for _, t := range c.Tallies {
 		if t.Protocol == config.Contact {
+			w.says[t.Name] = t.Says
 			w.keys = append(w.keys, hw.KeyWire{
 				Name: contactPrefix + t.Name, Pin: hw.Pin(t.Address),
 				ActiveLow: t.Active == config.Low, Pull: pull(t.Pull), Debounce: t.Debounce.Duration(),
@@ -148,6 +150,7 @@ func (w *wiring) text() string {
 	for _, l := range w.lamps {
 		fmt.Fprintf(&s, "lamp %+v\n", l)
 	}
+	fmt.Fprintln(&s, "says", w.says) // maps are printed in order
 	return s.String()
 }
 

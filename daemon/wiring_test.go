@@ -68,6 +68,7 @@ says = "preview"
 			{Name: "STAGE", Red: "gpio:R", Green: "led:g", ActiveLow: true},
 		},
 		roles: map[string]panel.Role{"STREAM": panel.RoleStream, "HALL": panel.RoleFault, "STAGE": panel.RoleStage},
+		says:  map[string]string{"desk": "preview"},
 	}
 	times := panel.KeyMap{DoubleTime: 400 * time.Millisecond, ConfirmTime: 5 * time.Second, StuckTime: 45 * time.Second}
 	stream, mute, extra := times, times, times
@@ -157,6 +158,19 @@ func TestOrdersAreCheckedBeforeAnybodyPresses(t *testing.T) {
 	if i != 1 || err == nil {
 		t.Errorf("a hold longer than a stuck key: %d, %v", i, err)
 	}
+}
+
+func TestAContactThatMeansAnotherThingIsReadAnew(t *testing.T) {
+	const desk = "[[tally]]\nname = \"desk\"\nprotocol = \"contact\"\naddress = \"sim:DESK\"\n"
+	inBox(t, small+desk, nil, func(r *rig) {
+		r.until("the contact to be read", func(b status.Box) bool { return b.Tally.State == status.Off })
+		if err := r.board.Panel.Move("DESK", true); err != nil {
+			t.Fatal(err)
+		}
+		r.until("program", func(b status.Box) bool { return b.Tally.State == status.Program })
+		r.apply(small + desk + "says = \"preview\"\n")
+		r.until("preview", func(b status.Box) bool { return b.Tally.State == status.Preview })
+	})
 }
 
 // A contact that closes is program at once, and unknown when its line is lost.

@@ -61,6 +61,9 @@ func TestAStopCanBeThoughtOver(t *testing.T) {
 	if s := m.slates(); s < 15 {
 		t.Errorf("%d stills are in the recording", s)
 	}
+	if m.pictures[len(m.pictures)-1].ok {
+		t.Error("the last that viewers saw was the hall, after it was said to be over")
+	}
 	first, last := m.counters(t)
 	if last-first < 120 {
 		t.Errorf("the recording goes from picture %d to %d", first, last)
