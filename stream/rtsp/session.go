@@ -186,17 +186,18 @@ func (c *conn) setup(ctx context.Context, cl call) *response {
 // add makes m part of the session, by t.
 func (c *conn) add(cl call, m rtp.Medium, t transport) *response {
 	s := c.session
+	header := []string{c.transportLine(m, t)}
+	if t.secure {
+		keys, err := s.feed.keys(time.Now())
+		if err != nil {
+			c.log.Warn("rtsp cannot serve", "rendition", s.name, "err", err)
+			return answer(503)
+		}
+		header = append(header, fmt.Sprintf(`KeyMgmt: prot=mikey;uri=%q;data=%q`, cl.url.Redacted(), keys[m]))
+	}
 	s.want = s.want.With(m)
 	s.ports[m] = t.ports
-	if !t.secure {
-		return c.ok(c.transportLine(m, t))
-	}
-	keys, err := s.feed.keys(time.Now())
-	if err != nil {
-		c.log.Warn("rtsp cannot serve", "rendition", s.name, "err", err)
-		return answer(503)
-	}
-	return c.ok(c.transportLine(m, t), fmt.Sprintf(`KeyMgmt: prot=mikey;uri=%q;data=%q`, cl.url.Redacted(), keys[m]))
+	return c.ok(header...)
 }
 
 // may reports whether packets of a rendition may reach this player that way.
