@@ -1,3 +1,4 @@
+//nolint:thelper // what runs in a bubble is a test: failures belong to their own lines
 package daemon
 
 import (

@@ -78,8 +78,11 @@ func TestAllLampsAreThoseOfBoardAndConfig(t *testing.T) {
 	gone := hw.LampWire{Name: "GONE", Pin: "gpio:G"}
 	driven := []hw.LampWire{board.Lamps[0], gone, {Name: "ON", Red: "led:r", Blue: "led:b"}, {Name: "NOWHERE"}}
 	want := []hw.LampWire{
-		board.Lamps[1], board.Lamps[0], gone,
-		{Name: "REC", Pin: "gpio:B", ActiveLow: true}, {Name: "ON", Red: "led:r", Blue: "led:b"},
+		board.Lamps[1],
+		board.Lamps[0],
+		gone,
+		{Name: "REC", Pin: "gpio:B", ActiveLow: true},
+		{Name: "ON", Red: "led:r", Blue: "led:b"},
 	}
 	if got := allLamps(c, board, driven); !slices.Equal(got, want) {
 		t.Errorf("got %+v", got)

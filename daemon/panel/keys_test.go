@@ -275,7 +275,7 @@ func TestAKeyThatIsFoundDownIsStillStuck(t *testing.T) {
 	}{
 		{"NONE+ 31s", true},
 		{"NONE+ 31s NONE=+", true},
-		{"NONE+ 31s NONE=+ NONE=+ 1m NONE=+", true},
+		{"NONE+ 31s NONE=+ 1m NONE=+", true},
 		{"NONE+ 31s NONE=+ NONE-", false},
 		{"NONE+ 31s NONE=-", false},
 		{"NONE+ 31s NONE=- NONE=+ 29s", false},
