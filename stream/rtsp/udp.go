@@ -61,7 +61,7 @@ func listenUDP(ctx context.Context, addr net.Addr, port int) (*udpPair, error) {
 // listenPair opens RTP on port, RTCP on the one after it. Port 0 means any,
 // and fails if the kernel's choice does not make a pair.
 func listenPair(ctx context.Context, host string, port int) (*udpPair, error) {
-	a, err := listenPacket(ctx, host, port)
+	a, err := listenPacket(ctx, net.ListenConfig{}, host, port)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,7 @@ func listenPair(ctx context.Context, host string, port int) (*udpPair, error) {
 		_ = a.Close()
 		return nil, fmt.Errorf("port %d is odd; RTP takes an even one", p.port())
 	}
-	p.rtcp, err = listenPacket(ctx, host, p.port()+1)
+	p.rtcp, err = listenPacket(ctx, net.ListenConfig{}, host, p.port()+1)
 	if err != nil {
 		_ = a.Close()
 		return nil, err
@@ -96,11 +96,11 @@ func (p *udpPair) open(ctx context.Context, peer, local netip.Addr) (*net.UDPCon
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
 		return errors.Join(control(raw, share), control(raw, deafen))
 	}}
-	pc, err := lc.ListenPacket(ctx, "udp", netip.AddrPortFrom(local.WithZone(peer.Zone()), localPort(p.rtp)).String())
+	own, err := listenPacket(ctx, lc, local.WithZone(peer.Zone()).String(), p.port())
 	if err != nil {
 		return nil, fmt.Errorf("open udp port once more: %w", err)
 	}
-	return pc.(*net.UDPConn), nil //nolint:forcetypeassert // as net promises of udp
+	return own, nil
 }
 
 func control(raw syscall.RawConn, set func(fd int) error) (err error) {
@@ -119,8 +119,7 @@ func deafen(fd int) error {
 	return unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop[0]})
 }
 
-func listenPacket(ctx context.Context, host string, port int) (*net.UDPConn, error) {
-	var lc net.ListenConfig
+func listenPacket(ctx context.Context, lc net.ListenConfig, host string, port int) (*net.UDPConn, error) {
 	pc, err := lc.ListenPacket(ctx, "udp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if err != nil {
 		return nil, err
