@@ -176,20 +176,6 @@ func (s *show) set(l hw.Light) error {
 // wait for udev for most of it.
 const lampHang = 5 * time.Second
 
-// lampsHang reports whether a lamp has been told something for so long that it
-// will not follow any more. It takes mu.
-func (d *Daemon) lampsHang(now time.Time) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for lamp, since := range d.notes.lighting {
-		if now.Sub(since) > lampHang {
-			d.Log.Error("lamp hangs", "service", "panel", "lamp", lamp, "since", since)
-			return true
-		}
-	}
-	return false
-}
-
 // noteLighting says that a lamp is being told something, until the function that
 // it returns is called.
 func (d *Daemon) noteLighting(lamp string) (told func()) {

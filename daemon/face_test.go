@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -96,6 +97,16 @@ func tell(d *Daemon, patterns map[string]string) {
 	synctest.Wait()
 }
 
+// saysItHangs looks for the fault of the lamp that hangs.
+func saysItHangs(d *Daemon) bool {
+	for _, f := range d.box(time.Now()).Faults {
+		if f.Code == status.PanelWire && strings.Contains(f.Text, "HANGS: its driver") {
+			return true
+		}
+	}
+	return false
+}
+
 func TestALampThatHangsFreezesNoOther(t *testing.T) {
 	p := &lampBox{lamps: []string{"A", "HANGS", "Z"}}
 	withLamps(t, p, func(t *testing.T, d *Daemon) {
@@ -108,7 +119,7 @@ func TestALampThatHangsFreezesNoOther(t *testing.T) {
 			t.Errorf("lamps show %v", p.lit)
 		}
 		time.Sleep(5 * time.Second)
-		if d.lampsHang(time.Now()) {
+		if saysItHangs(d) {
 			t.Error("a slow lamp is taken for one that hangs")
 		}
 		tell(d, map[string]string{"A": "off", "HANGS": "off", "Z": "amber"})
@@ -116,12 +127,12 @@ func TestALampThatHangsFreezesNoOther(t *testing.T) {
 			t.Errorf("lamps show %v", p.lit)
 		}
 		time.Sleep(time.Second)
-		if !d.lampsHang(time.Now()) {
+		if !saysItHangs(d) {
 			t.Error("nobody notices the lamp that hangs")
 		}
 		close(hung)
 		synctest.Wait()
-		if d.lampsHang(time.Now()) {
+		if saysItHangs(d) {
 			t.Error("the lamp has followed and is said to hang")
 		}
 	})

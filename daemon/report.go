@@ -246,6 +246,11 @@ func (d *Daemon) panelFaults(b status.Box, f *faultList) {
 	for _, name := range slices.Sorted(maps.Keys(d.notes.lamps)) {
 		f.add(status.PanelWire, "lamp "+name, d.notes.lamps[name].Error())
 	}
+	for _, name := range slices.Sorted(maps.Keys(d.notes.lighting)) {
+		if f.now.Sub(d.notes.lighting[name]) > lampHang {
+			f.add(status.PanelWire, "lamp "+name, name+": its driver does not answer, and the light may be wrong")
+		}
+	}
 	for _, s := range b.Tally.Sources {
 		if s.State == status.Unknown {
 			f.add(status.TallyLost, s.Name, s.Name+": "+cmp.Or(s.Error, "nothing comes from there"))
