@@ -64,10 +64,12 @@ func (b *box) panelled(t *testing.T, address string) {
 
 // down presses a key, by its line, and up lets it go.
 func down(line int) string { return fmt.Sprintf("echo pull-down > /run/panel/sim_gpio%d/pull\n", line) }
-func up(line int) string   { return fmt.Sprintf("echo pull-up > /run/panel/sim_gpio%d/pull\n", line) }
+
+func up(line int) string { return fmt.Sprintf("echo pull-up > /run/panel/sim_gpio%d/pull\n", line) }
 
 // press is longer than a contact bounces, and held is down for so many seconds.
 func (b *box) press(t *testing.T, line int) { t.Helper(); b.held(t, line, "0.1") }
+
 func (b *box) held(t *testing.T, line int, seconds string) {
 	t.Helper()
 	b.Sh(t, down(line)+"sleep "+seconds+"\n"+up(line))
@@ -163,7 +165,7 @@ func newGate(t *testing.T, address string) gate {
 				return
 			}
 			passing.Go(func() {
-				defer c.Close() //nolint:errcheck // whoever is still there sees it
+				defer c.Close()
 				select {
 				case <-opened:
 					relay(t, c, address)
