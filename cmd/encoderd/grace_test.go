@@ -37,7 +37,8 @@ func TestAStopCanBeThoughtOver(t *testing.T) {
 	}
 
 	p.do("stream.stop", "grace=1m")
-	p.until("the still again", func(b status.Box) bool { return b.Ending != nil })
+	slates = p.until("the stop", func(b status.Box) bool { return b.Ending != nil }).Input.Slate
+	p.until("the still again", func(b status.Box) bool { return b.Input.Slate > slates+15 })
 	p.do("stream.stop", "grace=1m") // meant
 	p.until("the end", outputIs(status.Off))
 	if b = p.now(); b.Ending != nil {
