@@ -10,18 +10,21 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 )
 
 func main() {
 	flags := flag.NewFlagSet("run", flag.ExitOnError)
-	config := flags.String("config", "", "file")
-	flags.String("state", "", "folder")
+	state := flags.String("state", "", "folder of config.toml")
 	if err := flags.Parse(os.Args[2:]); err != nil {
 		os.Exit(2)
 	}
-	if err := run(*config); err != nil {
+	if os.Args[1] != "run" { // lamps-off: it has none
+		return
+	}
+	if err := run(filepath.Join(*state, "config.toml")); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
