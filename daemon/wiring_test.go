@@ -85,6 +85,16 @@ says = "preview"
 	}
 }
 
+// Config keeps a list of its own, for it may not import the panel's.
+func TestAConfigTakesWhateverALampCanShow(t *testing.T) {
+	for _, r := range panel.Roles() {
+		w := wire(parse(t, "[[lamp]]\nname = \"X\"\npin = \"gpio:X\"\nshows = \""+string(r)+"\"\n"), hw.Board{})
+		if w.roles["X"] != r {
+			t.Errorf("%s: the lamp shows %q", r, w.roles["X"])
+		}
+	}
+}
+
 func TestABoxWithoutLampsTellsOfThemAnyway(t *testing.T) {
 	w := wire(parse(t, ``), hw.Board{})
 	if len(w.lamps) > 0 || w.roles["STREAM"] != panel.RoleStream || w.roles["TALLY"] != panel.RoleTally {

@@ -442,26 +442,6 @@ func TestParseInput(t *testing.T) {
 	}
 }
 
-// A witness is a desk that takes only sensible words.
-type witness struct{ t *testing.T }
-
-func (w witness) Up()                      {}
-func (w witness) Alive(string)             {}
-func (w witness) Bad(string, error)        {}
-func (w witness) Gone(_ string, err error) { w.t.Errorf("gone: %v", err) }
-
-func (w witness) Says(source, _, state string) {
-	if source != "Altar" && source != "Box" || state != "off" && state != "preview" && state != "program" {
-		w.t.Errorf("%s says %q", source, state)
-	}
-}
-
-func (w witness) Missing(source string, why error) {
-	if source == "" || why == nil {
-		w.t.Errorf("%q is missing because of %v", source, why)
-	}
-}
-
 func FuzzMessage(f *testing.F) {
 	for _, m := range []string{
 		`{"op":5,"d":{"eventType":"StudioModeStateChanged","eventIntent":1,"eventData":{"studioModeEnabled":true}}}`,
@@ -474,7 +454,7 @@ func FuzzMessage(f *testing.F) {
 		f.Add([]byte(m))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := newSession(follows("", "Altar", "Box"), nil, witness{t})
+		s := newSession(follows("", "Altar", "Box"), nil, tallytest.Witness{T: t, Sources: []string{"Altar", "Box"}})
 		s.waiting = "1"
 		if err := s.hear(b); err != nil && !errors.Is(err, errExit) {
 			t.Fatal(err)

@@ -4,10 +4,12 @@ package tallytest
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"encoderd.example/daemon/status"
 	"encoderd.example/daemon/tally"
 )
 
@@ -115,5 +117,38 @@ func (r *Room) Until(what string, holds func() bool) {
 		case <-late.C:
 			r.t.Fatalf("waited in vain until %s: %s; %s", what, r.States(), r.Errors())
 		}
+	}
+}
+
+// A Witness is a [tally.Desk] of Sources that takes only sensible words; it is
+// for fuzz tests.
+type Witness struct {
+	T       *testing.T
+	Sources []string
+}
+
+// Up implements [tally.Desk].
+func (w Witness) Up() {}
+
+// Alive implements [tally.Desk].
+func (w Witness) Alive(string) {}
+
+// Bad implements [tally.Desk].
+func (w Witness) Bad(string, error) {}
+
+// Gone implements [tally.Desk].
+func (w Witness) Gone(_ string, err error) { w.T.Errorf("gone: %v", err) }
+
+// Says implements [tally.Desk].
+func (w Witness) Says(source, _, state string) {
+	if !slices.Contains(w.Sources, source) || !slices.Contains([]string{status.Off, status.Preview, status.Program}, state) {
+		w.T.Errorf("%s says %q", source, state)
+	}
+}
+
+// Missing implements [tally.Desk].
+func (w Witness) Missing(source string, why error) {
+	if source == "" || why == nil {
+		w.T.Errorf("%q is missing because of %v", source, why)
 	}
 }

@@ -394,33 +394,13 @@ func TestParseInput(t *testing.T) {
 	}
 }
 
-// A witness is a desk that takes only sensible words.
-type witness struct{ t *testing.T }
-
-func (w witness) Up()                      {}
-func (w witness) Alive(string)             {}
-func (w witness) Bad(string, error)        {}
-func (w witness) Gone(_ string, err error) { w.t.Errorf("gone: %v", err) }
-
-func (w witness) Says(source, _, state string) {
-	if source != "3" && source != "Slides" || state != "off" && state != "preview" && state != "program" {
-		w.t.Errorf("%s says %q", source, state)
-	}
-}
-
-func (w witness) Missing(source string, why error) {
-	if source == "" || why == nil {
-		w.t.Errorf("%q is missing because of %v", source, why)
-	}
-}
-
 func FuzzLine(f *testing.F) {
 	f.Add([]byte("VERSION OK 27.0.0.49\r\nSUBSCRIBE OK TALLY Subscribed\r\nTALLY OK 0121\r\n"))
 	f.Add([]byte("XML 75\r\n<vmix><inputs><input number=\"3\" title=\"Slides\" key=\"a\"/></inputs></vmix>\r\n\r\nTALLY OK 001\r\n"))
 	f.Add([]byte("TALLY ER Nope\r\nXML ER\r\nFUNCTION OK\r\nTALLY OK 0129\n\n"))
 	f.Add([]byte("XML 7\r\n<a></b>TALLY OK 1\r\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		s := newSession(follows(nil, "3", "Slides"), witness{t})
+		s := newSession(follows(nil, "3", "Slides"), tallytest.Witness{T: t, Sources: []string{"3", "Slides"}})
 		if err := s.hear(bufio.NewReaderSize(strings.NewReader(string(b)), maxLine)); err == nil {
 			t.Fatal("ended well")
 		}
