@@ -267,7 +267,7 @@ func (d *Daemon) forget(services []supervise.Service) {
 func (d *Daemon) turnKnobs(c config.Config) {
 	d.mixer.turn(c.Audio)
 	d.keys.Set(wire(c, d.Board).maps)
-	d.tracker.Follow(sources(c))
+	d.tracker.Follow(sources(c.Tallies))
 	d.turnDoor(c)
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -321,7 +321,17 @@ func (d *Daemon) rendition(c encodeConfig) *stream.Rendition {
 		r = stream.NewRendition(c.Rendition, ringSize(c), codecs...)
 		d.renditions[c.Rendition], d.tracks[c.Rendition] = r, c.Tracks
 	}
+	r.SetKeyInterval(c.keyInterval())
 	return r
+}
+
+// keyInterval is how far apart key pictures are ordered to be, zero where a
+// camera that codes by itself may decide.
+func (c encodeConfig) keyInterval() time.Duration {
+	if c.Choice == config.Camera {
+		return 0
+	}
+	return time.Duration(float64(c.GOP) / c.FPS.Float() * float64(time.Second))
 }
 
 // ringSize holds two groups of pictures and two seconds, with their sound.

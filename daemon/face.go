@@ -3,13 +3,15 @@ package daemon
 import (
 	"context"
 	"errors"
-	"strings"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"encoderd.example/daemon/config"
 	"encoderd.example/daemon/panel"
 	"encoderd.example/daemon/status"
+	"encoderd.example/daemon/tally"
 	"encoderd.example/hw"
 )
 
@@ -35,7 +37,7 @@ func (d *Daemon) panel(panelConfig) run {
 		parts.Go(func() { d.lamps(ctx, face) })
 		live()
 		defer d.faceGone(w)
-		return face.Run(ctx, d.edge)
+		return face.Run(ctx, func(e hw.Edge) { d.edge(w, e) })
 	}
 }
 
@@ -48,32 +50,19 @@ func (d *Daemon) press(ctx context.Context, key string, _ panel.Gesture, o panel
 	return err
 }
 
-// edge takes in a movement of a key or a contact.
-func (d *Daemon) edge(e hw.Edge) {
-	name, isContact := strings.CutPrefix(e.Key, contactPrefix)
-	if !isContact {
+// edge takes in a movement of a key or a contact of w.
+func (d *Daemon) edge(w wiring, e hw.Edge) {
+	contact, isContact := w.says[e.Key]
+	switch desk := d.tracker.Desk(contact); {
+	case !isContact:
 		d.keys.Edge(e)
-		return
-	}
-	desk := d.tracker.Desk(e.Key)
-	switch {
 	case e.Err != nil:
-		d.tracker.Broken(e.Key, e.Err)
+		d.tracker.Broken([]tally.Source{contact}, e.Err)
 	case e.Down:
-		desk.Says(name, "", d.contactSays(name))
+		desk.Says(contact.Name, "", contact.Input)
 	default:
-		desk.Says(name, "", status.Off)
+		desk.Says(contact.Name, "", status.Off)
 	}
-}
-
-// contactSays is what a closed contact means.
-func (d *Daemon) contactSays(name string) string {
-	for _, t := range d.configNow().Tallies {
-		if t.Name == name && t.Says == config.Preview {
-			return status.Preview
-		}
-	}
-	return status.Program
 }
 
 // errNoFace says that nobody reads the contacts.
@@ -81,11 +70,7 @@ var errNoFace = errors.New("the panel is not read")
 
 // faceGone forgets what contacts said.
 func (d *Daemon) faceGone(w wiring) {
-	for _, k := range w.keys {
-		if strings.HasPrefix(k.Name, contactPrefix) {
-			d.tracker.Broken(k.Name, errNoFace)
-		}
-	}
+	d.tracker.Broken(slices.Collect(maps.Values(w.says)), errNoFace)
 }
 
 // lampRetry is after what time a lamp that did not follow is tried again.

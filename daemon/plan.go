@@ -144,8 +144,8 @@ func (p *planner) control(c config.Config) {
 	}
 	for _, s := range switchers(c) {
 		t := switcherConfig{Link: s.key, Password: s.password, Timeout: s.timeout}
-		for _, f := range s.tallies {
-			t.Sources += fmt.Sprintf("%s=%s %d %d\n", f.Name, f.Input, f.PreviewBit, f.ProgramBit)
+		for _, f := range sources(s.tallies) {
+			t.Sources += fmt.Sprintf("%+v\n", f)
 		}
 		p.add("tally/"+s.name, t)
 	}

@@ -34,7 +34,7 @@ func (d *Daemon) listenTally(s switcher) run {
 		if err != nil {
 			return supervise.Permanent(err)
 		}
-		err = d.tracker.Keep(ctx, s.key, l, live)
+		err = d.tracker.Keep(ctx, sources(s.tallies), l, live)
 		if errors.Is(err, tally.ErrRefused) {
 			return supervise.Permanent(err)
 		}

@@ -20,12 +20,12 @@ type wiring struct {
 	lamps []hw.LampWire
 	maps  []panel.KeyMap
 	roles map[string]panel.Role
-	says  map[string]string // what closed contacts mean, by name of the tally
+	says  map[string]tally.Source // what closed contacts mean, by name of their key
 }
 
 // wire is pure.
 func wire(c config.Config, b hw.Board) wiring {
-	w := wiring{keys: slices.Clone(b.Keys), lamps: slices.Clone(b.Lamps), roles: map[string]panel.Role{}, says: map[string]string{}}
+	w := wiring{keys: slices.Clone(b.Keys), lamps: slices.Clone(b.Lamps), roles: map[string]panel.Role{}, says: map[string]tally.Source{}}
 	for _, k := range c.Keys {
 		w.key(k)
 	}
@@ -49,7 +49,7 @@ func wire(c config.Config, b hw.Board) wiring {
 	}
 	for _, t := range c.Tallies {
 		if t.Protocol == config.Contact {
-			w.says[t.Name] = t.Says
+			w.says[contactPrefix+t.Name] = tallySource(t)
 			w.keys = append(w.keys, hw.KeyWire{
 				Name: contactPrefix + t.Name, Pin: hw.Pin(t.Address),
 				ActiveLow: t.Active == config.Low, Pull: pull(t.Pull), Debounce: t.Debounce.Duration(),
@@ -198,24 +198,23 @@ func switchers(c config.Config) (list []switcher) {
 }
 
 // linkKey names the link of a tally.
-func linkKey(t config.Tally) string {
-	if t.Protocol == config.Contact {
-		return contactPrefix + t.Name
-	}
-	return t.Protocol + " " + t.Address
-}
+func linkKey(t config.Tally) string { return t.Protocol + " " + t.Address }
 
-// sources are the tallies as their tracker follows them.
-func sources(c config.Config) (list []tally.Source) {
-	for _, t := range c.Tallies {
-		s := tally.Source{
-			Name: t.Name, Protocol: t.Protocol, Address: t.Address, Input: t.Input,
-			Link: linkKey(t), Timeout: t.Timeout.Duration(),
-		}
-		if t.Protocol == config.Contact {
-			s.Timeout, s.Input = 0, t.Says
-		}
-		list = append(list, s)
+// sources are all tallies as their tracker follows them.
+func sources(tallies []config.Tally) (list []tally.Source) {
+	for _, t := range tallies {
+		list = append(list, tallySource(t))
 	}
 	return list
+}
+
+func tallySource(t config.Tally) tally.Source {
+	s := tally.Source{Name: t.Name, Protocol: t.Protocol, Address: t.Address, Input: t.Input, Timeout: t.Timeout.Duration()}
+	switch t.Protocol {
+	case config.Contact:
+		s.Timeout, s.Input, s.Rule = 0, t.Says, t.Active
+	case config.TSL31:
+		s.Rule = fmt.Sprintf("preview %d, program %d", t.PreviewBit, t.ProgramBit)
+	}
+	return s
 }

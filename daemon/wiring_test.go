@@ -68,7 +68,7 @@ says = "preview"
 			{Name: "STAGE", Red: "gpio:R", Green: "led:g", ActiveLow: true},
 		},
 		roles: map[string]panel.Role{"STREAM": panel.RoleStream, "HALL": panel.RoleFault, "STAGE": panel.RoleStage},
-		says:  map[string]string{"desk": "preview"},
+		says:  map[string]tally.Source{"tally/desk": {Name: "desk", Protocol: "contact", Address: "gpio:T", Input: "preview", Rule: "low"}},
 	}
 	times := panel.KeyMap{DoubleTime: 400 * time.Millisecond, ConfirmTime: 5 * time.Second, StuckTime: 45 * time.Second}
 	stream, mute, extra := times, times, times
@@ -118,12 +118,12 @@ func TestSwitchersAreCalledOnceEach(t *testing.T) {
 		}
 	}
 	want := []tally.Source{
-		{Name: "a", Protocol: "obs", Address: "ws://10.0.0.5:4455", Input: "1", Link: list[0].key, Timeout: 20 * time.Second},
-		{Name: "b", Protocol: "obs", Address: "ws://10.0.0.5:4455", Input: "2", Link: list[0].key, Timeout: 5 * time.Second},
-		{Name: "c", Protocol: "tsl3.1", Address: "udp://:8900", Input: "3", Link: list[1].key, Timeout: 10 * time.Second},
-		{Name: "d", Protocol: "contact", Address: "gpio:T", Input: "program", Link: "tally/d"},
+		{Name: "a", Protocol: "obs", Address: "ws://10.0.0.5:4455", Input: "1", Timeout: 20 * time.Second},
+		{Name: "b", Protocol: "obs", Address: "ws://10.0.0.5:4455", Input: "2", Timeout: 5 * time.Second},
+		{Name: "c", Protocol: "tsl3.1", Address: "udp://:8900", Input: "3", Rule: "preview 1, program 2", Timeout: 10 * time.Second},
+		{Name: "d", Protocol: "contact", Address: "gpio:T", Input: "program", Rule: "low"},
 	}
-	if diff := cmp.Diff(want, sources(c)); diff != "" {
+	if diff := cmp.Diff(want, sources(c.Tallies)); diff != "" {
 		t.Errorf("- want, + got:\n%s", diff)
 	}
 }

@@ -198,10 +198,13 @@ type TallySource struct {
 	Address  string `json:"address"` // of the switcher, port or line, without secrets
 	Input    string `json:"input"`   // which of the switcher's this camera is
 	State    string `json:"state"`   // off, preview, program, unknown
-	// Sender is the address of who spoke last, where it could be anybody.
-	Sender string `json:"sender,omitempty"`
-	Bad    uint64 `json:"bad"` // times that what came was not understood
-	// Heard is when anything last came from there, nil if nothing has yet, and
+	// Sender is the address of who said so, where it could be anybody, and
+	// Senders are all whose words count, if there are several: the source says
+	// program if one of them does, else preview if one does.
+	Sender  string        `json:"sender,omitempty"`
+	Senders []TallySender `json:"senders,omitempty"`
+	Bad     uint64        `json:"bad"` // times that what came was not understood
+	// Heard is when anything last came from Sender, nil if nothing has yet, and
 	// AgeMS how long ago that was.
 	Heard *time.Time `json:"heard,omitempty"`
 	AgeMS int64      `json:"age_ms"`
@@ -209,6 +212,13 @@ type TallySource struct {
 	Changed *time.Time `json:"changed,omitempty"`
 	// Error says why nothing can be heard.
 	Error string `json:"error,omitempty"`
+}
+
+// TallySender is one of several who speak for a source.
+type TallySender struct {
+	Sender string `json:"sender"`
+	State  string `json:"state"`  // off, preview, program
+	AgeMS  int64  `json:"age_ms"` // since anything came from there
 }
 
 // Key is how a key on the box stands, and what it last did.

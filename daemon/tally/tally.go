@@ -17,8 +17,10 @@ package tally
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"strings"
 	"time"
 
 	"encoderd.example/daemon/status"
@@ -34,11 +36,11 @@ type Source struct {
 	Protocol string // for people
 	Address  string // for people, without secrets
 	Input    string // for people: which of the switcher's this camera is
-	// Link names the link that the source is heard by. Sources of one switcher
-	// share one.
-	Link string
-	// Timeout is how long its sender may be silent before the source is unknown;
-	// 0 is for contacts, whose silence means nothing.
+	// Rule is how its words are read where Input does not say all of it: what was
+	// read by another one counts for nothing.
+	Rule string
+	// Timeout is how long a sender may be silent before its word counts no
+	// longer; 0 is for contacts, whose silence means nothing.
 	Timeout time.Duration
 }
 
@@ -52,8 +54,9 @@ type Link interface {
 
 // A Desk takes what a link hears. Its methods may be called from any goroutine
 // and return at once. A sender is one far side of the link, by its address, or
-// "" where there can be only one. Sources that do not belong to the link are
-// ignored.
+// "" where there can be only one. Several may speak for one source; see
+// [Tracker]. Sources that are not of the desk, or are not followed any more as
+// they were when it was made, are ignored.
 type Desk interface {
 	// Up says that the link stands: its port is open or its connection made.
 	Up()
@@ -84,18 +87,32 @@ func Merge(sources []status.TallySource) (state, reason string) {
 		}
 	}
 	if s, ok := first[status.Program]; ok {
-		return status.Program, s.Name + " says program"
+		return status.Program, s.Name + " says program" + dissent(s)
 	}
 	if s, ok := first[status.Unknown]; ok {
 		return status.Unknown, s.Name + ": " + s.Error
 	}
 	if s, ok := first[status.Preview]; ok {
-		return status.Preview, s.Name + " says preview"
+		return status.Preview, s.Name + " says preview" + dissent(s)
 	}
 	if len(sources) == 0 {
 		return status.Off, "no tally source is set up"
 	}
 	return status.Off, "no switcher shows this camera"
+}
+
+// dissent names those who say something else than their source, or "".
+func dissent(s status.TallySource) string {
+	var others []string
+	for _, o := range s.Senders {
+		if o.State != s.State {
+			others = append(others, fmt.Sprintf("%s says %s", o.Sender, o.State))
+		}
+	}
+	if len(others) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" by %s, but %s", s.Sender, strings.Join(others, ", "))
 }
 
 // An Opener opens what a link talks through: a connection or a serial port,

@@ -11,8 +11,14 @@ import (
 	"encoderd.example/daemon/status"
 )
 
-// A Tracker keeps what every source last said, and for how long it counts. Its
-// methods may be called from any goroutine. [NewTracker] makes one.
+// A Tracker keeps what every source last said, and for how long it counts.
+//
+// Where several senders speak for one source, each has a word of its own, which
+// is fresh or stale by itself: any that says program makes program, else any
+// that says preview makes preview. One that fell silent holds nothing up once
+// its time is over, and one that only says off takes nothing from the others.
+//
+// Its methods may be called from any goroutine. [NewTracker] makes one.
 type Tracker struct {
 	changed func()
 	sooner  chan struct{} // Run has to look before t.next
@@ -26,8 +32,8 @@ type Tracker struct {
 // the wall clock makes nothing fresh or stale.
 type source struct {
 	Source
-	said    string // off, preview or program; "" = nothing that counts
-	sender  string // who said so
+	words   []word // that count, in the order in which their senders came
+	sender  string // who spoke last
 	err     error  // why nothing counts
 	bad     uint64
 	heard   time.Time
@@ -35,12 +41,25 @@ type source struct {
 	last    string // off, preview or program as last said, to tell changes
 }
 
+// A word is what one sender last said of a source.
+type word struct {
+	sender, state string
+	heard         time.Time
+}
+
+// maxWords is how many senders may speak for one source.
+const maxWords = 8
+
+// rank orders what senders of one source say: the highest wins.
+var rank = map[string]int{status.Off: 0, status.Preview: 1, status.Program: 2}
+
 var (
 	errNothingYet = errors.New("nothing heard yet")
 	errNoLink     = errors.New("not connected yet")
 	errNotThis    = errors.New("the switcher is heard, but says nothing of this input")
 	errGarbage    = errors.New("what comes is not understood")
 	errSilent     = errors.New("silent")
+	errEnded      = errors.New("nobody listens")
 )
 
 // NewTracker returns a Tracker of sources, all unknown. changed is called,
@@ -124,42 +143,42 @@ func (t *Tracker) expire() time.Duration {
 	return wait
 }
 
-// Keep runs a link, and says of its sources that they are unknown as soon as
-// it ends, however it does. live is called once the link stands.
-func (t *Tracker) Keep(ctx context.Context, link string, l Link, live func()) error {
+// Keep runs a link that serves sources, and says of them that they are unknown
+// as soon as it ends, however it does. live is called once the link stands.
+func (t *Tracker) Keep(ctx context.Context, sources []Source, l Link, live func()) error {
 	err := errors.New("it broke down")
-	defer func() { t.Broken(link, err) }()
-	err = l.Run(ctx, &desk{tracker: t, link: link, live: live})
+	defer func() { t.Broken(sources, err) }()
+	err = l.Run(ctx, &desk{tracker: t, sources: sources, live: live})
 	return err
 }
 
-// Desk returns where to tell of the sources of a link that no [Link] hears,
-// such as contacts.
-func (t *Tracker) Desk(link string) Desk {
-	return &desk{tracker: t, link: link, live: func() {}}
+// Desk returns where to tell of sources that no [Link] hears, such as contacts.
+func (t *Tracker) Desk(sources ...Source) Desk {
+	return &desk{tracker: t, sources: sources, live: func() {}}
 }
 
-// Broken says that a link has ended, by err or, if that is nil, in order: what
-// was heard by it counts no longer.
-func (t *Tracker) Broken(link string, err error) {
+// Broken says that sources are heard no more, because of err or, if that is
+// nil, in order: what was heard of them counts no longer.
+func (t *Tracker) Broken(sources []Source, err error) {
 	if err == nil {
-		err = errNoLink
+		err = errEnded
 	}
-	t.update(link, func(s *source) { s.forget(err) })
+	t.update(sources, func(s *source) { s.forget(err) })
 }
 
-// update changes the sources of a link.
-func (t *Tracker) update(link string, change func(*source)) {
+// update changes those of some sources that are followed, as they are there.
+func (t *Tracker) update(some []Source, change func(*source)) {
 	now := time.Now()
 	told, sooner := false, false
 	t.mu.Lock()
 	for _, s := range t.sources {
-		if s.Link != link {
+		if !slices.Contains(some, s.Source) {
 			continue
 		}
 		told = s.expire(now) || told
 		before := s.shown()
 		change(s)
+		s.settle(now)
 		told = told || s.shown() != before
 		until := s.until()
 		sooner = sooner || !until.IsZero() && (t.next.IsZero() || until.Before(t.next))
@@ -176,17 +195,18 @@ func (t *Tracker) update(link string, change func(*source)) {
 	}
 }
 
-// desk is the Desk of one link.
+// desk is the Desk of some sources. It knows them as they were when it was
+// made: one that is followed in another way since is not the same.
 type desk struct {
 	tracker *Tracker
-	link    string
+	sources []Source
 	live    func()
 }
 
 // Up implements [Desk].
 func (d *desk) Up() {
-	d.tracker.update(d.link, func(s *source) {
-		if s.said == "" {
+	d.tracker.update(d.sources, func(s *source) {
+		if len(s.words) == 0 {
 			s.err = errNothingYet
 		}
 	})
@@ -196,9 +216,9 @@ func (d *desk) Up() {
 // Says implements [Desk].
 func (d *desk) Says(name, sender, state string) {
 	now := time.Now()
-	d.tracker.update(d.link, func(s *source) {
+	d.tracker.update(d.sources, func(s *source) {
 		if s.Name == name {
-			s.says(sender, state, now)
+			s.says(word{sender, state, now})
 		}
 	})
 }
@@ -206,8 +226,12 @@ func (d *desk) Says(name, sender, state string) {
 // Alive implements [Desk].
 func (d *desk) Alive(sender string) {
 	now := time.Now()
-	d.tracker.update(d.link, func(s *source) {
-		if s.sender != sender && s.sender != "" {
+	d.tracker.update(d.sources, func(s *source) {
+		if i := s.wordOf(sender); i >= 0 {
+			s.words[i].heard, s.heard = now, now
+			return
+		}
+		if len(s.words) > 0 || s.sender != sender && s.sender != "" {
 			return
 		}
 		s.heard = now
@@ -220,9 +244,9 @@ func (d *desk) Alive(sender string) {
 // Bad implements [Desk]. Only the first of several is told, so that a line full
 // of garbage keeps nobody busy.
 func (d *desk) Bad(sender string, err error) {
-	d.tracker.update(d.link, func(s *source) {
+	d.tracker.update(d.sources, func(s *source) {
 		s.bad++
-		if s.said == "" && !errors.Is(s.err, errGarbage) {
+		if len(s.words) == 0 && !errors.Is(s.err, errGarbage) {
 			s.err = fmt.Errorf("%w: %s%w", errGarbage, from(sender), err)
 		}
 	})
@@ -237,8 +261,13 @@ func from(sender string) string {
 
 // Gone implements [Desk].
 func (d *desk) Gone(sender string, err error) {
-	d.tracker.update(d.link, func(s *source) {
-		if s.sender == sender && s.said != "" {
+	d.tracker.update(d.sources, func(s *source) {
+		i := s.wordOf(sender)
+		if i < 0 {
+			return
+		}
+		s.words = slices.Delete(s.words, i, i+1)
+		if len(s.words) == 0 {
 			s.forget(err)
 		}
 	})
@@ -247,7 +276,7 @@ func (d *desk) Gone(sender string, err error) {
 // Missing implements [Desk].
 func (d *desk) Missing(name string, why error) {
 	now := time.Now()
-	d.tracker.update(d.link, func(s *source) {
+	d.tracker.update(d.sources, func(s *source) {
 		if s.Name == name {
 			s.forget(why)
 			s.heard = now
@@ -255,72 +284,128 @@ func (d *desk) Missing(name string, why error) {
 	})
 }
 
-func (s *source) says(sender, state string, now time.Time) {
-	if s.last != state {
-		s.changed, s.last = now, state
+// wordOf is where the word of a sender is, -1 if it has none.
+func (s *source) wordOf(sender string) int {
+	return slices.IndexFunc(s.words, func(w word) bool { return w.sender == sender })
+}
+
+// says takes a word. It counts as bad if too many others speak already whose
+// words weigh as much.
+func (s *source) says(w word) {
+	i := s.wordOf(w.sender)
+	switch {
+	case i >= 0:
+		s.words[i] = w
+	case len(s.words) < maxWords:
+		s.words = append(s.words, w)
+	default:
+		least := slices.IndexFunc(s.words, func(o word) bool { return rank[o.state] < rank[w.state] })
+		if least < 0 {
+			s.bad++
+			return
+		}
+		s.words = append(slices.Delete(s.words, least, least+1), w)
 	}
-	s.said, s.sender, s.heard, s.err = state, sender, now, nil
+	s.sender, s.heard, s.err = w.sender, w.heard, nil
+}
+
+// settle takes note of when the words together say something new.
+func (s *source) settle(now time.Time) {
+	if best, ok := weightiest(s.words); ok && best.state != s.last {
+		s.changed, s.last = now, best.state
+	}
+}
+
+// weightiest is the first of the words that win.
+func weightiest(words []word) (best word, ok bool) {
+	for i, w := range words {
+		if i == 0 || rank[w.state] > rank[best.state] {
+			best = w
+		}
+	}
+	return best, len(words) > 0
 }
 
 // forget makes the source unknown. Only a new word of its own brings it back:
 // what it said before may have changed meanwhile.
 func (s *source) forget(why error) {
-	s.said, s.err = "", why
+	s.words, s.err = nil, why
 }
 
-// until is when what the source said counts no longer, zero if that is never.
+// until is when the first of its words counts no longer, zero if that is never.
 func (s *source) until() time.Time {
-	if s.said == "" || s.Timeout == 0 {
+	if len(s.words) == 0 || s.Timeout == 0 {
 		return time.Time{}
 	}
-	return s.heard.Add(s.Timeout)
+	return slices.MinFunc(s.words, func(a, b word) int { return a.heard.Compare(b.heard) }).heard.Add(s.Timeout)
 }
 
-// stale reports whether what the source said is too old.
-func (s *source) stale(at time.Time) bool {
-	until := s.until()
-	return !until.IsZero() && !at.Before(until)
+// fresh are the words that count at an instant.
+func (s *source) fresh(at time.Time) []word {
+	return slices.DeleteFunc(slices.Clone(s.words), func(w word) bool {
+		return s.Timeout != 0 && !at.Before(w.heard.Add(s.Timeout))
+	})
 }
 
-// expire forgets what is too old, and reports whether anything was.
+// expire forgets words that are too old, and reports whether there were any.
 func (s *source) expire(now time.Time) bool {
-	if !s.stale(now) {
+	fresh := s.fresh(now)
+	if len(fresh) == len(s.words) {
 		return false
 	}
-	s.forget(s.silent())
+	s.words = fresh
+	if len(fresh) == 0 {
+		s.forget(s.silent())
+	}
+	s.settle(now)
 	return true
 }
 
 func (s *source) silent() error { return fmt.Errorf("%w for more than %v", errSilent, s.Timeout) }
 
 // shown is what people see of a source, and programs act on.
-func (s *source) shown() [3]string {
-	why := ""
-	if s.err != nil {
-		why = s.err.Error()
+func (s *source) shown() string {
+	all := fmt.Sprint(s.err)
+	for _, w := range s.words {
+		all += "\n" + w.sender + "\n" + w.state
 	}
-	return [3]string{s.said, why, s.sender}
+	return all
 }
 
 // at is the source at an instant.
 func (s *source) at(at time.Time) status.TallySource {
 	is := status.TallySource{
-		Name: s.Name, Protocol: s.Protocol, Address: s.Address, Input: s.Input, State: s.said, Sender: s.sender, Bad: s.bad,
+		Name: s.Name, Protocol: s.Protocol, Address: s.Address, Input: s.Input, State: status.Unknown, Sender: s.sender, Bad: s.bad,
+	}
+	fresh := s.fresh(at)
+	heard := s.heard
+	if best, ok := weightiest(fresh); ok {
+		is.State, is.Sender, heard = best.state, best.sender, best.heard
+	}
+	if len(fresh) > 1 {
+		is.Senders = senders(fresh, at)
 	}
 	if s.err != nil {
 		is.Error = s.err.Error()
 	}
-	if s.stale(at) {
-		is.State, is.Error = status.Unknown, s.silent().Error()
+	if len(fresh) == 0 && len(s.words) > 0 {
+		is.Error = s.silent().Error()
 	}
-	if is.State == "" {
-		is.State = status.Unknown
-	}
-	if heard := s.heard; !heard.IsZero() {
-		is.Heard, is.AgeMS = &heard, max(0, at.Sub(heard).Milliseconds())
+	if !heard.IsZero() {
+		is.Heard, is.AgeMS = &heard, age(heard, at)
 	}
 	if changed := s.changed; !changed.IsZero() {
 		is.Changed = &changed
 	}
 	return is
 }
+
+func senders(words []word, at time.Time) (all []status.TallySender) {
+	for _, w := range words {
+		all = append(all, status.TallySender{Sender: w.sender, State: w.state, AgeMS: age(w.heard, at)})
+	}
+	return all
+}
+
+// age is in milliseconds.
+func age(heard, at time.Time) int64 { return max(0, at.Sub(heard).Milliseconds()) }

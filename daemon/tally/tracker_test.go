@@ -17,20 +17,26 @@ import (
 // A room is a tracker that runs, and counts what it tells.
 type room struct {
 	*Tracker
-	told atomic.Int64
+	told  atomic.Int64
+	links map[string][]Source
 }
+
+// Desk is that of the sources of a link.
+func (r *room) Desk(link string) Desk { return r.Tracker.Desk(r.links[link]...) }
 
 // newRoom follows the sources "a" of link "one", "b" and "c" of link "two", all
 // with a timeout of 10 s, and "d", a contact of link "contacts".
 func newRoom(t *testing.T) *room {
 	t.Helper()
-	r := &room{}
-	r.Tracker = NewTracker([]Source{
-		{Name: "a", Protocol: "obs", Link: "one", Timeout: 10 * time.Second},
-		{Name: "b", Protocol: "tsl3.1", Link: "two", Timeout: 10 * time.Second},
-		{Name: "c", Protocol: "tsl3.1", Link: "two", Timeout: 20 * time.Second},
-		{Name: "d", Protocol: "contact", Link: "contacts"},
-	}, func() { r.told.Add(1) })
+	r := &room{links: map[string][]Source{
+		"one": {{Name: "a", Protocol: "obs", Timeout: 10 * time.Second}},
+		"two": {
+			{Name: "b", Protocol: "tsl3.1", Timeout: 10 * time.Second},
+			{Name: "c", Protocol: "tsl3.1", Timeout: 20 * time.Second},
+		},
+		"contacts": {{Name: "d", Protocol: "contact"}},
+	}}
+	r.Tracker = NewTracker(slices.Concat(r.links["one"], r.links["two"], r.links["contacts"]), func() { r.told.Add(1) })
 	ctx, cancel := context.WithCancel(t.Context())
 	over := make(chan error)
 	go func() { over <- r.Run(ctx) }()
@@ -143,8 +149,9 @@ func TestASilentSourceTurnsUnknownByItselfAndIsToldOnce(t *testing.T) {
 // for anybody's timer.
 func TestStaleIsStaleWithoutATimer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tracker := NewTracker([]Source{{Name: "a", Link: "one", Timeout: time.Second}}, func() {})
-		tracker.Desk("one").Says("a", "", status.Program)
+		a := Source{Name: "a", Timeout: time.Second}
+		tracker := NewTracker([]Source{a}, func() {})
+		tracker.Desk(a).Says("a", "", status.Program)
 		heard := time.Now()
 		for _, tt := range []struct {
 			after time.Duration
@@ -210,6 +217,106 @@ func TestOneSenderDoesNotKeepTheWordOfAnotherFresh(t *testing.T) {
 	})
 }
 
+// Two switchers send to one port, or somebody pretends to be one: red wins, and
+// who says what can be seen.
+func TestOfSeveralSendersRedWinsAndEachTurnsStaleByItself(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t)
+		one := r.Desk("one")
+		say := func(sender, state string) { t.Helper(); one.Says("a", sender, state) }
+		want := func(state, sender string, senders ...status.TallySender) {
+			t.Helper()
+			synctest.Wait()
+			got := r.Now(time.Now()).Sources[0]
+			if got.State != state || got.Sender != sender || !slices.Equal(got.Senders, senders) {
+				t.Errorf("%s by %s, %+v; want %s by %s, %+v", got.State, got.Sender, got.Senders, state, sender, senders)
+			}
+		}
+		say("10.0.0.1", status.Program)
+		want(status.Program, "10.0.0.1")
+		say("10.0.0.2", status.Off) // the last word wins nothing
+		want(status.Program, "10.0.0.1", status.TallySender{Sender: "10.0.0.1", State: status.Program}, status.TallySender{Sender: "10.0.0.2", State: status.Off})
+		if reason := r.Now(time.Now()).Reason; reason != "a says program by 10.0.0.1, but 10.0.0.2 says off" {
+			t.Errorf("the reason is %q", reason)
+		}
+		changed := *r.Now(time.Now()).Sources[0].Changed
+
+		time.Sleep(6 * time.Second)
+		one.Alive("10.0.0.2") // keeps its own word fresh, not that of the other
+		want(status.Program, "10.0.0.1", status.TallySender{Sender: "10.0.0.1", State: status.Program, AgeMS: 6000}, status.TallySender{Sender: "10.0.0.2", State: status.Off})
+		before := r.told.Load()
+		time.Sleep(4 * time.Second)
+		want(status.Off, "10.0.0.2")
+		if n := r.told.Load() - before; n != 1 {
+			t.Errorf("told %d times that one of two is stale", n)
+		}
+		if now := r.Now(time.Now()).Sources[0]; !now.Changed.Equal(changed.Add(10 * time.Second)) {
+			t.Errorf("changed at %v, first at %v", now.Changed, changed)
+		}
+
+		say("10.0.0.1", status.Preview)
+		want(status.Preview, "10.0.0.1", status.TallySender{Sender: "10.0.0.2", State: status.Off, AgeMS: 4000}, status.TallySender{Sender: "10.0.0.1", State: status.Preview})
+		one.Gone("10.0.0.1", errors.New("hung up"))
+		want(status.Off, "10.0.0.2")
+		one.Gone("10.0.0.2", errors.New("hung up"))
+		want(status.Unknown, "10.0.0.1")
+		if got := r.errorOf(t, "a"); got != "hung up" {
+			t.Errorf("says %q", got)
+		}
+	})
+}
+
+func TestSendersWithoutEndTakeNothingFromOneOnProgram(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRoom(t)
+		one := r.Desk("one")
+		one.Says("a", "switcher", status.Program)
+		for i := range 1000 {
+			one.Says("a", fmt.Sprint("stranger ", i), status.Off)
+		}
+		s := r.Now(time.Now()).Sources[0]
+		if s.State != status.Program || s.Sender != "switcher" || len(s.Senders) != maxWords || s.Bad != 1000-maxWords+1 {
+			t.Errorf("%s by %s of %d senders, %d refused", s.State, s.Sender, len(s.Senders), s.Bad)
+		}
+		one.Says("a", "another", status.Program) // one that is red finds room
+		s = r.Now(time.Now()).Sources[0]
+		if last := s.Senders[len(s.Senders)-1]; last.Sender != "another" || len(s.Senders) != maxWords {
+			t.Errorf("senders %+v", s.Senders)
+		}
+	})
+}
+
+// The config follows another input, and the link of the one before has not
+// ended yet.
+func TestALinkOfAnOldConfigSaysNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, next := range map[string]Source{
+			"another input":  {Name: "a", Input: "2", Rule: "1 2", Timeout: 10 * time.Second},
+			"another rule":   {Name: "a", Input: "1", Rule: "3 4", Timeout: 10 * time.Second},
+			"another switch": {Name: "a", Input: "1", Rule: "1 2", Timeout: 10 * time.Second, Address: "udp://:2"},
+		} {
+			old := Source{Name: "a", Input: "1", Rule: "1 2", Timeout: 10 * time.Second}
+			tracker := NewTracker([]Source{old}, func() {})
+			states := func() string { return tracker.Now(time.Now()).State }
+			err := tracker.Keep(t.Context(), []Source{old}, script(func(_ context.Context, before Desk) error {
+				before.Says("a", "", status.Program)
+				tracker.Follow([]Source{next})
+				before.Says("a", "", status.Program)
+				if states() != status.Unknown {
+					t.Errorf("%s: the old link's word makes %s", name, states())
+				}
+				tracker.Desk(next).Says("a", "", status.Preview)
+				before.Says("a", "", status.Program)
+				before.Alive("")
+				return nil
+			}), func() {})
+			if err != nil || states() != status.Preview {
+				t.Errorf("%s: the end of the old link makes %s, %v", name, states(), err)
+			}
+		}
+	})
+}
+
 func TestASourceSaysWhoItWasAndWhenItChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(t)
@@ -231,8 +338,9 @@ func TestASourceSaysWhoItWasAndWhenItChanged(t *testing.T) {
 
 // Somebody sets the clock, or the network does: nothing becomes fresh or stale.
 func TestStampsAreOfTheMonotonicClock(t *testing.T) {
-	tracker := NewTracker([]Source{{Name: "a", Link: "one", Timeout: time.Hour}}, func() {})
-	tracker.Desk("one").Says("a", "", status.Program)
+	a := Source{Name: "a", Timeout: time.Hour}
+	tracker := NewTracker([]Source{a}, func() {})
+	tracker.Desk(a).Says("a", "", status.Program)
 	// The package time prints the monotonic reading, where there is one.
 	if until := tracker.sources[0].until().String(); !strings.Contains(until, "m=+") {
 		t.Errorf("%s is of the wall clock alone", until)
@@ -291,7 +399,7 @@ func TestALinkThatFlapsNeverLeavesRedBehind(t *testing.T) {
 		lost := errors.New("connection reset")
 		live := 0
 		for range 20 {
-			err := r.Keep(t.Context(), "one", script(func(_ context.Context, d Desk) error {
+			err := r.Keep(t.Context(), r.links["one"], script(func(_ context.Context, d Desk) error {
 				d.Up()
 				r.want(t, "a=unknown b=unknown c=unknown d=unknown: unknown")
 				d.Says("a", "", status.Program)
@@ -319,7 +427,7 @@ func TestALinkThatPanicsLeavesNoRedBehind(t *testing.T) {
 		r := newRoom(t)
 		func() {
 			defer func() { _ = recover() }()
-			_ = r.Keep(t.Context(), "one", script(func(_ context.Context, d Desk) error {
+			_ = r.Keep(t.Context(), r.links["one"], script(func(_ context.Context, d Desk) error {
 				d.Says("a", "", status.Program)
 				panic("index out of range")
 			}), func() {})
@@ -331,7 +439,7 @@ func TestALinkThatPanicsLeavesNoRedBehind(t *testing.T) {
 func TestALinkThatEndsInOrderIsUnknownToo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRoom(t)
-		if err := r.Keep(t.Context(), "one", script(func(_ context.Context, d Desk) error {
+		if err := r.Keep(t.Context(), r.links["one"], script(func(_ context.Context, d Desk) error {
 			d.Says("a", "", status.Program)
 			return nil
 		}), func() {}); err != nil {
@@ -346,10 +454,11 @@ func TestOtherSourcesDoNotForgetWhatTheyKnow(t *testing.T) {
 		r := newRoom(t)
 		r.Desk("one").Says("a", "", status.Program)
 		r.Desk("contacts").Says("d", "", status.Preview)
+		r.links["three"] = []Source{{Name: "e", Protocol: "vmix", Timeout: time.Second}}
 		r.Follow([]Source{
-			{Name: "d", Protocol: "contact", Link: "contacts"},
-			{Name: "a", Protocol: "obs", Link: "one", Timeout: 5 * time.Second}, // not as before
-			{Name: "e", Protocol: "vmix", Link: "three", Timeout: time.Second},
+			{Name: "d", Protocol: "contact"},
+			{Name: "a", Protocol: "obs", Timeout: 5 * time.Second}, // not as before
+			r.links["three"][0],
 		})
 		r.want(t, "d=preview a=unknown e=unknown: unknown")
 		r.Desk("three").Says("e", "", status.Off) // sooner stale than any before
@@ -389,9 +498,9 @@ func TestWordsFromManySendersAtOnce(t *testing.T) {
 }
 
 func ExampleTracker() {
-	camera := Source{Name: "vision mixer", Protocol: "tsl3.1", Input: "4", Link: "udp://:8900", Timeout: 10 * time.Second}
+	camera := Source{Name: "vision mixer", Protocol: "tsl3.1", Input: "4", Timeout: 10 * time.Second}
 	tracker := NewTracker([]Source{camera}, func() {})
-	desk := tracker.Desk("udp://:8900")
+	desk := tracker.Desk(camera)
 
 	desk.Up()
 	now := tracker.Now(time.Now())

@@ -23,6 +23,7 @@ const Timeout = 10 * time.Second
 type Room struct {
 	*tally.Tracker
 	t       *testing.T
+	sources []tally.Source
 	changed chan struct{}
 }
 
@@ -30,11 +31,10 @@ type Room struct {
 func New(t *testing.T, names ...string) *Room {
 	t.Helper()
 	r := &Room{t: t, changed: make(chan struct{}, 1)}
-	var sources []tally.Source
 	for _, name := range names {
-		sources = append(sources, tally.Source{Name: name, Link: "link", Timeout: Timeout})
+		r.sources = append(r.sources, tally.Source{Name: name, Timeout: Timeout})
 	}
-	r.Tracker = tally.NewTracker(sources, func() {
+	r.Tracker = tally.NewTracker(r.sources, func() {
 		select {
 		case r.changed <- struct{}{}:
 		default:
@@ -63,7 +63,7 @@ func (r *Room) Start(link tally.Link) <-chan error {
 	r.t.Helper()
 	over := make(chan error, 1)
 	r.background(func(ctx context.Context) error {
-		over <- r.Keep(ctx, "link", link, func() {})
+		over <- r.Keep(ctx, r.sources, link, func() {})
 		return nil
 	})
 	return over
