@@ -198,6 +198,26 @@ func TestWhatTheCameraCodesIsPassedOnAndTheSlateStandsInForIt(t *testing.T) {
 	})
 }
 
+func TestHowFarApartKeyPicturesAreIsKnownUnlessTheCameraDecides(t *testing.T) {
+	inBox(t, small+"[[rendition]]\nname = \"main\"\ngop = \"4s\"\n", byCamera(t, &atomic.Uint32{}, false), func(r *rig) {
+		main := r.Rendition("main")
+		for _, c := range []struct {
+			lines string
+			want  time.Duration
+		}{
+			{`gop = "4s"`, 4 * time.Second},
+			{`gop = "500ms"`, 500 * time.Millisecond},
+			{`encoder = "camera"`, 0},
+		} {
+			r.apply(small + "[[rendition]]\nname = \"main\"\n" + c.lines + "\n")
+			r.until(c.lines, func(status.Box) bool { return main.KeyInterval() == c.want })
+			if main != r.Rendition("main") {
+				t.Errorf("%s: another rendition", c.lines)
+			}
+		}
+	})
+}
+
 func TestACameraThatDoesNotCodeIsRefusedInWords(t *testing.T) {
 	var asked atomic.Uint32
 	change := byCamera(t, &asked, true)

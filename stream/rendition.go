@@ -19,8 +19,9 @@ type Rendition struct {
 
 	ring   *Ring[*Unit]
 	wanted chan struct{}
-	keyed  atomic.Int64 // when the latest key unit came, a reading of Monotonic
-	branch *Rendition   // nil until Branch
+	keyed  atomic.Int64  // when the latest key unit came, a reading of Monotonic
+	apart  *atomic.Int64 // how far key units are to be apart
+	branch *Rendition    // nil until Branch
 
 	mu       sync.Mutex
 	expected []Codec
@@ -35,6 +36,7 @@ func NewRendition(name string, units int, expected ...Codec) *Rendition {
 		Name:     name,
 		ring:     NewRing[*Unit](units),
 		wanted:   make(chan struct{}, 1),
+		apart:    &atomic.Int64{},
 		expected: expected,
 		tracks:   make([]*Track, len(expected)),
 		changed:  make(chan struct{}),
@@ -73,7 +75,7 @@ func (r *Rendition) Branch(expected ...Codec) *Rendition {
 	defer r.mu.Unlock()
 	if r.branch == nil {
 		r.branch = NewRendition(r.Name, r.ring.size(), expected...)
-		r.branch.wanted = r.wanted
+		r.branch.wanted, r.branch.apart = r.wanted, r.apart
 		r.fill(r.branch)
 	}
 	return r.branch
@@ -120,6 +122,16 @@ func (r *Rendition) WantKey() {
 
 // KeyWanted is where the encoder hears of such wishes, one at a time.
 func (r *Rendition) KeyWanted() <-chan struct{} { return r.wanted }
+
+// SetKeyInterval says how far apart key units are ordered from the encoder to
+// be from now on. Zero says that nobody knows, as with a camera that codes by
+// itself.
+func (r *Rendition) SetKeyInterval(d time.Duration) { r.apart.Store(int64(d)) }
+
+// KeyInterval returns what [Rendition.SetKeyInterval] said last, zero before.
+// Encoders keep to it about: pictures that are missing make it longer, key units
+// that readers want shorter.
+func (r *Rendition) KeyInterval() time.Duration { return time.Duration(r.apart.Load()) }
 
 // note keeps t as the latest track of its codec and reports whether that is
 // expected. The caller holds r.mu.

@@ -111,6 +111,10 @@ func TestABranchBeginsWithTheLatestGroup(t *testing.T) {
 	if len(r.KeyWanted()) > 0 {
 		t.Error("a wish right after a key picture counts")
 	}
+	r.SetKeyInterval(4 * time.Second)
+	if got := b.KeyInterval(); got != 4*time.Second {
+		t.Errorf("its key units are %v apart", got)
+	}
 }
 
 func TestABranchMissesNothingAndGetsNothingTwice(t *testing.T) {

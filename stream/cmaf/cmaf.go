@@ -209,13 +209,13 @@ type Stream struct {
 	src  *stream.Rendition
 	wall func(time.Duration) time.Time
 
-	mu      sync.Mutex
-	cut     *cutter // nil: idle
-	asked   time.Time
-	next    uint64        // number of the next segment
-	begun   bool          // there was one before
-	breaks  uint64        // discontinuities so far
-	longest time.Duration // segment ever
+	mu     sync.Mutex
+	cut    *cutter // nil: idle
+	asked  time.Time
+	next   uint64        // number of the next segment
+	begun  bool          // there was one before
+	breaks uint64        // discontinuities so far
+	target time.Duration // highest that was told; zero: none yet
 }
 
 // Name returns the rendition's name.
@@ -234,15 +234,32 @@ func (st *Stream) Tracks(ctx context.Context) (video, sound *stream.Track, err e
 	return video, sound, nil
 }
 
-// Target returns how long segments are, in whole seconds: the longest so far,
-// or two before there was one.
+// Target returns how long segments are at most, in whole seconds: as the
+// encoder's key pictures are ordered to come, which holds from the first segment
+// on; the longest so far where that is not known, and two before there was one.
+// It never shrinks.
 func (st *Stream) Target() time.Duration {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if st.longest == 0 {
-		return 2 * time.Second
+	if target := max(st.target, ordered(st.src)); target > 0 {
+		return target
 	}
-	return max(st.longest.Round(time.Second), time.Second)
+	return 2 * time.Second
+}
+
+// ordered returns the whole seconds that no segment exceeds, rounded to the
+// nearest, while key pictures come as ordered; zero if that is not known.
+func ordered(r *stream.Rendition) time.Duration {
+	apart := r.KeyInterval()
+	switch {
+	case apart <= 0:
+		return 0
+	case apart < least: // a segment may hold two groups
+		return max((2 * apart).Round(time.Second), time.Second)
+	default:
+		const odd = 100 * time.Millisecond // 60 pictures of 29.97 a second are more than two seconds
+		return (apart - odd + time.Second - 1).Truncate(time.Second)
+	}
 }
 
 // Pictures returns about how many pictures a segment has.
@@ -388,13 +405,16 @@ func (st *Stream) opening(broken bool) *opening {
 	return o
 }
 
-// lasted notes how long a segment was and returns the longest one's whole
-// seconds, as playlists tell them.
+// lasted notes how long a segment was and returns the target that playlists
+// tell. One that is longer than ordered, or than any before where nobody knows
+// what is to come, raises it: RFC 8216bis, 6.2.1, allows no such change, but a
+// segment longer than told is worse, and one that begins with no key picture
+// breaks what EXT-X-INDEPENDENT-SEGMENTS promises.
 func (st *Stream) lasted(d time.Duration) time.Duration {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.longest = max(st.longest, d)
-	return max(st.longest.Round(time.Second), time.Second)
+	st.target = max(st.target, ordered(st.src), d.Round(time.Second), time.Second)
+	return st.target
 }
 
 // frameRate returns a video track's pictures per second.

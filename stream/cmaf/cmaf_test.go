@@ -50,8 +50,9 @@ type fake struct {
 	video, sound *stream.Track
 	n            int // pictures
 	gop          int
-	lag          int           // frames of sound that it is late by
-	shift        time.Duration // of all stamps
+	key          func(n int) bool // nil: by gop
+	lag          int              // frames of sound that it is late by
+	shift        time.Duration    // of all stamps
 	silent       bool
 	frames       int // of sound
 }
@@ -65,12 +66,19 @@ func newFake() *fake {
 	}
 }
 
+func (f *fake) isKey() bool {
+	if f.key != nil {
+		return f.key(f.n)
+	}
+	return f.n%f.gop == 0
+}
+
 // publish publishes so many pictures of 40 ms, with their sound.
 func (f *fake) publish(pictures int) {
 	for range pictures {
 		at := time.Duration(f.n) * 40 * time.Millisecond
 		f.r.Publish(&stream.Unit{
-			Track: f.video, Key: f.n%f.gop == 0, PTS: at + f.shift, DTS: at + f.shift,
+			Track: f.video, Key: f.isKey(), PTS: at + f.shift, DTS: at + f.shift,
 			Data: fmt.Appendf(nil, "picture %5d;", f.n),
 		})
 		f.n++

@@ -98,15 +98,27 @@ func (c *cutter) run(ctx context.Context) error {
 	}
 }
 
-// wish asks for a key picture, now and then, while no whole segment is worth
-// the name: who asks soon after an encoder's start is not to wait for the end
-// of its first group.
+// wish asks for a key picture, now and then, where one is missed.
 func (c *cutter) wish() {
-	if c.now-c.segment < enough || c.now-c.wished < shortest || c.video.past() >= enough {
+	if c.now-c.wished < shortest || !c.begins() && !c.overdue() {
 		return
 	}
 	c.wished = c.now
 	c.st.src.WantKey()
+}
+
+// begins reports whether no whole segment is worth the name yet: who asks soon
+// after an encoder's start is not to wait for the end of its first group.
+func (c *cutter) begins() bool {
+	return c.now-c.segment >= enough && c.video.past() < enough
+}
+
+// overdue reports whether the next key picture is late: encoders count
+// pictures, and a busy machine leaves some out.
+func (c *cutter) overdue() bool {
+	const late = 150 * time.Millisecond
+	apart := c.st.src.KeyInterval()
+	return apart > 0 && c.now-c.key > apart+late
 }
 
 // publish shows what was cut of the past, all at once, and everything from then
@@ -192,8 +204,13 @@ func (c *cutter) measure(u *stream.Unit) {
 	c.key = u.DTS
 }
 
-// turns reports whether the key picture u begins a segment.
+// turns reports whether the key picture u begins a segment. It does whenever
+// the next one would come too late for the target.
 func (c *cutter) turns(u *stream.Unit) bool {
+	const most = 450 * time.Millisecond // over the target; sound may be a frame longer
+	if apart := c.st.src.KeyInterval(); apart > 0 && u.DTS+apart-c.segment > c.st.Target()+most {
+		return true
+	}
 	return (u.DTS-c.segment >= shortest || !c.brief) && c.video.told.mayEnd(u.DTS)
 }
 

@@ -29,8 +29,8 @@ type Sequence struct {
 	Next *Segment
 	// Discontinuities counts those before the first of Segments.
 	Discontinuities uint64
-	// Target is the longest segment in whole seconds, PartTarget the longest
-	// part, of those that are and are to be expected.
+	// Target is [Stream.Target] at that moment, PartTarget the longest part of
+	// those that are and are to be expected.
 	Target, PartTarget time.Duration
 	// Average and Peak are bit/s over the complete segments, or what the track
 	// promises while there is none.
