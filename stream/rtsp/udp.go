@@ -223,6 +223,7 @@ type udpSender struct {
 	to   [4][]byte // by channel
 	src  []byte    // control message: our address that the player knows
 	gso  bool
+	lost bool // our address, as far as the latest message tells
 	pace pacer
 	post mailer
 
@@ -312,7 +313,8 @@ func (s *udpSender) push(now time.Time) (wait time.Duration, err error) {
 		s.gso = false // a tunnel or a card that cannot: once and for all
 		s.fill(s.batch, s.packetsGone())
 		s.gone[0] = len(s.ctl)
-		return s.drain(now, s.out, s.media, &s.gone[1])
+		wait, err = s.drain(now, s.out, s.media, &s.gone[1])
+		s.gso = s.lost // which is answered in the same way, and may pass
 	}
 	return wait, err
 }
@@ -328,11 +330,14 @@ func (s *udpSender) drain(now time.Time, raw syscall.RawConn, ms []message, gone
 			return wait, nil
 		}
 		n, err := s.post.send(raw, ms[*gone:*gone+n])
+		s.lost = homeless(err) && len(ms[*gone].packets) == 1
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return socketFull, nil
 		case dropped(err):
 			n = 1
+		case s.lost: // and so is the rest
+			n = len(ms) - *gone
 		case err != nil:
 			return 0, fmt.Errorf("send udp: %w", err)
 		}
@@ -350,6 +355,13 @@ var losses = []error{unix.ENOBUFS, unix.EPERM, unix.ENETUNREACH, unix.EHOSTUNREA
 
 func dropped(err error) bool {
 	return slices.ContainsFunc(losses, func(loss error) bool { return errors.Is(err, loss) })
+}
+
+// homeless reports whether the address that a datagram without segments was to
+// come from may be none of ours any more. It may come back, as when a DHCP server
+// gives it anew; until then players are deaf, as those are that vanished.
+func homeless(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EADDRNOTAVAIL)
 }
 
 // head returns how many of ms go by one call, and their bytes.

@@ -147,6 +147,51 @@ func TestAMomentWithoutARouteIsLoss(t *testing.T) {
 	}
 }
 
+// A lease that runs out and is given anew ends no session.
+func TestAnAddressOfOursThatVanishesAndComesBackIsLoss(t *testing.T) {
+	alone(t)
+	pair, player := everywhere(t), everywhere(t)
+	ports := [2]uint16{localPort(player.rtp), localPort(player.rtcp)}
+	for _, to := range []string{"127.0.0.1", "::1"} {
+		ours, more := "198.18.7.1/32", []string{}
+		if to == "::1" {
+			ours, more = "fd00::7/128", []string{"nodad"} // it is to be had at once
+		}
+		addr := netip.MustParsePrefix(ours).Addr()
+		come := func() { ip(t, append([]string{"address", "add", ours, "dev", "lo"}, more...)...) }
+		come()
+		for name, size := range map[string]int{"a packet": 500, "many": 40_000} {
+			b := batchOf(t, size)
+			s := sends(t, pair, netip.MustParseAddr(to), addr, ports)
+			s.pace.rate = 1 << 50 // and does not matter
+			arrives := func() {
+				t.Helper()
+				if !push(t, s, b) || !s.gso {
+					t.Errorf("%v, %s: packets wait, or go one by one", addr, name)
+				}
+				for ch, want := range b.Packets(s.want) {
+					from := player.rtp
+					if ch%2 == 1 {
+						from = player.rtcp
+					}
+					if got := receiveOne(t, from); !bytes.Equal(got, want) {
+						t.Fatalf("%v, %s: got %d bytes, want %d", addr, name, len(got), len(want))
+					}
+				}
+			}
+			arrives()
+			ip(t, "address", "del", ours, "dev", "lo")
+			for range 3 {
+				if !push(t, s, b) {
+					t.Errorf("%v, %s: packets wait for the address", addr, name)
+				}
+			}
+			come()
+			arrives()
+		}
+	}
+}
+
 func TestTheWaitForRoomCountsAsNoBytes(t *testing.T) {
 	alone(t)
 	pair := everywhere(t)
