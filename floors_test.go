@@ -35,6 +35,7 @@ var floors = map[string][]string{
 	"stream/dash":       {"stream", "stream/cmaf", "stream/fmp4", "stream/visit"},
 	"stream/httplive":   {"stream", "stream/flv/...", "stream/ts", "stream/fmp4", "stream/cmaf", "stream/visit"},
 	"stream/out":        {"stream", "stream/rtmp"},
+	"stream/record":     {"stream", "stream/fmp4"},
 	"stream/streamtest": {"stream", "stream/h264", "stream/h265", "stream/streamtest/..."},
 
 	"hw":         {"stream"},
