@@ -32,25 +32,24 @@ build: ## build/encoderd for this machine
 	@mkdir -p $(BUILD)
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BUILD)/encoderd ./cmd/encoderd
 
-# The virtual board takes longest and leaves more than half of two cores idle: all
-# else runs beside it. Who watches shows in real time goes before the guests, who
-# only compute go behind them.
+# The virtual board takes longest, and leaves more than half of two cores idle; so
+# does what watches shows in real time. They run beside each other: the shows go
+# before the guests, and what only computes goes behind both.
 COMPUTE := $(shell chrt --idle 0 true 2> /dev/null && echo chrt --idle 0 || echo nice -n 19)
+MAKE1   := $(MAKE) --no-print-directory
 
-test: ## everything: checks, cross builds, unit and end-to-end tests, the virtual board
+test: ## everything: checks, cross builds, unit and end-to-end tests, the virtual board; BESIDE=no: in turn
 	@tools/install test
 	@rm -f $(BUILD)/times $(BUILD)/unsteady
 	@tools/timed image buildroot/virt/build.sh
-	@tools/timed total tools/beside box 'tools/timed box nice -n 19 $(MAKE) --no-print-directory box' '$(MAKE) --no-print-directory rest'
+	@tools/timed all tools/beside box 'tools/timed box nice -n 19 $(MAKE1) box' '$(MAKE1) rest'
 	@tools/timed --sum
 	@cat $(BUILD)/unsteady 2> /dev/null || echo "no test needed a second try"
 
-rest: # all of test but the virtual board
-	@tools/timed lint $(COMPUTE) $(MAKE) --no-print-directory lint
-	@tools/timed unit $(COMPUTE) $(MAKE) --no-print-directory unit
-	@tools/timed live $(MAKE) --no-print-directory live
-	@tools/timed cross $(COMPUTE) $(MAKE) --no-print-directory cross
-	@tools/timed fuzz $(COMPUTE) $(MAKE) --no-print-directory fuzz
+rest: # of test, beside the virtual board
+	@tools/timed unit $(COMPUTE) $(MAKE1) unit
+	@tools/beside "lint and cross" '$(COMPUTE) $(MAKE1) lint cross' 'tools/timed live $(MAKE1) live'
+	@tools/timed fuzz $(COMPUTE) $(MAKE1) fuzz
 
 check: lint unit live ## the fast part: vet, lint, unit and end-to-end tests
 
@@ -70,7 +69,7 @@ live: ## end-to-end tests, with the race detector
 
 lint: $(BIN)/golangci-lint-$(LINT_PIN) ## go vet and golangci-lint, the virtual board's tests too
 	$(GO) vet -tags box,board ./...
-	$(BIN)/golangci-lint-$(LINT_PIN) run --timeout 15m --build-tags box,board ./...
+	$(BIN)/golangci-lint-$(LINT_PIN) run --timeout 30m --build-tags box,board ./...
 
 $(BIN)/golangci-lint-$(LINT_PIN):
 	@echo "building golangci-lint $(LINT_PIN) (once)"
