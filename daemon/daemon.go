@@ -68,6 +68,7 @@ type Daemon struct {
 	keys    *panel.Keys
 	tracker *tally.Tracker             // of what switchers say
 	camera  atomic.Pointer[visca.Link] // that moves; nil while its port is not open
+	lit     *litFile                   // what would shine on if we died now
 
 	source  status.Cell[source] // what comes in
 	readers status.Cell[uint64] // sessions that were left behind; its version counts changes of encoders
@@ -141,6 +142,7 @@ func New(o Options) *Daemon {
 	}
 	d.keys = panel.NewKeys(nil, d.press, d.notes.kick)
 	d.tracker = tally.NewTracker(nil, d.notes.kick)
+	d.lit = newLitFile(o.State, o.Log)
 	d.opus = newDemand(o.Board.AudioEncoders, &d.audience, o.Log)
 	d.mixer.opus = d.opus
 	d.rules.Store(&access.Rules{})
@@ -163,6 +165,7 @@ func New(o Options) *Daemon {
 func (d *Daemon) Run(ctx context.Context) error {
 	living, kill := context.WithCancel(context.WithoutCancel(ctx))
 	defer kill()
+	d.lit.begin()
 	d.findEncoders()
 	var report sync.WaitGroup
 	report.Go(func() { d.report(living) })

@@ -25,16 +25,14 @@ func (d *Daemon) panel(panelConfig) run {
 			return err
 		}
 		defer func() { err = errors.Join(err, face.Close()) }()
-		if err := rememberLamps(d.State, w.lamps); err != nil {
-			d.Log.Warn("lamps may stay lit if the daemon dies", "service", "panel", "err", err)
-		}
+		d.lit.lights(Lit{Lamps: w.lamps})
 		ctx, cancel := context.WithCancel(ctx)
 		defer d.forgetLamps()
 		var parts sync.WaitGroup
 		defer parts.Wait()
 		defer cancel()
 		parts.Go(func() { _ = d.keys.Run(ctx) }) // it ends with ctx only
-		parts.Go(func() { d.lamps(ctx, face) })
+		parts.Go(func() { d.lamps(ctx, face, w.lamps) })
 		live()
 		defer d.faceGone(w)
 		return face.Run(ctx, func(e hw.Edge) { d.edge(w, e) })
@@ -79,16 +77,21 @@ const lampRetry = time.Second
 // lamps drives the lamps until ctx ends, then switches them off. Each has a
 // goroutine of its own: one that hangs on its bus must not leave the others
 // telling what was.
-func (d *Daemon) lamps(ctx context.Context, face hw.Panel) {
+func (d *Daemon) lamps(ctx context.Context, face hw.Panel, wires []hw.LampWire) {
 	var parts sync.WaitGroup
 	defer parts.Wait()
-	for _, name := range face.Lamps() {
-		parts.Go(func() { d.lamp(ctx, show{d: d, face: face, name: name}) })
+	for _, w := range wires {
+		parts.Go(func() {
+			s := show{d: d, face: face, name: w.Name}
+			d.lamp(ctx, &s)
+			if s.set(hw.Light{}) == nil {
+				d.lit.darkened(Lit{Lamps: []hw.LampWire{w}})
+			}
+		})
 	}
 }
 
-func (d *Daemon) lamp(ctx context.Context, s show) {
-	defer func() { _ = s.set(hw.Light{}) }()
+func (d *Daemon) lamp(ctx context.Context, s *show) {
 	for {
 		b, seen := d.cell.Get()
 		next := s.light(b.Lamps[s.name], time.Now())

@@ -14,6 +14,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"encoderd.example/daemon/config"
 	"encoderd.example/daemon/status"
 	"encoderd.example/hw"
 )
@@ -59,13 +63,14 @@ func (p *lampBox) Light(lamp string, l hw.Light) error {
 // withLamps runs a test with a daemon whose panel runs, under fake time.
 func withLamps(t *testing.T, p *lampBox, test func(t *testing.T, d *Daemon)) {
 	t.Helper()
+	state := t.TempDir() // longer than the bubble
 	synctest.Test(t, func(t *testing.T) {
 		p.lit = map[string]hw.Color{}
 		b := hw.Board{OpenPanel: func([]hw.KeyWire, []hw.LampWire) (hw.Panel, error) { return p, nil }}
 		for _, name := range p.lamps {
 			b.Lamps = append(b.Lamps, hw.LampWire{Name: name, Pin: hw.Pin("gpio:" + name)})
 		}
-		d := New(Options{Board: b, State: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+		d := New(Options{Board: b, State: state, Log: slog.New(slog.DiscardHandler)})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error)
 		go func() { ended <- d.panel(panelConfig{})(ctx, func() {}) }()
@@ -152,44 +157,69 @@ func TestTheFaultOfALampEndsWithItsPanel(t *testing.T) {
 
 // What darkens the lamps after a crash has this file if it has no config.
 func TestThePanelLeavesWordOfItsLamps(t *testing.T) {
-	p := &lampBox{lamps: []string{"A", "B"}}
+	p := &lampBox{lamps: []string{"A", "B", "BROKEN"}, fails: map[string]error{"BROKEN": errors.New("gone")}}
 	var state string
 	withLamps(t, p, func(t *testing.T, d *Daemon) {
 		state = d.State
-		want := []hw.LampWire{{Name: "A", Pin: "gpio:A"}, {Name: "B", Pin: "gpio:B"}}
-		if got := RememberedLamps(state); !slices.Equal(got, want) {
+		want := []hw.LampWire{{Name: "A", Pin: "gpio:A"}, {Name: "B", Pin: "gpio:B"}, {Name: "BROKEN", Pin: "gpio:BROKEN"}}
+		if got, ok := ReadLit(state); !ok || !slices.Equal(got.Lamps, want) {
 			t.Errorf("remembered %+v", got)
 		}
-		info, err := os.Stat(filepath.Join(state, lampFile))
-		if err != nil || info.Mode() != 0o600 {
+		if info, err := os.Stat(filepath.Join(state, lampFile)); err != nil || info.Mode() != 0o600 {
 			t.Fatalf("%v, %v", info, err)
 		}
-		// What is not new is not written again: the medium wears out.
-		if err := rememberLamps(state, want); err != nil {
-			t.Error(err)
-		}
-		again, err := os.Stat(filepath.Join(state, lampFile))
-		if err != nil || !os.SameFile(info, again) {
-			t.Errorf("the file was written again: %v", err)
-		}
-		all := append(want, hw.LampWire{Name: "C", Red: "led:r", Blue: "led:b", ActiveLow: true})
-		if err := rememberLamps(state, all); err != nil || !slices.Equal(RememberedLamps(state), all) {
-			t.Errorf("remembered %+v, %v", RememberedLamps(state), err)
-		}
 	})
+	// They may be somebody else's now, but for one that may still shine.
+	if got, ok := ReadLit(state); !ok || len(got.Lamps) != 1 || got.Lamps[0].Name != "BROKEN" {
+		t.Errorf("after the end of the panel %+v is remembered", got)
+	}
+}
+
+func TestWhatIsLitIsWrittenDownOnceAndForgottenInTheDark(t *testing.T) {
+	dir := t.TempDir()
+	a, b := hw.LampWire{Name: "A", Pin: "gpio:A"}, hw.LampWire{Name: "B", Red: "led:r", Blue: "led:b", ActiveLow: true}
+	camera := config.PTZ{Port: "serial:/dev/ttyS1", Baud: 9600, Camera: 1, Model: "sony"}
+	display := Display{Address: "udp://10.0.0.5:8900", Input: 3, Text: "Hall"}
+	before := newLitFile(dir, slog.New(slog.DiscardHandler))
+	before.lights(Lit{Lamps: []hw.LampWire{{Name: "OLD", Pin: "gpio:O"}}}) // and then it was killed
+
+	f := newLitFile(dir, slog.New(slog.DiscardHandler))
+	wants := func(want Lit) os.FileInfo {
+		t.Helper()
+		got, ok := ReadLit(dir)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); !ok || diff != "" {
+			t.Errorf("- want, + got:\n%s", diff)
+		}
+		info, err := os.Stat(filepath.Join(dir, lampFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	f.begin() // a config without any lamp leaves none behind
+	wants(Lit{})
+	f.lights(Lit{Lamps: []hw.LampWire{a, b}})
+	f.lights(Lit{Cameras: []config.PTZ{camera}, Displays: []Display{display}})
+	once := wants(Lit{Lamps: []hw.LampWire{a, b}, Cameras: []config.PTZ{camera}, Displays: []Display{display}})
+	f.lights(Lit{Displays: []Display{display}})
+	if again := wants(Lit{Lamps: []hw.LampWire{a, b}, Cameras: []config.PTZ{camera}, Displays: []Display{display}}); !os.SameFile(once, again) {
+		t.Error("what is not new was written again: the medium wears out")
+	}
+	f.darkened(Lit{Lamps: []hw.LampWire{a}, Displays: []Display{display}})
+	wants(Lit{Lamps: []hw.LampWire{b}, Cameras: []config.PTZ{camera}})
 }
 
 func TestADamagedMemoryOfLampsIsNone(t *testing.T) {
 	dir := t.TempDir()
-	for _, doc := range []string{"", "[{", `{"Name": "A"}`, `[{"Name": 7}]`, "\x00\x00"} {
+	for _, doc := range []string{"", "{", `[{"Name": "A"}]`, `{"Lamps": [{"Name": 7}]}`, "\x00\x00"} {
 		if err := os.WriteFile(filepath.Join(dir, lampFile), []byte(doc), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got := RememberedLamps(dir); got != nil {
+		if got, ok := ReadLit(dir); ok {
 			t.Errorf("%q: %+v", doc, got)
 		}
 	}
-	if got := RememberedLamps(filepath.Join(dir, "none")); got != nil {
+	if got, ok := ReadLit(filepath.Join(dir, "none")); ok {
 		t.Errorf("without a file: %+v", got)
 	}
 }

@@ -119,12 +119,18 @@ func (d *Daemon) watchTally(ctx context.Context, show func(state string)) {
 // showTally lights a display elsewhere.
 func (d *Daemon) showTally(c tallyOutConfig) run {
 	return func(ctx context.Context, live func()) error {
-		open, err := tsl.Far(c.Address, openTSL)
+		display := Display(c)
+		out, err := display.out()
 		if err != nil {
 			return supervise.Permanent(err)
 		}
-		out := tsl.NewOut(open, tsl.Channel{Address: c.Input, PreviewBit: 1, ProgramBit: 2}, c.Text)
-		return d.withTally(ctx, out.Show, func(ctx context.Context) error { return out.Run(ctx, live) })
+		is := Lit{Displays: []Display{display}}
+		d.lit.lights(is)
+		err = d.withTally(ctx, out.Show, func(ctx context.Context) error { return out.Run(ctx, live) })
+		if err == nil {
+			d.lit.darkened(is)
+		}
+		return err
 	}
 }
 
@@ -149,11 +155,17 @@ func (d *Daemon) driveCamera(c config.PTZ) run {
 		if err != nil {
 			return err
 		}
+		is := Elsewhere(config.Config{PTZ: c})
+		d.lit.lights(is)
 		l := &visca.Link{Camera: c.Camera, Model: c.Model, Log: d.Log}
 		d.camera.Store(l)
 		defer d.camera.CompareAndSwap(l, nil) // the next one may be there already
 		live()
-		return d.withTally(ctx, l.Tally, func(ctx context.Context) error { return l.Run(ctx, port) })
+		err = d.withTally(ctx, l.Tally, func(ctx context.Context) error { return l.Run(ctx, port) })
+		if err == nil {
+			d.lit.darkened(is)
+		}
+		return err
 	}
 }
 

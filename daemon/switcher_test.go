@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -104,6 +105,8 @@ func TestTheLastPacketOnASerialLineIsDark(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d := &Daemon{Options: Options{Log: slog.New(slog.DiscardHandler)}}
+			state := t.TempDir()
+			d.lit = newLitFile(state, d.Log)
 			d.cell.Update(func(b *status.Box) { b.Tally.State = status.Program })
 			far := newCable(t)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -111,6 +114,9 @@ func TestTheLastPacketOnASerialLineIsDark(t *testing.T) {
 			ended := make(chan error, 1)
 			go func() { ended <- tt.service(d, far.path)(ctx, func() {}) }()
 			far.until(t, tt.whole, tt.answer, tt.red)
+			if l, ok := ReadLit(state); !ok || len(l.Cameras)+len(l.Displays) != 1 {
+				t.Errorf("of what is lit there is %+v, %t", l, ok)
+			}
 			cancel()
 			if last := far.until(t, tt.whole, tt.answer, nil); !bytes.Equal(last, tt.dark) {
 				t.Errorf("the last packet is % X, want % X", last, tt.dark)
@@ -121,6 +127,21 @@ func TestTheLastPacketOnASerialLineIsDark(t *testing.T) {
 			if d.camera.Load() != nil {
 				t.Error("the camera is still there")
 			}
+			if l, ok := ReadLit(state); !ok || len(l.Cameras)+len(l.Displays) != 0 {
+				t.Errorf("of what is dark there is %+v, %t", l, ok)
+			}
 		})
 	}
+}
+
+func TestADisplayThatHangsIsLeftBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		free := make(chan struct{})
+		began := time.Now()
+		err := inTime(t.Context(), "display 7", func(context.Context) error { <-free; return nil })
+		if err == nil || err.Error() != "darken display 7: it does not answer" || time.Since(began) > 6*time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		close(free)
+	})
 }

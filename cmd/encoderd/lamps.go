@@ -13,9 +13,11 @@ import (
 )
 
 // lampsOff makes the box's lamps dark and opens its contacts, after a daemon
-// that could not. It needs no config to do so: what is wrong with that is not
-// for now, and the daemon left word of the lamps that it drove.
-func (p program) lampsOff(_ context.Context, args []string) error {
+// that could not, and darkens the cameras and displays elsewhere that the daemon
+// lit. It needs no config to do so: what is wrong with that is not for now, and
+// the daemon left word of what it lit. What hangs holds up nothing else, and the
+// whole takes a few seconds at most.
+func (p program) lampsOff(ctx context.Context, args []string) error {
 	o, rest, err := p.parse("lamps-off", args, func(fs *flag.FlagSet, o *options) {
 		configFlag(fs, o)
 		stateFlag(fs, o)
@@ -26,14 +28,23 @@ func (p program) lampsOff(_ context.Context, args []string) error {
 	}
 	quiet := slog.New(slog.DiscardHandler)
 	board, err := findBoard(o.board, quiet)
-	if err != nil || board.Darken == nil {
+	if err != nil {
 		return err
 	}
-	c, err := load(o, quiet)
-	if err != nil {
+	c, failed := load(o, quiet)
+	if failed != nil {
 		c = config.Default()
 	}
-	return board.Darken(allLamps(c, board, daemon.RememberedLamps(o.state)))
+	lit, left := daemon.ReadLit(o.state)
+	if !left {
+		lit = daemon.Elsewhere(c)
+	}
+	elsewhere := make(chan error, 1)
+	go func() { elsewhere <- lit.DarkenElsewhere(ctx) }()
+	if board.Darken != nil {
+		err = board.Darken(allLamps(c, board, lit.Lamps))
+	}
+	return errors.Join(err, <-elsewhere)
 }
 
 // allLamps lists, each once, the lamps of the board, those that the last daemon

@@ -51,8 +51,8 @@ func TestLampsThatTheDaemonDroveAreDarkened(t *testing.T) {
 		lamps string
 		code  int
 	}{
-		"word of the lamps": {`[{"Name": "DOOR", "Pin": "gpio:no_such_line"}]`, exitFailed},
-		"a damaged one":     {`[{"Name": "DOOR", "Pin": "gpio:no_such_line"}`, exitOK},
+		"word of the lamps": {`{"Lamps": [{"Name": "DOOR", "Pin": "gpio:no_such_line"}]}`, exitFailed},
+		"a damaged one":     {`{"Lamps": [{"Name": "DOOR", "Pin": "gpio:no_such_line"}]`, exitOK},
 	} {
 		state := t.TempDir()
 		for file, doc := range map[string]string{"config.toml": "[[lamp]\n", "lamps.json": tt.lamps} {

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -166,6 +168,119 @@ model = "sony"
 	if said := visca(); !strings.HasSuffix(said, "\x81\x01\x7E\x01\x0A\x00\x03\xFF") {
 		t.Errorf("in the end the camera heard % X", said)
 	}
+}
+
+// Nobody tells the camera and the displays that the daemon was killed: what
+// systemd runs after it does, whatever has become of the config and of some of
+// them.
+func TestNothingElsewhereStaysRedWhenTheDaemonIsKilled(t *testing.T) {
+	in, udp := free(t), free(t)
+	head, camera := cable(t)
+	line, monitor := cable(t)
+	display, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "udp", udp)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer display.Close()
+	wall := newWall(t)
+	visca, serial := listen(head), listen(line)
+	p := start(t, settings{outputs: fmt.Sprintf(`
+[[tally]]
+name = "desk"
+protocol = "tsl3.1"
+address = "udp://%s"
+input = "5"
+timeout = "1h"
+[[tally_out]]
+name = "monitor"
+address = "udp://%s"
+input = 7
+[[tally_out]]
+name = "wall"
+address = "tcp://%s"
+input = 8
+[[tally_out]]
+name = "desk"
+address = "serial:%s"
+input = 9
+[[tally_out]]
+name = "nobody"
+address = "tcp://127.0.0.1:1"
+input = 10
+[ptz]
+port = "serial:%s"
+model = "sony"
+`, in, udp, wall.address, monitor, camera)})
+	const red, dark = "\x81\x01\x7E\x01\x0A\x00\x02\xFF", "\x81\x01\x7E\x01\x0A\x00\x03\xFF"
+	desk := dialUDP(t, in)
+	p.until("all to be red", func(b status.Box) bool {
+		_, _ = desk.Write(umd(5, 2))
+		return shows(t, display, 7, 2) && wall.last(8) == 2 && strings.HasSuffix(visca(), red) && lastTally(serial(), 9) == 2
+	})
+	p.signal(syscall.SIGKILL)
+	<-p.done
+	if wall.last(8) != 2 || !strings.HasSuffix(visca(), red) || lastTally(serial(), 9) != 2 {
+		t.Fatal("somebody has darkened what the daemon lit; this test shows nothing")
+	}
+	p.write(p.config, "[[output]\n")
+	began := time.Now()
+	code, _, said := p.command("lamps-off", "--board", "sim", "--state", p.state, "--config", p.config)
+	if code != exitFailed || !strings.Contains(said, "display 10 at tcp://127.0.0.1:1") || strings.Count(said, "\n") != 1 {
+		t.Errorf("exit code %d, %s", code, said)
+	}
+	if took := time.Since(began); took > 15*time.Second { // TimeoutStopSec of the unit
+		t.Errorf("it took %v", took)
+	}
+	peer.Await(t, "the display by UDP to be dark", func() bool { return shows(t, display, 7, 0) })
+	peer.Await(t, "the display by TCP to be dark", func() bool { return wall.last(8) == 0 })
+	peer.Await(t, "the display on the serial line to be dark", func() bool { return lastTally(serial(), 9) == 0 })
+	peer.Await(t, "the camera to be dark", func() bool { return strings.HasSuffix(visca(), dark) })
+}
+
+// A wall is a display that takes TSL UMD 3.1 by TCP.
+type wall struct {
+	address string
+	said    lockedBuffer
+}
+
+func newWall(t *testing.T) *wall {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wall{address: l.Addr().String()}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				defer context.AfterFunc(t.Context(), func() { _ = c.Close() })()
+				_, _ = io.Copy(&w.said, c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		all.Wait()
+	})
+	return w
+}
+
+func (w *wall) last(address byte) int { return lastTally(w.said.String(), address) }
+
+// lastTally is what a display was told last in a stream of whole packets, -1 if
+// nothing.
+func lastTally(said string, address byte) int {
+	i := strings.LastIndexByte(said, 0x80|address)
+	if i < 0 || i+1 >= len(said) {
+		return -1
+	}
+	return int(said[i+1] & 0x0F)
 }
 
 func dialUDP(t *testing.T, address string) net.Conn {

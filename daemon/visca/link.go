@@ -288,6 +288,54 @@ func (s *session) goDark() error {
 	return nil
 }
 
+// darkTimes is how often a lamp is darkened after a link that could not: the
+// first answer may be to what that said last.
+const darkTimes = 2
+
+// Darken makes the lamp of a camera of a model dark by port, after a [Link] that
+// could not: what that sent last may be cut short. It tells the camera until it
+// has taken it twice, or ctx ends, and closes port. A model without a lamp needs
+// nothing.
+func Darken(ctx context.Context, port io.ReadWriteCloser, camera int, model string) (err error) {
+	off := Models[model].Off
+	if off == nil {
+		return port.Close()
+	}
+	replies, broken, stop := make(chan reply), make(chan error, 1), make(chan struct{})
+	var reading sync.WaitGroup
+	reading.Go(func() { broken <- read(port, replies, stop) })
+	hung := context.AfterFunc(ctx, func() { _ = port.Close() }) // a write that hangs ends so
+	defer func() {
+		hung()
+		close(stop)
+		err = errors.Join(err, port.Close())
+		reading.Wait()
+	}()
+	s := session{link: &Link{Camera: camera}, port: port, replies: replies, broken: broken}
+	return s.darken(ctx, off)
+}
+
+func (s *session) darken(ctx context.Context, off Command) error {
+	for taken := 0; taken < darkTimes; {
+		err := s.ask(ctx, off)
+		if err == nil {
+			taken++
+			continue
+		}
+		if fatal(err) != nil {
+			return err
+		}
+		again := time.NewTimer(lampAgain)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return err
+		}
+	}
+	return nil
+}
+
 // fatal keeps the errors after which the port is of no use.
 func fatal(err error) error {
 	if errors.Is(err, ErrSilent) || errors.Is(err, ErrRefused) {

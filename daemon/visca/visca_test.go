@@ -392,3 +392,61 @@ func FuzzReplies(f *testing.F) {
 		}
 	})
 }
+
+// The daemon was killed within a packet: what follows it is not understood, and
+// an answer to what came before is none to this.
+func TestALampIsDarkenedAfterALinkThatCouldNot(t *testing.T) {
+	const took, unknown = "\x90\x41\xFF", "\x90\x60\x02\xFF"
+	for _, tt := range []struct {
+		name, model string
+		answers     []string // the last of them for ever
+		patience    time.Duration
+		err         error
+		want        int // commands
+	}{
+		{"at once", "sony", []string{took}, time.Minute, nil, 2},
+		{"after half a packet", "sony", []string{unknown, took}, time.Minute, nil, 3},
+		{"after an old answer and half a packet", "sony", []string{took + unknown, took}, time.Minute, nil, 3},
+		{"after a silence", "avonic", []string{"", took}, time.Minute, nil, 3},
+		{"never", "sony", []string{""}, 2 * time.Second, ErrSilent, 2},
+		{"not at all", "", []string{took}, time.Minute, nil, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ours, theirs := net.Pipe()
+				ctx, cancel := context.WithTimeout(t.Context(), tt.patience)
+				defer cancel()
+				ended := make(chan error, 1)
+				go func() { ended <- Darken(ctx, ours, 1, tt.model) }()
+				answers, got := tt.answers, 0
+				buf := make([]byte, 64)
+				for n, err := theirs.Read(buf); err == nil; n, err = theirs.Read(buf) {
+					got++
+					if want := packet(1, Models[tt.model].Off); !bytes.Equal(buf[:n], want) {
+						t.Errorf("% X, want % X", buf[:n], want)
+					}
+					_, _ = io.WriteString(theirs, answers[0])
+					if len(answers) > 1 {
+						answers = answers[1:]
+					}
+				}
+				if err := <-ended; !errors.Is(err, tt.err) || got != tt.want {
+					t.Errorf("told %d times, then %v; want %d and %v", got, err, tt.want, tt.err)
+				}
+			})
+		})
+	}
+}
+
+func TestAPortThatTakesNothingKeepsNobodyDarkening(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe() // nobody reads
+		defer theirs.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		if err := Darken(ctx, ours, 1, "sony"); err == nil || time.Since(begin) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+	})
+}

@@ -80,15 +80,65 @@ func (m Maker) Open(keys []hw.KeyWire, lamps []hw.LampWire) (hw.Panel, error) {
 	return p, nil
 }
 
+// darkPatience is how long a lamp may take to be darkened without a panel.
+const darkPatience = 5 * time.Second
+
 // Darken makes lamps dark and lets go of them, without a panel. It does all it
-// can and returns what it could not.
+// can within five seconds and returns what it could not; a lamp that hangs then
+// is left behind. Of lamps that share a wire the last one has the last word.
 func (m Maker) Darken(lamps []hw.LampWire) error {
+	groups := sharing(lamps)
+	answers := make([]chan error, len(groups))
+	for i, group := range groups {
+		answers[i] = make(chan error, 1)
+		go func() { answers[i] <- m.darken(group) }()
+	}
+	late, cancel := context.WithTimeout(context.Background(), darkPatience)
+	defer cancel()
+	var errs []error
+	for i, group := range groups {
+		select {
+		case err := <-answers[i]:
+			errs = append(errs, err)
+		case <-late.Done():
+			errs = append(errs, fmt.Errorf("lamp %s: its driver does not answer", group[0].Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// darken makes some lamps dark, one after the other.
+func (m Maker) darken(lamps []hw.LampWire) error {
 	var errs []error
 	for _, w := range lamps {
 		l := m.lamp(w)
 		errs = append(errs, l.light(hw.Light{}), l.close())
 	}
 	return errors.Join(errs...)
+}
+
+// sharing puts lamps that share a wire into one group, all in their order.
+func sharing(lamps []hw.LampWire) (groups [][]hw.LampWire) {
+	for _, w := range lamps {
+		with := []hw.LampWire{}
+		groups = slices.DeleteFunc(groups, func(g []hw.LampWire) bool {
+			shares := slices.ContainsFunc(g, func(o hw.LampWire) bool { return share(o, w) })
+			if shares {
+				with = append(with, g...)
+			}
+			return shares
+		})
+		groups = append(groups, append(with, w))
+	}
+	return groups
+}
+
+func share(a, b hw.LampWire) bool {
+	one, _ := a.Parts()
+	two, _ := b.Parts()
+	return slices.ContainsFunc(one, func(p hw.LampPart) bool {
+		return slices.ContainsFunc(two, func(o hw.LampPart) bool { return o.Pin == p.Pin })
+	})
 }
 
 // errNoKind says that no pin of that kind can be had.

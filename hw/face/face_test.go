@@ -426,6 +426,49 @@ func TestDarkenDoesAllItCan(t *testing.T) {
 	}
 }
 
+func TestDarkenLeavesALampThatHangsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, free := newShelf(), make(chan struct{})
+		s.blocked = map[hw.Pin]chan struct{}{"x:h": free}
+		s.lit["x:a"], s.lit["x:z"] = hw.Light{Color: hw.Red}, hw.Light{Color: hw.Red}
+		m := face.Maker{Kinds: map[string]face.Kind{"x": s.kind()}}
+		began := time.Now()
+		err := m.Darken([]hw.LampWire{{Name: "A", Pin: "x:a"}, {Name: "HANGS", Pin: "x:h"}, {Name: "Z", Pin: "x:z"}})
+		if err == nil || !strings.Contains(err.Error(), "HANGS") || time.Since(began) != 5*time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+		if s.shows("x:a").Color != hw.Dark || s.shows("x:z").Color != hw.Dark {
+			t.Error("a lamp that hangs keeps others lit")
+		}
+		close(free)
+	})
+}
+
+// A line that is told of twice, inverted once, is as the last one says.
+func TestDarkenGivesTheLastOfAWireTheLastWord(t *testing.T) {
+	s := newShelf()
+	var inverted []bool
+	kind := s.kind()
+	open := kind.Lamp
+	kind.Lamp = func(pin hw.Pin, activeLow bool) (face.Lamp, error) {
+		if pin == "x:b" {
+			inverted = append(inverted, activeLow)
+		}
+		return open(pin, activeLow)
+	}
+	m := face.Maker{Kinds: map[string]face.Kind{"x": kind}}
+	for range 50 {
+		inverted = nil
+		err := m.Darken([]hw.LampWire{
+			{Name: "A", Pin: "x:a"}, {Name: "B", Pin: "x:b", ActiveLow: true}, {Name: "C", Red: "x:c", Green: "x:a"},
+			{Name: "D", Red: "x:b", Blue: "x:c"},
+		})
+		if err != nil || !slices.Equal(inverted, []bool{true, false}) {
+			t.Fatalf("%v, opened as %v", err, inverted)
+		}
+	}
+}
+
 func TestOnePanelRunsOnce(t *testing.T) {
 	run(t, newShelf(), nil, nil, func(t *testing.T, r *running) {
 		if err := r.Run(t.Context(), nil); !errors.Is(err, hw.ErrBusy) {

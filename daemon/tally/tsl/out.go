@@ -51,9 +51,9 @@ func (o *Out) Show(state string) {
 	}
 }
 
-// Run sends the state at every change and every [Refresh] until ctx ends, which
-// is no error, and makes the display dark then. It returns an error when the
-// far side is lost. live is called once it has accepted a packet.
+// Run sends the state at every change and every [Refresh] until ctx ends, and
+// makes the display dark then, whose failure is an error. It returns an error
+// when the far side is lost, too. live is called once it has accepted a packet.
 func (o *Out) Run(ctx context.Context, live func()) error {
 	conn, err := o.open(ctx)
 	if err != nil {
@@ -72,9 +72,46 @@ func (o *Out) Run(ctx context.Context, live func()) error {
 		case <-o.news:
 		case <-again.C:
 		case <-ctx.Done():
-			_ = o.send(conn, status.Off) // as well as it goes
-			return nil
+			return o.send(conn, status.Off)
 		}
+	}
+}
+
+// A display is darkened so often by [Out.Darken], and at such intervals.
+const (
+	darkTimes = 3
+	darkEvery = 100 * time.Millisecond
+)
+
+// Darken makes the display dark after a Run that could not. It says so several
+// times, for nobody answers and a packet may be lost; it ends before that only
+// with ctx, or an error.
+func (o *Out) Darken(ctx context.Context) error {
+	conn, err := o.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer closing(ctx, conn)()
+	for i := range darkTimes {
+		if err := o.send(conn, status.Off); err != nil {
+			return err
+		}
+		if i+1 < darkTimes && !rest(ctx, darkEvery) {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// rest waits for d, and reports whether ctx still goes on then.
+func rest(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -127,6 +127,45 @@ func TestAPortThatCannotBeOpened(t *testing.T) {
 	}
 }
 
+func TestADisplayIsDarkenedAfterARunThatCouldNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		defer far.Close()
+		heard := packets(far)
+		ended := make(chan error, 1)
+		go func() { ended <- NewOut(opens(near), Channel{7, 1, 2}, "HALL").Darken(t.Context()) }()
+		for range darkTimes {
+			if d := <-heard; d != (Display31{Address: 7, Brightness: 3, Text: "HALL"}) {
+				t.Errorf("says %+v", d)
+			}
+		}
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if _, more := <-heard; more {
+			t.Error("says more after the end")
+		}
+	})
+}
+
+func TestADisplayThatIsNotThereKeepsNobodyDarkeningIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe() // which takes nothing
+		defer far.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		if err := NewOut(opens(near), Channel{}, "").Darken(ctx); err == nil || time.Since(begin) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		gone := errors.New("no route to host")
+		err := NewOut(func(context.Context) (io.ReadWriteCloser, error) { return nil, gone }, Channel{}, "").Darken(ctx)
+		if !errors.Is(err, gone) {
+			t.Error(err)
+		}
+	})
+}
+
 // What one box says, another follows: by every way there is.
 func TestOutLightsAnotherBox(t *testing.T) {
 	udp, openUDP := listenPackets(t)
