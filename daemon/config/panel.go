@@ -37,7 +37,8 @@ type Key struct {
 	HoldTime Span   `toml:"hold_time,omitempty"` // zero is usual
 	Long     string `toml:"long,omitempty"`
 	LongTime Span   `toml:"long_time,omitempty"` // zero is usual
-	// Confirm says that Hold and Long wait for a short press before they count.
+	// Confirm says that Hold and Long wait for a short press before they count;
+	// resets have to.
 	Confirm bool `toml:"confirm,omitempty"`
 }
 
@@ -61,8 +62,8 @@ type Tally struct {
 	Protocol string `toml:"protocol"` // contact | tsl3.1 | tsl5 | obs | vmix
 	// Address is where to call or to listen, by protocol; of a contact its pin.
 	Address string `toml:"address"`
-	// Input is which of the switcher's this camera is: an address, a number, or
-	// the name of a scene or input.
+	// Input is which of the switcher's this camera is: an address, a number, for
+	// TSL 5 also SCREEN:INDEX, or the name of a scene or input.
 	Input    string `toml:"input,omitempty"`
 	Password Secret `toml:"password,omitempty"`
 	// Timeout is after how long a silence the tally is unknown.
@@ -138,8 +139,12 @@ const (
 	maxPins     = 64
 )
 
-// factoryReset is the action that no key may do by being held alone.
-const factoryReset = "factory.reset"
+// grave are the actions that no key may order by a press, which happens by
+// itself; resets are those of them that need a second look even so.
+var (
+	grave  = []string{"factory.reset", "network.reset", "box.restart"}
+	resets = []string{"factory.reset", "network.reset"}
+)
 
 var (
 	levels  = []string{Low, High}
@@ -230,11 +235,7 @@ func (v *validator) key(at string, k Key, pins map[string]string) {
 	for _, o := range []struct{ key, order string }{{"press", k.Press}, {"double", k.Double}, {"hold", k.Hold}, {"long", k.Long}} {
 		v.order(at+"."+o.key, o.key, o.order)
 	}
-	for _, o := range []struct{ key, order string }{{"hold", k.Hold}, {"long", k.Long}} {
-		if words := strings.Fields(o.order); len(words) > 0 && words[0] == factoryReset && !k.Confirm {
-			v.fault(at+"."+o.key, "a key that is held would forget all settings", "write confirm = true")
-		}
-	}
+	v.graveOrders(at, k)
 	if k.HoldTime != 0 {
 		v.span(at+".hold_time", "hold_time", k.HoldTime, minHold, maxHold)
 	}
@@ -243,6 +244,28 @@ func (v *validator) key(at string, k Key, pins map[string]string) {
 	}
 	if k.HoldTime != 0 && k.LongTime != 0 && k.LongTime <= k.HoldTime {
 		v.fault(at+".long_time", "long_time is not longer than hold_time", "choose a longer one")
+	}
+}
+
+// graveOrders checks that nobody gives an order by accident that costs the
+// settings or the show.
+func (v *validator) graveOrders(at string, k Key) {
+	does := func(order string, actions []string) bool {
+		words := strings.Fields(order)
+		return len(words) > 0 && slices.Contains(actions, words[0])
+	}
+	for _, o := range []struct{ key, order string }{{"press", k.Press}, {"double", k.Double}} {
+		if does(o.order, grave) {
+			v.fault(at+"."+o.key, fmt.Sprintf("%s by %s happens by accident", strings.Fields(o.order)[0], o.key), "write it as hold or long, and confirm = true")
+		}
+	}
+	for _, o := range []struct{ key, order string }{{"hold", k.Hold}, {"long", k.Long}} {
+		if does(o.order, resets) && !k.Confirm {
+			v.fault(at+"."+o.key, "a key that is held would forget settings", "write confirm = true")
+		}
+	}
+	if k.Confirm && k.Press+k.Double != "" && k.Hold+k.Long == "" {
+		v.fault(at+".confirm", "confirm is for hold and long, and the key has neither", "write the order as hold, or leave confirm out")
 	}
 }
 
@@ -308,11 +331,19 @@ func (v *validator) tally(at string, t *Tally, pins, ports map[string]string) {
 	}
 	d := dials[t.Protocol]
 	v.dial(at+".address", t.Address, d.schemes, d.example)
-	v.port(at+".address", t.Address, ports)
+	if !sharesLine(*t, ports) {
+		v.port(at+".address", t.Address, ports)
+	}
 	v.input(at+".input", *t)
 	if min(t.PreviewBit, t.ProgramBit) < 1 || max(t.PreviewBit, t.ProgramBit) > 4 || t.PreviewBit == t.ProgramBit {
 		v.fault(at+".program_bit", "preview_bit and program_bit must be two of 1 to 4", "look up which tally of the switcher means what")
 	}
+}
+
+// sharesLine reports whether an earlier tally listens to the same serial line, which
+// they share.
+func sharesLine(t Tally, ports map[string]string) bool {
+	return strings.HasPrefix(ports[t.Address], "tally[")
 }
 
 // A first is the password that a switcher was first given, and where.
@@ -354,11 +385,25 @@ func (v *validator) input(path string, t Tally) {
 		v.fault(path, "the tally does not say which input this camera is", `write input = "3" or its name`)
 	case t.Protocol == TSL31 && (err != nil || n < 0 || n > 126):
 		v.fault(path, "input is not an address of TSL 3.1", "write a number from 0 to 126 in quotes")
-	case t.Protocol == TSL5 && (err != nil || n < 0 || n > 65534):
-		v.fault(path, "input is not an index of TSL 5", "write a number from 0 to 65534 in quotes")
+	case t.Protocol == TSL5 && !isPlace(t.Input):
+		v.fault(path, "input is not an index of TSL 5", `write a number from 0 to 65534 in quotes, or "SCREEN:INDEX"`)
 	case len(t.Input) > 256:
 		v.fault(path, "input is longer than any name", "write the name as the switcher shows it")
 	}
+}
+
+// isPlace reports whether s is INDEX or SCREEN:INDEX of TSL 5.
+func isPlace(s string) bool {
+	screen, index, both := strings.Cut(s, ":")
+	if !both {
+		index = screen
+	}
+	for _, number := range []string{screen, index} {
+		if n, err := strconv.ParseUint(number, 10, 16); err != nil || n > 65534 {
+			return false
+		}
+	}
+	return true
 }
 
 // dial checks the address of a switcher or display. Its words never repeat it:
