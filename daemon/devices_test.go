@@ -149,9 +149,9 @@ func TestEncodersAreNotOpenedAgainAndAgainToFindThem(t *testing.T) {
 		if n := encoders.calls.Load() - before; n != 1 {
 			t.Errorf("they were looked for %d times after an event", n)
 		}
-		time.Sleep(5 * rescanEncoders)
-		if n := encoders.calls.Load() - before; n < 5 || n > 7 {
-			t.Errorf("they were looked for %d times in five minutes, in case an event was lost", n-1)
+		time.Sleep(3 * rescanEncoders)
+		if n := encoders.calls.Load() - before; n < 3 || n > 5 {
+			t.Errorf("they were looked for %d times in three minutes, in case an event was lost", n-1)
 		}
 	})
 }

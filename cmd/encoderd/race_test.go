@@ -16,7 +16,8 @@ func TestTheRaceDetectorFindsNothingWhileEverythingChanges(t *testing.T) {
 	s := settings{sub: true, outputs: hall(n.URL("live"))}
 	p := prepare(t, s)
 	p.program = filepath.Join(t.TempDir(), "encoderd-race")
-	if err := build(p.program, "CGO_ENABLED=1", "-race"); err != nil {
+	// With paths, it shares what the tests are built of.
+	if err := build(p.program, "CGO_ENABLED=1", "-race", "-trimpath=false"); err != nil {
 		t.Fatal(err)
 	}
 	p.launch()
