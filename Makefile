@@ -42,12 +42,12 @@ test: ## everything: checks, cross builds, unit and end-to-end tests, the virtua
 	@tools/install test
 	@rm -f $(BUILD)/times $(BUILD)/unsteady
 	@tools/timed image buildroot/virt/build.sh
-	@tools/timed all tools/beside box 'tools/timed box nice -n 19 $(MAKE1) box' '$(MAKE1) rest'
+	@tools/timed unit $(MAKE1) unit
+	@tools/timed rest tools/beside box 'tools/timed box nice -n 19 $(MAKE1) box' '$(MAKE1) rest'
 	@tools/timed --sum
 	@cat $(BUILD)/unsteady 2> /dev/null || echo "no test needed a second try"
 
 rest: # of test, beside the virtual board
-	@tools/timed unit $(COMPUTE) $(MAKE1) unit
 	@tools/beside "lint and cross" '$(COMPUTE) $(MAKE1) lint cross' 'tools/timed live $(MAKE1) live'
 	@tools/timed fuzz $(COMPUTE) $(MAKE1) fuzz
 
@@ -62,7 +62,7 @@ LIVE := cmd/encoderd cmd/example-webrtc daemon hw/alsa hw/external hw/external/r
 unit live: export CGO_ENABLED := 1
 unit: ## unit tests, with the race detector; builds those of live, too
 	$(GO) test -race -run '^$$' ./... > /dev/null
-	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -vxE '$(MODULE)/($(subst $(space),|,$(strip $(LIVE))))')
+	$(GO) test -race -timeout 15m $$($(GO) list ./... | grep -vxE '$(MODULE)/($(subst $(space),|,$(strip $(LIVE))))')
 
 live: ## end-to-end tests, with the race detector
 	@for p in $(LIVE); do tools/twice $(GO) test -race -timeout 25m ./$$p || exit 1; done
