@@ -65,6 +65,10 @@ func held4(order string) func(*status.Box) {
 	return func(b *status.Box) { b.Keys = map[string]status.Key{"STREAM": {Down: true, Holding: order}} }
 }
 
+func armed4(order string, down bool) func(*status.Box) {
+	return func(b *status.Box) { b.Keys = map[string]status.Key{"STREAM": {Down: down, Armed: order}} }
+}
+
 func TestTheStreamLamp(t *testing.T) {
 	retry := func(b *status.Box) { b.Outputs[0].Attempt = 3 }
 	tests := []struct {
@@ -124,6 +128,13 @@ func TestTheStreamLamp(t *testing.T) {
 		{"held while there is nothing to stop", show(outputs(status.Off, status.Off), held4("stream.stop")), "off", "nothing is on air"},
 		{"held for something else", show(outputs(status.Off, status.Off), held4("output.start name=x")), "amber fast", "keep holding for output.start name=x"},
 		{"another key held", show(held4("record.stop")), "red", "on air: youtube"},
+		{"a key without a lamp held", show(outputs(status.Off, status.Off), held4("ptz.home")), "amber fast", "keep holding for ptz.home"},
+		{"held to be confirmed", show(armed4("stream.stop", true)), "amber long-short-short", "let go of STREAM, then press it once for stream.stop"},
+		{"to be confirmed", show(armed4("stream.stop", false)), "amber long-short-short", "press STREAM once for stream.stop"},
+		{"to be confirmed in the time to think again", show(armed4("stream.stop", false), func(b *status.Box) { b.Ending = &noon }), "amber long-short-short", "press STREAM once for stream.stop"},
+		{"a key without a lamp to be confirmed", show(armed4("box.restart", false), func(b *status.Box) { b.Identify = true }), "amber long-short-short", "press STREAM once for box.restart"},
+		{"another lamp's key to be confirmed", show(armed4("record.stop", false)), "red", "on air: youtube"},
+		{"a reset to be confirmed", show(armed4("network.reset", false)), "red", "on air: youtube"},
 		{"identify", show(func(b *status.Box) { b.Identify = true }), "white call", "here is the box"},
 	}
 	for _, tt := range tests {
@@ -162,6 +173,10 @@ func TestTheOtherLamps(t *testing.T) {
 		{"REC held", RoleRecord, record(status.Recording, held4("record.stop")), "amber fast", "keep holding to stop"},
 		{"REC held while nothing is recorded", RoleRecord, show(held4("record.stop")), "off", "nothing is recorded"},
 
+		{"REC to be confirmed", RoleRecord, record(status.Recording, armed4("record.stop", false)), "amber long-short-short", "press STREAM once for record.stop"},
+		{"MUTE held", RoleMute, show(held4("audio.mute")), "amber fast", "keep holding for audio.mute"},
+		{"MUTE to be confirmed", RoleMute, show(armed4("audio.mute", true)), "amber long-short-short", "let go of STREAM, then press it once for audio.mute"},
+		{"another lamp's key held", RoleMute, show(held4("stream.stop")), "off", "not muted"},
 		{"muted", RoleMute, show(fault(status.NoSound), func(b *status.Box) { b.Sound.Muted = true }), "red", "muted"},
 		{"no sound", RoleMute, show(fault(status.NoSound)), "amber pulse", "no sound comes in"},
 		{"silent", RoleMute, show(fault(status.SilentSound)), "amber pulse", "the sound is silent"},
@@ -281,7 +296,7 @@ func (c chance) box() status.Box {
 		b.Ending = &at
 	}
 	if c.IntN(4) == 0 {
-		orders := []string{"", "", "stream.stop grace=20s", "stream.start", "record.stop", "network.reset", "factory.reset", "x"}
+		orders := []string{"", "", "stream.stop grace=20s", "stream.start", "record.stop", "audio.mute", "network.reset", "factory.reset", "x"}
 		b.Keys = map[string]status.Key{"A": {Down: c.IntN(2) == 0, Holding: pick(c, orders...), Armed: pick(c, orders...)}, "B": {Holding: pick(c, orders...)}}
 	}
 	return b

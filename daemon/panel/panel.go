@@ -95,6 +95,12 @@ type row struct {
 	when    func(b status.Box, now time.Time) (reason string, ok bool)
 }
 
+// What the lamps of all keys say of one that asks for a second thought.
+const (
+	confirmMeans = "A key was held, and what it orders waits for one more press"
+	confirmToDo  = "Let go, then press it once within 5 seconds. To leave all as it is: let go, do nothing."
+)
+
 // rows is the one list of lights, per role from urgent to calm. Within a role
 // all rhythms differ: who cannot tell the colors apart, or has a lamp of one
 // color, sees the same.
@@ -102,9 +108,10 @@ type row struct {
 // Steady red says that something is so now: on air, recording, muted, on
 // program. Nothing else of those lamps is steady.
 var rows = []row{
+	{RoleStream, Pattern{hw.Amber, LongTwoShort}, confirmMeans, confirmToDo, waits(RoleStream)},
 	{RoleStream, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
 	{RoleStream, Pattern{hw.Amber, DoubleFlash}, "The STREAM key is held down after the show was stopped", "Let go to go on with the show. Keep holding to stop it now.", endingHeld},
-	{RoleStream, Pattern{hw.Amber, Fast}, "The STREAM key is held down", "Keep holding to stop the show. Let go to stay on air.", streamHeld},
+	{RoleStream, Pattern{hw.Amber, Fast}, "The STREAM key is held down, or one without a lamp of its own", "Keep holding: STREAM stops the show. Let go: you stay on air.", streamHeld},
 	{RoleStream, Pattern{hw.Amber, LongShort}, "The show was stopped; viewers see a still picture", "Was that a mistake? Press STREAM within 20 seconds and it goes on.", ending},
 	{RoleStream, Pattern{hw.Amber, Blink6}, "The box itself: power, heat, or a part of it", "Give it air and its own power supply. If it goes on blinking, call the technician: \"six blinks\".", boxFails},
 	{RoleStream, Pattern{hw.Amber, Blink2}, "No network", "Push the network cable in at both ends. Is the switch on?", noNetwork},
@@ -117,6 +124,7 @@ var rows = []row{
 	{RoleStream, Pattern{hw.Red, Steady}, "ON AIR, and all is well", "", onAir},
 	{RoleStream, Pattern{}, "Not on air", "Press STREAM to start.", always("nothing is on air")},
 
+	{RoleRecord, Pattern{hw.Amber, LongTwoShort}, confirmMeans, confirmToDo, waits(RoleRecord)},
 	{RoleRecord, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
 	{RoleRecord, Pattern{hw.Amber, Fast}, "The REC key is held down", "Keep holding to stop recording. Let go to record on.", recordHeld},
 	{RoleRecord, Pattern{hw.Amber, Blink5}, "It cannot record: storage full or broken", "Put in an empty medium, or call the technician.", recordFails},
@@ -125,7 +133,9 @@ var rows = []row{
 	{RoleRecord, Pattern{hw.Red, Steady}, "RECORDING", "", recordState(status.Recording, "recording")},
 	{RoleRecord, Pattern{}, "Not recording", "Press REC to record.", always("nothing is recorded")},
 
+	{RoleMute, Pattern{hw.Amber, LongTwoShort}, confirmMeans, confirmToDo, waits(RoleMute)},
 	{RoleMute, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
+	{RoleMute, Pattern{hw.Amber, Fast}, "The MUTE key is held down", "Keep holding for what it is to do. Let go to leave all as it is.", muteHeld},
 	{RoleMute, Pattern{hw.Red, Steady}, "MUTED: viewers hear nothing", "Press MUTE to let them hear.", muted},
 	{RoleMute, Pattern{hw.Amber, Pulse}, "No sound comes in", "Check the mixer, its cable, and whether a microphone is on.", soundMissing},
 	{RoleMute, Pattern{}, "Viewers hear the sound", "", always("not muted")},

@@ -14,14 +14,15 @@ type Rhythm uint8
 
 // The rhythms.
 const (
-	Steady      Rhythm = iota
-	Pulse              // half a second on, half a second off
-	Fast               // four flashes a second
-	DoubleFlash        // two flashes a second, close together
-	Occulting          // on, with a short gap every two seconds
-	LongShort          // one long, one short
-	Call               // three short, one long
-	Blink1             // so many flashes every two seconds
+	Steady       Rhythm = iota
+	Pulse               // half a second on, half a second off
+	Fast                // four flashes a second
+	DoubleFlash         // two flashes a second, close together
+	Occulting           // on, with a short gap every two seconds
+	LongShort           // one long, one short
+	LongTwoShort        // one long, two short
+	Call                // three short, one long
+	Blink1              // so many flashes every two seconds
 	Blink2
 	Blink3
 	Blink4
@@ -38,19 +39,20 @@ var rhythms = [...]struct {
 	name, words string
 	times       []time.Duration
 }{
-	Steady:      {"", "steady", nil},
-	Pulse:       {"pulse", "slowly on and off", []time.Duration{4 * flash, 4 * flash}},
-	Fast:        {"fast", "quick flicker", []time.Duration{flash, flash}},
-	DoubleFlash: {"double", "double flash", []time.Duration{flash, flash, flash, 5 * flash}},
-	Occulting:   {"occulting", "on, with short gaps", []time.Duration{14 * flash, 2 * flash}},
-	LongShort:   {"long-short", "one long, one short", []time.Duration{6 * flash, 2 * flash, 2 * flash, 6 * flash}},
-	Call:        {"call", "three short, one long", []time.Duration{flash, flash, flash, flash, flash, flash, 6 * flash, 4 * flash}},
-	Blink1:      {"blink 1", "1 blink, pause", blinks(1)},
-	Blink2:      {"blink 2", "2 blinks, pause", blinks(2)},
-	Blink3:      {"blink 3", "3 blinks, pause", blinks(3)},
-	Blink4:      {"blink 4", "4 blinks, pause", blinks(4)},
-	Blink5:      {"blink 5", "5 blinks, pause", blinks(5)},
-	Blink6:      {"blink 6", "6 blinks, pause", blinks(6)},
+	Steady:       {"", "steady", nil},
+	Pulse:        {"pulse", "slowly on and off", []time.Duration{4 * flash, 4 * flash}},
+	Fast:         {"fast", "quick flicker", []time.Duration{flash, flash}},
+	DoubleFlash:  {"double", "double flash", []time.Duration{flash, flash, flash, 5 * flash}},
+	Occulting:    {"occulting", "on, with short gaps", []time.Duration{14 * flash, 2 * flash}},
+	LongShort:    {"long-short", "one long, one short", []time.Duration{6 * flash, 2 * flash, 2 * flash, 6 * flash}},
+	LongTwoShort: {"long-short-short", "one long, two short", []time.Duration{6 * flash, 2 * flash, 2 * flash, 2 * flash, 2 * flash, 2 * flash}},
+	Call:         {"call", "three short, one long", []time.Duration{flash, flash, flash, flash, flash, flash, 6 * flash, 4 * flash}},
+	Blink1:       {"blink 1", "1 blink, pause", blinks(1)},
+	Blink2:       {"blink 2", "2 blinks, pause", blinks(2)},
+	Blink3:       {"blink 3", "3 blinks, pause", blinks(3)},
+	Blink4:       {"blink 4", "4 blinks, pause", blinks(4)},
+	Blink5:       {"blink 5", "5 blinks, pause", blinks(5)},
+	Blink6:       {"blink 6", "6 blinks, pause", blinks(6)},
 }
 
 // blinks are n flashes and a pause, two seconds together.

@@ -39,6 +39,7 @@ func TestRhythms(t *testing.T) {
 		{"blue double", "#.#.....#.#....."},
 		{"amber occulting", "##############.."},
 		{"amber long-short", "######..##......"},
+		{"amber long-short-short", "######..##..##.."},
 		{"white call", "#.#.#.######...."},
 		{"amber blink 1", "#..............."},
 		{"amber blink 2", "#.#............."},

@@ -301,20 +301,52 @@ func tally(state, words string) func(status.Box, time.Time) (string, bool) {
 	}
 }
 
-// holding finds the order of a group of actions that comes if a key stays down.
-func holding(b status.Box, groups ...string) (order string) {
+// roles say, by group of actions, which lamp answers whoever orders one with a
+// key; STREAM does for all others.
+var roles = map[string]Role{"record": RoleRecord, "audio": RoleMute, "network": RoleReset, "factory": RoleReset}
+
+// answers reports whether an order is for the lamp of a role to answer.
+func answers(role Role, order string) bool {
+	group, _, _ := strings.Cut(order, ".")
+	return order != "" && cmp.Or(roles[group], RoleStream) == role
+}
+
+// holding finds the order that comes if a key stays down, and that the lamp of a
+// role answers.
+func holding(b status.Box, role Role) (order string) {
 	for _, k := range sorted(b.Keys) {
-		if group, _, _ := strings.Cut(k.Holding, "."); slices.Contains(groups, group) {
+		if answers(role, k.Holding) {
 			return k.Holding
 		}
 	}
 	return ""
 }
 
+// waits answers for a role while an order that is no reset waits: for its key to
+// come up, or for it to be pressed once more.
+func waits(role Role) func(status.Box, time.Time) (string, bool) {
+	return func(b status.Box, _ time.Time) (string, bool) {
+		for name, k := range sorted(b.Keys) {
+			if answers(role, k.Armed) {
+				return toConfirm(name, k), true
+			}
+		}
+		return "", false
+	}
+}
+
+// toConfirm says what is to be done with a key that is armed.
+func toConfirm(name string, k status.Key) string {
+	if awaitsPress(k) {
+		return fmt.Sprintf("press %s once for %s", name, k.Armed)
+	}
+	return fmt.Sprintf("let go of %s, then press it once for %s", name, k.Armed)
+}
+
 // streamHeld answers only if there is something to stop, or something else to
 // come.
 func streamHeld(b status.Box, _ time.Time) (string, bool) {
-	order := holding(b, "stream", "output")
+	order := holding(b, RoleStream)
 	all, _ := wanted(b)
 	return held(order, streamStop, len(all) > 0)
 }
@@ -322,13 +354,18 @@ func streamHeld(b status.Box, _ time.Time) (string, bool) {
 // endingHeld is streamHeld while a press, and so a hold that ends early, goes on
 // with the show.
 func endingHeld(b status.Box, _ time.Time) (string, bool) {
-	stops := action(holding(b, "stream")) == streamStop
+	stops := action(holding(b, RoleStream)) == streamStop
 	return "let go to go on; keep holding to stop now", stops && b.Ending != nil
 }
 
 func recordHeld(b status.Box, _ time.Time) (string, bool) {
-	order := holding(b, "record")
+	order := holding(b, RoleRecord)
 	return held(order, "record.stop", cmp.Or(b.Record.State, status.Off) != status.Off)
+}
+
+func muteHeld(b status.Box, _ time.Time) (string, bool) {
+	order := holding(b, RoleMute)
+	return "keep holding for " + order, order != ""
 }
 
 func held(order, stop string, on bool) (string, bool) {
@@ -356,26 +393,22 @@ func action(order string) string {
 func armed(reset string, down bool) func(status.Box, time.Time) (string, bool) {
 	return func(b status.Box, _ time.Time) (string, bool) {
 		for name, k := range sorted(b.Keys) {
-			if action(k.Armed) != reset || waits(k) == down {
-				continue
+			if action(k.Armed) == reset && awaitsPress(k) != down {
+				return toConfirm(name, k), true
 			}
-			if down {
-				return fmt.Sprintf("let go of %s, then press it once for %s", name, k.Armed), true
-			}
-			return fmt.Sprintf("press %s once for %s", name, k.Armed), true
 		}
 		return "", false
 	}
 }
 
-// waits reports whether what is armed waits for a press, which may be going on;
-// else the hold that asked for it still is.
-func waits(k status.Key) bool {
+// awaitsPress reports whether what is armed waits for a press, which may be going
+// on; else the hold that asked for it still is.
+func awaitsPress(k status.Key) bool {
 	return !k.Down || k.Holding == k.Armed || k.Armed == factoryReset && k.Holding != ""
 }
 
 func resetHeld(b status.Box, _ time.Time) (string, bool) {
-	order := holding(b, "network", "factory")
+	order := holding(b, RoleReset)
 	return "keep holding for " + order, order != ""
 }
 

@@ -110,7 +110,7 @@ func (d *drawing) key(k status.Key) string {
 	}
 	switch {
 	case k.Armed == "":
-	case waits(k):
+	case awaitsPress(k):
 		say = append(say, "press once for "+k.Armed)
 	default:
 		say = append(say, "let go, then press once for "+k.Armed)
@@ -133,6 +133,20 @@ func (d *drawing) source(t status.TallySource) string {
 		s += ", never heard"
 	} else {
 		s += ", heard " + d.since(*t.Heard) + " ago"
+	}
+	if t.Sender != "" {
+		s += " from " + t.Sender
+	}
+	if t.Changed != nil {
+		s += ", changed " + d.since(*t.Changed) + " ago"
+	}
+	for _, o := range t.Senders {
+		if o.Sender != t.Sender {
+			s += fmt.Sprintf(", %s says %s", o.Sender, o.State)
+		}
+	}
+	if t.Bad > 0 {
+		s += fmt.Sprintf(", %d not understood", t.Bad)
 	}
 	return because(s, t.Error)
 }

@@ -27,7 +27,9 @@ func busy() status.Box {
 		"RESET":  {Down: true, Holding: "factory.reset", Armed: "network.reset"},
 	}
 	b.Tally = status.Tally{State: status.Preview, Reason: "atem says preview", Sources: []status.TallySource{
-		{Name: "atem", Protocol: "tsl3.1", Address: "udp://:8900", Input: "3", State: status.Preview, Heard: ago(2)},
+		{Name: "atem", Protocol: "tsl3.1", Address: "udp://:8900", Input: "3", State: status.Preview, Heard: ago(2), Changed: ago(61), Sender: "10.0.0.7", Bad: 4, Senders: []status.TallySender{
+			{Sender: "10.0.0.7", State: status.Preview}, {Sender: "10.0.0.9", State: status.Off},
+		}},
 		{Name: "obs", Protocol: "obs", Address: "ws://10.0.0.5:4455", Input: "Cam 1", State: status.Off, Error: "connection refused"},
 	}}
 	b.Lamps = Lamps(b, DefaultLamps(), noon)

@@ -51,6 +51,7 @@ const RHYTHMS = new Map([
   ['double', 'double flash'],
   ['occulting', 'on, with short gaps'],
   ['long-short', 'one long, one short'],
+  ['long-short-short', 'one long, two short'],
   ['call', 'three short, one long'],
   ['blink 1', '1 blink, pause'],
   ...[2, 3, 4, 5, 6].map((n) => [`blink ${n}`, `${n} blinks, pause`]),
@@ -391,6 +392,12 @@ function renderTally(tally) {
 
 function tallyWord(state) { return TALLY_WORDS.get(state) ?? ['off', state || 'Off']; }
 
+// others names who else speaks for a source, and says what.
+function others(s) {
+  return (s.senders ?? []).filter((o) => o.sender !== s.sender)
+    .map((o) => `${o.sender} says ${tallyWord(o.state)[1].toLowerCase()}`).join(', ');
+}
+
 function switcherRow(s) {
   const [tone, word] = tallyWord(s.state);
   const bad = s.bad ? `${s.bad} times not understood` : '';
@@ -398,7 +405,7 @@ function switcherRow(s) {
     { text: s.name, note: parts(s.protocol, s.input && `input ${s.input}`), wide: true },
     { text: word, tone, note: s.error, wide: true },
     { text: s.heard ? shortAgo(s.heard) : 'never', note: s.changed && `changed ${shortAgo(s.changed)}` },
-    { text: s.address || '–', note: [s.sender && `sent by ${s.sender}`, bad].filter(Boolean).join(', '), wide: true },
+    { text: s.address || '–', note: [s.sender && `sent by ${s.sender}`, others(s), bad].filter(Boolean).join(', '), wide: true },
   ];
 }
 
