@@ -185,6 +185,9 @@ func (p *process) memory() int {
 var nap = flag.Duration("nap", 12*time.Second, "how long readers of the crowd do not read")
 
 func TestTwoHundredReadersOfWhichFiftyStopReadingAndTwentyVanish(t *testing.T) {
+	if !peer.Root(t) {
+		return
+	}
 	n := peer.StartNginx(t)
 	v := open(t, settings{bitrate: "1M", outputs: hall(n.URL("live"))})
 	v.begin()

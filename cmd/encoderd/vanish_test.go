@@ -20,7 +20,7 @@ type elsewhere struct {
 	address          string // of the machine elsewhere
 }
 
-// newElsewhere needs root, and ip of iproute2.
+// newElsewhere needs [peer.Root], and ip of iproute2.
 func newElsewhere(t *testing.T) elsewhere {
 	t.Helper()
 	id := os.Getpid() & 0x3fff

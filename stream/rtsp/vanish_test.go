@@ -20,8 +20,8 @@ import (
 var here = netip.MustParseAddr("198.18.0.1")
 
 // alone puts the test on a machine of its own as far as the network can tell,
-// with a line at whose other end no host answers. It needs root, and ip of
-// iproute2.
+// with a line at whose other end no host answers. It needs [peer.Root], and ip
+// of iproute2.
 func alone(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread() // for good: the thread, which is elsewhere, ends with the test
@@ -81,7 +81,7 @@ func batchOf(t *testing.T, size int) *rtp.Batch {
 // push sends a batch, or what goes at once.
 func push(t *testing.T, s *udpSender, b *rtp.Batch) (out bool) {
 	t.Helper()
-	if _, err := s.Take(b); err != nil {
+	if _, err := s.Take(b, nil); err != nil {
 		t.Fatal(err)
 	}
 	out, err := s.Push()
@@ -92,6 +92,9 @@ func push(t *testing.T, s *udpSender, b *rtp.Batch) (out bool) {
 }
 
 func TestHostsThatAreGoneTakeNobodysRoom(t *testing.T) {
+	if !peer.Root(t) {
+		return
+	}
 	alone(t)
 	pair, player := everywhere(t), everywhere(t)
 	ports := [2]uint16{localPort(player.rtp), localPort(player.rtcp)}
@@ -121,6 +124,9 @@ func TestHostsThatAreGoneTakeNobodysRoom(t *testing.T) {
 }
 
 func TestAMomentWithoutARouteIsLoss(t *testing.T) {
+	if !peer.Root(t) {
+		return
+	}
 	alone(t)
 	pair, player := everywhere(t), everywhere(t)
 	ports := [2]uint16{localPort(player.rtp), localPort(player.rtcp)}
@@ -149,6 +155,9 @@ func TestAMomentWithoutARouteIsLoss(t *testing.T) {
 
 // A lease that runs out and is given anew ends no session.
 func TestAnAddressOfOursThatVanishesAndComesBackIsLoss(t *testing.T) {
+	if !peer.Root(t) {
+		return
+	}
 	alone(t)
 	pair, player := everywhere(t), everywhere(t)
 	ports := [2]uint16{localPort(player.rtp), localPort(player.rtcp)}
@@ -193,6 +202,9 @@ func TestAnAddressOfOursThatVanishesAndComesBackIsLoss(t *testing.T) {
 }
 
 func TestTheWaitForRoomCountsAsNoBytes(t *testing.T) {
+	if !peer.Root(t) {
+		return
+	}
 	alone(t)
 	pair := everywhere(t)
 	s := sends(t, pair, netip.MustParseAddr("198.18.0.2"), here, [2]uint16{5000, 5001})
@@ -200,7 +212,7 @@ func TestTheWaitForRoomCountsAsNoBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.gso = false // many messages, of which some go
-	if _, err := s.Take(batchOf(t, 50_000)); err != nil {
+	if _, err := s.Take(batchOf(t, 50_000), nil); err != nil {
 		t.Fatal(err)
 	}
 	now := time.Now()
