@@ -43,6 +43,15 @@ func actions() []Action {
 		}},
 		{Name: "output.start", Args: []string{"name"}, Text: "start one output", do: func(_ context.Context, d *Daemon, a map[string]string) error { return d.startOne(a["name"], true) }},
 		{Name: "output.stop", Args: []string{"name"}, Text: "stop one output", do: func(_ context.Context, d *Daemon, a map[string]string) error { return d.startOne(a["name"], false) }},
+		{Name: "record.start", Text: "start recording", do: func(_ context.Context, d *Daemon, _ map[string]string) error {
+			return d.setRecord(func(bool) bool { return true })
+		}},
+		{Name: "record.stop", Text: "stop recording; without one, nothing happens", do: func(_ context.Context, d *Daemon, _ map[string]string) error {
+			return d.setRecord(func(bool) bool { return false })
+		}},
+		{Name: "record.toggle", Text: "start recording, or stop it", do: func(_ context.Context, d *Daemon, _ map[string]string) error {
+			return d.setRecord(func(on bool) bool { return !on })
+		}},
 		{Name: "audio.mute", Text: "send silence", do: func(_ context.Context, d *Daemon, _ map[string]string) error {
 			return d.mute(func(bool) bool { return true })
 		}},

@@ -31,6 +31,7 @@ import (
 	"encoderd.example/hw"
 	"encoderd.example/stream"
 	"encoderd.example/stream/access"
+	"encoderd.example/stream/record"
 	"encoderd.example/stream/usage"
 	"encoderd.example/stream/webrtc"
 )
@@ -73,6 +74,8 @@ type Daemon struct {
 	source  status.Cell[source] // what comes in
 	readers status.Cell[uint64] // sessions that were left behind; its version counts changes of encoders
 	calls   calls               // into drivers, that did not come back
+
+	recorder record.Recorder
 
 	site     atomic.Pointer[site]          // nil while it is not served
 	browsers atomic.Pointer[webrtc.Server] // likewise

@@ -27,6 +27,7 @@ type notes struct {
 
 	encoders map[string]*encoderNote
 	outputs  map[string]*outputNote
+	record   recordNote
 	lamps    map[string]error     // why each does not follow
 	lighting map[string]time.Time // since when each is being lit, while it is
 }

@@ -19,9 +19,13 @@ type Wanted struct {
 	// at boot are on unless they stand here with false.
 	Outputs map[string]bool `json:"outputs"`
 	Muted   bool            `json:"muted"`
+	Record  bool            `json:"record"`
 	// Restarts counts starts of each output, so that one that ended for good
 	// runs again.
 	Restarts map[string]int `json:"-"`
+	// Recordings counts starts of a recording that had failed, so that it is
+	// tried again at once.
+	Recordings int `json:"-"`
 	// Lingering are outputs that were stopped and stay connected for a moment.
 	Lingering map[string]bool `json:"-"`
 	// Returns counts how often each encoder that was gone came back.
@@ -68,6 +72,11 @@ type (
 		URL                       config.Address
 		Key                       config.Secret
 		Restart                   int
+	}
+	recordConfig struct {
+		Dir, Rendition, Tracks string
+		Length                 time.Duration
+		Restart                int
 	}
 	rtspConfig struct {
 		Addr, Tracks      string
@@ -123,6 +132,9 @@ func plan(c config.Config, b hw.Board, w Wanted) []supervise.Service {
 			r.Returns += w.Returns[name]
 		}
 		p.add("encode/"+r.Rendition, r)
+	}
+	if name := c.Recorded(); w.Record {
+		p.add("record", recordConfig{c.Record.Dir, name, p.tracksOf(name), c.Record.Length.Duration(), w.Recordings})
 	}
 	p.serve(c)
 	for _, o := range c.Outputs {
@@ -254,9 +266,9 @@ type ServicePlan struct {
 }
 
 // Plan says what a config would run on a board with those encoders, with
-// everything on air; see [Encoders].
+// everything on air and recording; see [Encoders].
 func Plan(c config.Config, b hw.Board, drivers []hw.EncoderDriver) []ServicePlan {
-	all := Wanted{Outputs: map[string]bool{}}
+	all := Wanted{Outputs: map[string]bool{}, Record: true}
 	for _, o := range c.Outputs {
 		all.Outputs[o.Name] = true
 	}
@@ -309,6 +321,8 @@ func line(conf any) string {
 		return fmt.Sprintf("%s %dx%d %.4g fps, key frame every %d, encoder %s%s", c.Codec, c.Width, c.Height, c.FPS.Float(), c.GOP, c.Choice, byDrivers(c))
 	case pushConfig:
 		return fmt.Sprintf("push %s to %s", c.Rendition, c.URL)
+	case recordConfig:
+		return fmt.Sprintf("record %s to %s", c.Rendition, c.Dir)
 	case rtspConfig:
 		return "serve " + secured("RTSP", c.Secure) + " on " + c.Addr
 	case rtmpConfig:

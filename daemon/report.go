@@ -56,7 +56,6 @@ func (d *Daemon) box(now time.Time) status.Box {
 		Name: d.config.Box.Name, Board: d.Board.Name, Version: d.Version, Since: d.start,
 		Input: d.inputNow(now), Sound: d.soundNow(),
 		Keys: keys, Tally: tally,
-		Record:       status.Record{State: status.Off},
 		TemperatureC: around.temperature, Storage: around.storage, Network: around.network, Power: around.power,
 		Renditions: []status.Rendition{}, Outputs: []status.Output{}, Readers: []status.Reader{},
 		Faults: []status.Fault{}, Services: []status.Service{},
@@ -64,6 +63,7 @@ func (d *Daemon) box(now time.Time) status.Box {
 	for _, r := range d.config.Renditions {
 		b.Renditions = append(b.Renditions, d.renditionNow(r, now))
 	}
+	b.Record = d.recordNow(b)
 	for _, o := range d.config.Outputs {
 		b.Outputs = append(b.Outputs, d.outputNow(o, now))
 	}
@@ -224,13 +224,11 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 	if d.unanswered(now) {
 		f.add(status.NetworkStays, "", "")
 	}
-	const low, hot = 0.05, 85
-	if b.Storage.TotalBytes > 0 && float64(b.Storage.FreeBytes) < low*float64(b.Storage.TotalBytes) {
-		f.add(status.StorageLow, "", "")
-	}
+	const hot = 85
 	if b.TemperatureC > hot {
 		f.add(status.TooHot, "", "")
 	}
+	f.storage(b)
 	return f.list
 }
 

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -21,7 +23,8 @@ const (
 )
 
 // factoryMark stands in the state directory from the order of a factory reset
-// until everything else is gone: a power cut in between changes nothing.
+// until everything else is gone: a power cut in between changes nothing. In it
+// stands where recordings are, as the config had it.
 const factoryMark = "factory-reset"
 
 // resetNetwork asks the system to take the network settings back to those of a
@@ -49,7 +52,10 @@ func (d *Daemon) resetAll() error {
 	if err := d.resetNetwork(); err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(filepath.Join(d.State, factoryMark), nil, 0o600); err != nil {
+	d.mu.Lock()
+	dir := d.config.Record.Dir
+	d.mu.Unlock()
+	if err := renameio.WriteFile(filepath.Join(d.State, factoryMark), []byte(dir), 0o600); err != nil {
 		return fmt.Errorf("factory reset: %w", err)
 	}
 	d.Restart()
@@ -62,14 +68,19 @@ func (d *Daemon) resetAll() error {
 // been read yet.
 func FactoryReset(state string, keep ...string) (done bool, err error) {
 	mark := filepath.Join(state, factoryMark)
-	if _, err := os.Stat(mark); errors.Is(err, fs.ErrNotExist) {
+	dir, err := os.ReadFile(mark)
+	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("factory reset: %w", err)
 	}
 	list, err := os.ReadDir(state)
 	if err != nil {
 		return false, fmt.Errorf("factory reset: %w", err)
 	}
-	stays := map[string]bool{factoryMark: true, requestDir: true, recordings: true}
+	top, _, _ := strings.Cut(path.Clean(string(dir)), "/")
+	stays := map[string]bool{factoryMark: true, requestDir: true, recordings: true, top: true}
 	for _, name := range keep {
 		stays[name] = true
 	}

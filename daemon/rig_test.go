@@ -170,7 +170,7 @@ func (d *videoDriver) open(c hw.EncoderConfig) (hw.Encoder, error) {
 	}
 	e := &fakeVideo{
 		EncoderConfig: c, driver: d, opened: time.Now(), units: make(chan *stream.Unit, 4), broken: make(chan struct{}),
-		track: &stream.Track{Codec: c.Codec, Width: c.Width, Height: c.Height},
+		track: &stream.Track{Codec: c.Codec, Setup: []byte{1, 0x64, 0, 0x1f}, Width: c.Width, Height: c.Height, FPS: c.FPS.Float()},
 	}
 	if d.wild.Load() {
 		e.hung = d.free
@@ -301,7 +301,7 @@ type fakeSound struct {
 }
 
 func newFakeSound(int) (hw.AudioEncoder, error) {
-	return &fakeSound{track: &stream.Track{Codec: stream.AAC}}, nil
+	return &fakeSound{track: &stream.Track{Codec: stream.AAC, Setup: []byte{0x11, 0x90}, Rate: hw.SampleRate, Channels: hw.Channels}}, nil
 }
 
 func (e *fakeSound) Encode(pcm []int16, stamp time.Duration, emit func(*stream.Unit)) error {

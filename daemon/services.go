@@ -40,6 +40,8 @@ func (d *Daemon) bind(s *supervise.Service) {
 		s.Run = d.encode(c)
 	case pushConfig:
 		s.Run = d.push(c)
+	case recordConfig:
+		s.Run = d.record(c)
 	case rtspConfig:
 		s.Run = d.serveRTSP(c)
 	case rtmpConfig:

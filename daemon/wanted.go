@@ -34,7 +34,7 @@ func loadWanted(dir string) (Wanted, error) {
 		return w, fmt.Errorf("read what was on air from %s: %w", wantedFile, err)
 	}
 	maps.Copy(w.Outputs, read.Outputs)
-	w.Muted = read.Muted
+	w.Muted, w.Record = read.Muted, read.Record
 	return w, nil
 }
 

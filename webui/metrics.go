@@ -1,6 +1,7 @@
 package webui
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -46,6 +47,7 @@ var (
 	boxStates    = []string{status.Off, status.Starting, status.Live, status.Degraded, status.Broken}
 	outputStates = []string{status.Off, status.Starting, status.Unconfirmed, status.Live, status.Backoff, status.Failed}
 	tallyStates  = []string{"off", "preview", "program", "unknown"}
+	recordStates = []string{status.Off, status.Starting, status.Recording, status.Slow, status.Failed}
 )
 
 // families is every metric of the box. Names and units follow
@@ -290,6 +292,31 @@ var families = []metric{
 		func(b status.Box, e emit) {
 			if b.TemperatureC != 0 {
 				e(b.TemperatureC)
+			}
+		},
+	},
+	{
+		"encoderd_record_state", "State of the recorder: 1 for the one it is in.", gauge,
+		[]string{"state"},
+		func(b status.Box, e emit) { oneOf(e, recordStates, cmp.Or(b.Record.State, status.Off)) },
+	},
+	{
+		"encoderd_record_bytes_total", "Bytes of recordings that are on the medium.", counter, nil,
+		func(b status.Box, e emit) { e(float64(b.Record.Bytes)) },
+	},
+	{
+		"encoderd_record_frames_total", "Pictures of recordings that are on the medium.", counter, nil,
+		func(b status.Box, e emit) { e(float64(b.Record.Pictures)) },
+	},
+	{
+		"encoderd_record_lost_frames_total", "Pictures that were left out of recordings.", counter, nil,
+		func(b status.Box, e emit) { e(float64(b.Record.Lost)) },
+	},
+	{
+		"encoderd_record_medium_free_bytes", "Free bytes where recordings go, while there is one.", gauge, nil,
+		func(b status.Box, e emit) {
+			if b.Record.TotalBytes > 0 {
+				e(float64(b.Record.FreeBytes))
 			}
 		},
 	},

@@ -142,7 +142,13 @@ const (
 
 // Record is about recordings.
 type Record struct {
-	Dir string `toml:"dir"` // relative to the state directory, or absolute
+	// Dir is relative to the state directory, where it is made if need be, or
+	// absolute, where it has to be there: a medium may be out.
+	Dir string `toml:"dir"`
+	// Rendition is the name of the one that is recorded, "" the first.
+	Rendition string `toml:"rendition,omitempty"`
+	// Length is how long a file gets before the next one begins.
+	Length Span `toml:"length"`
 }
 
 // The values of Rendition.Encoder.
@@ -183,7 +189,7 @@ func Default() Config {
 		Audio:   Audio{Source: "auto", Bitrate: 128_000, Channels: Stereo, Silence: -60, SilenceAfter: 30e9},
 		Serve:   Serve{Web: ":8080", RTSP: ":8554", Multicast: true},
 		Watch:   Watch{Access: Open, User: "viewer", Readers: 500, ReadersPerAddress: 250},
-		Record:  Record{Dir: "recordings"},
+		Record:  Record{Dir: "recordings", Length: 3600e9},
 		Panel:   Panel{Double: 400e6, Confirm: 5e9, Stuck: 30e9},
 		PTZ:     PTZ{Baud: 9600, Camera: 1},
 		Remote:  Remote{Baud: 9600},
@@ -242,6 +248,14 @@ func usualBitRate(pixels int, fps Rate) BitRate {
 		rate += rate / 2
 	}
 	return rate
+}
+
+// Recorded returns the name of the rendition that is recorded.
+func (c Config) Recorded() string {
+	if c.Record.Rendition == "" && len(c.Renditions) > 0 {
+		return c.Renditions[0].Name
+	}
+	return c.Record.Rendition
 }
 
 // Rendition returns the rendition of that name.

@@ -116,6 +116,7 @@ readers_per_address = 250
 
 [record]
 dir = 'recordings'
+length = '1h0m0s'
 
 [panel]
 double = '400ms'

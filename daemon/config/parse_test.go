@@ -104,7 +104,7 @@ func TestEmptyFileIsADefaultBox(t *testing.T) {
 		}},
 		Serve:  Serve{Web: ":8080", RTSP: ":8554", Multicast: true},
 		Watch:  Watch{Access: "open", User: "viewer", Readers: 500, ReadersPerAddress: 250},
-		Record: Record{Dir: "recordings"},
+		Record: Record{Dir: "recordings", Length: Span(time.Hour)},
 		Panel:  Panel{Double: Span(400 * time.Millisecond), Confirm: Span(5 * time.Second), Stuck: Span(30 * time.Second)},
 		PTZ:    PTZ{Baud: 9600, Camera: 1},
 		Remote: Remote{Baud: 9600},
@@ -336,6 +336,14 @@ func TestFaults(t *testing.T) {
 		{"a camera too many", "[ptz]\nport = 'serial:/dev/ttyS1'\ncamera = 8", `line 3: camera is out of range, from 1 to 7, write 1 for the first camera of the chain`},
 		{"a camera nobody knows", "[ptz]\nport = 'serial:/dev/ttyS1'\nmodel = 'box'", `line 3: model cannot be "box", write "sony"`},
 		{"no folder", "[record]\ndir = ''", `line 2: dir is empty, write dir = "recordings" or another folder`},
+		{"the state's folder", "[record]\ndir = './x/..'", `line 2: dir is not a folder of its own in the state directory, write dir = "recordings" or another folder`},
+		{"a folder outside", "[record]\ndir = 'a/../../b'", `line 2: dir is not a folder of its own in the state directory, write dir = "recordings" or another folder`},
+		{"a folder that is taken", "[record]\ndir = 'requests/x'", `line 2: dir is not a folder of its own in the state directory, write dir = "recordings" or another folder`},
+		{"the system's folder", "[record]\ndir = '/media/../dev/shm'", `line 2: dir is a folder of the system, write dir = "recordings" or another folder`},
+		{"everything", "[record]\ndir = '//'", `line 2: dir is a folder of the system, write dir = "recordings" or another folder`},
+		{"a folder of bytes", "[record]\ndir = \"a\\u0000b\"", `line 2: dir must have 1 to 1000 printable characters, write dir = "recordings" or another folder`},
+		{"a recording of nothing", "[record]\nrendition = 'sub'", `line 2: there is no rendition "sub", write "main"`},
+		{"files of a second", "[record]\nlength = '1s'", `line 2: length is out of range, from 1m0s to 24h0m0s, write for example "1h"`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

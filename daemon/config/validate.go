@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,8 @@ const (
 	maxReaders             = 10_000
 	maxCredential          = 200 // bytes: servers look at no more than 256
 	maxNameLength          = 32
+	minLength, maxLength   = Span(time.Minute), Span(24 * time.Hour)
+	maxPath                = 1000 // bytes
 	maxTitleLength         = 64
 )
 
@@ -80,8 +83,44 @@ func (v *validator) config(c *Config) {
 	v.serve(c.Serve)
 	v.watch(c)
 	v.panel(c)
-	if c.Record.Dir == "" {
-		v.fault("record.dir", "dir is empty", `write dir = "recordings" or another folder`)
+	v.record(c)
+}
+
+func (v *validator) record(c *Config) {
+	v.folder(c.Record.Dir)
+	if name := c.Record.Rendition; name != "" {
+		if _, ok := c.Rendition(name); !ok {
+			v.noRendition("record.rendition", name, c)
+		}
+	}
+	if l := c.Record.Length; l < minLength || l > maxLength {
+		v.fault("record.length", fmt.Sprintf("length is out of range, from %v to %v", minLength, maxLength), `write for example "1h"`)
+	}
+}
+
+// ours are folders of the state directory that are not for recordings, and
+// systems those of the system.
+var (
+	ours    = []string{"requests"}
+	systems = []string{"/", "/proc", "/sys", "/dev", "/etc", "/boot", "/usr"}
+)
+
+// folder checks where recordings go. A relative one stays below the state
+// directory, which is not for recordings itself.
+func (v *validator) folder(dir string) {
+	const another = `write dir = "recordings" or another folder`
+	clean := path.Clean(dir)
+	top, _, _ := strings.Cut(clean, "/")
+	within := func(d string) bool { return clean == d || d != "/" && strings.HasPrefix(clean, d+"/") }
+	switch {
+	case dir == "":
+		v.fault("record.dir", "dir is empty", another)
+	case len(dir) > maxPath || !utf8.ValidString(dir) || strings.ContainsFunc(dir, unicode.IsControl):
+		v.fault("record.dir", fmt.Sprintf("dir must have 1 to %d printable characters", maxPath), another)
+	case clean == ".", top == "..", slices.Contains(ours, top):
+		v.fault("record.dir", "dir is not a folder of its own in the state directory", another)
+	case slices.ContainsFunc(systems, within):
+		v.fault("record.dir", "dir is a folder of the system", another)
 	}
 }
 
@@ -253,11 +292,15 @@ func (v *validator) output(at string, o *Output, c *Config) {
 		v.carries(at, o, r)
 		return
 	}
+	v.noRendition(at+".rendition", o.Rendition, c)
+}
+
+func (v *validator) noRendition(path, name string, c *Config) {
 	var names []string
 	for _, r := range c.Renditions {
 		names = append(names, r.Name)
 	}
-	v.fault(at+".rendition", fmt.Sprintf("there is no rendition %q", o.Rendition), "write "+list(names))
+	v.fault(path, fmt.Sprintf("there is no rendition %q", name), "write "+list(names))
 }
 
 // onlyH264 are the schemes of protocols that carry no other pictures.

@@ -284,8 +284,11 @@ func recordDegraded(b status.Box, now time.Time) (string, bool) {
 	if reason, ok := has(b, status.StorageLow); ok {
 		return "recording, but " + reason, true
 	}
-	free := float64(b.Storage.FreeBytes)
-	low := b.Storage.TotalBytes > 0 && free < scarce*float64(b.Storage.TotalBytes)
+	free, total := float64(b.Record.FreeBytes), float64(b.Record.TotalBytes)
+	if total == 0 {
+		free, total = float64(b.Storage.FreeBytes), float64(b.Storage.TotalBytes)
+	}
+	low := total > 0 && free < scarce*total
 	return fmt.Sprintf("recording, but only %.1f GB are free", free/1e9), low
 }
 

@@ -168,6 +168,18 @@ type Record struct {
 	State string     `json:"state"` // off, starting, recording, slow, failed
 	Since *time.Time `json:"since,omitempty"`
 	Error string     `json:"error,omitempty"`
+	// RetryAt is when one that failed is tried again by itself.
+	RetryAt   *time.Time `json:"retry_at,omitempty"`
+	Rendition string     `json:"rendition,omitempty"` // that is recorded
+	File      string     `json:"file,omitempty"`      // that is being written
+	// Bytes and Pictures are on the medium, and Lost pictures were left out, since
+	// the daemon began.
+	Bytes    uint64 `json:"bytes"`
+	Pictures uint64 `json:"pictures"`
+	Lost     uint64 `json:"lost"`
+	// FreeBytes and TotalBytes are the medium's, zero while nothing is recorded.
+	FreeBytes  uint64 `json:"free_bytes"`
+	TotalBytes uint64 `json:"total_bytes"`
 }
 
 // Lamp is what a lamp shows and why.

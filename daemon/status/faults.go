@@ -25,6 +25,8 @@ const (
 	ServerFailed    FaultCode = "server-failed"
 	ServiceStuck    FaultCode = "service-stuck"
 	StorageLow      FaultCode = "storage-low"
+	RecordFailed    FaultCode = "record-failed"
+	RecordSlow      FaultCode = "record-slow"
 	TooHot          FaultCode = "too-hot"
 	UnderVoltage    FaultCode = "under-voltage"
 	NoNetwork       FaultCode = "no-network"
@@ -58,6 +60,8 @@ var FaultTable = map[FaultCode]FaultText{
 	ServerFailed:    {"A local server cannot start", "Another program may use the port. Choose another one under [serve].", false},
 	ServiceStuck:    {"A part of the box hangs", "The box restarts itself within seconds. If it happens again, send the diagnostics.", true},
 	StorageLow:      {"Storage is almost full", "Remove recordings or use a larger medium.", false},
+	RecordFailed:    {"It cannot record", "Recording goes on by itself, in a new file, once it can. If it does not, put in an empty medium, or call the technician.", false},
+	RecordSlow:      {"The storage is too slow to record", "Parts of the recording are missing, or soon will be. Get a faster medium ready.", false},
 	TooHot:          {"The box is too hot", "Give it air, or choose a smaller picture.", false},
 	UnderVoltage:    {"The power is too weak", "Use the box's own power supply and cable. The box may stop at any moment.", false},
 	NetworkStays:    {"The network was not reset", "This system does not carry out network resets: install encoderd-network-reset.path and its service, or set the network by hand.", false},

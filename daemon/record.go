@@ -1,0 +1,161 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"encoderd.example/daemon/status"
+	"encoderd.example/daemon/supervise"
+	"encoderd.example/stream/record"
+)
+
+// recordNote is about the recorder. It is guarded by [Daemon.mu].
+type recordNote struct {
+	report record.Report
+	since  time.Time // when something was on the medium first; zero: nothing is
+	failed string    // why the last try ended
+	past   record.Report
+}
+
+// record keeps a rendition as files. One that fails is tried again, in a new
+// file, for as long as it is wanted.
+func (d *Daemon) record(c recordConfig) run {
+	return func(ctx context.Context, live func()) error {
+		r := d.Rendition(c.Rendition)
+		if r == nil {
+			return supervise.Permanent(fmt.Errorf("%q: %w", c.Rendition, ErrNoRendition))
+		}
+		to := record.Settings{Dir: c.Dir, Name: c.Rendition, Length: c.Length}
+		if !filepath.IsAbs(c.Dir) {
+			to.Dir, to.Make = filepath.Join(d.State, c.Dir), true
+		}
+		err := d.recorder.Run(ctx, r, to, func(report record.Report) {
+			if report.State == record.Recording || report.State == record.Slow {
+				live()
+			}
+			d.noteRecording(report)
+		})
+		d.noteRecorded(err)
+		return err
+	}
+}
+
+func (d *Daemon) noteRecording(report record.Report) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := &d.notes.record
+	if n.since.IsZero() && report.Pictures > 0 {
+		n.since, n.failed = time.Now(), ""
+	}
+	changed := n.report.State != report.State || n.report.File != report.File
+	n.report = report
+	if changed {
+		d.notes.kick()
+	}
+}
+
+// noteRecorded is for the end of a try.
+func (d *Daemon) noteRecorded(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	n := &d.notes.record
+	past := n.sum()
+	*n = recordNote{failed: text(err), past: past}
+	d.notes.kick()
+}
+
+// sum is what was counted since the daemon began.
+func (n *recordNote) sum() record.Report {
+	return record.Report{
+		Bytes:    n.past.Bytes + n.report.Bytes,
+		Pictures: n.past.Pictures + n.report.Pictures,
+		Lost:     n.past.Lost + n.report.Lost,
+	}
+}
+
+// recordNow is what people see of the recorder; b has the renditions already.
+// The caller holds mu.
+func (d *Daemon) recordNow(b status.Box) status.Record {
+	n := &d.notes.record
+	sum := n.sum()
+	st := status.Record{State: status.Off, Bytes: sum.Bytes, Pictures: sum.Pictures, Lost: sum.Lost}
+	s := d.services["record"]
+	if s == nil || s.State == supervise.Stopped {
+		return st
+	}
+	st.Rendition, st.File = d.config.Recorded(), n.report.File
+	st.FreeBytes, st.TotalBytes = n.report.Free, n.report.Total
+	st.State, st.Error = recordState(n, s.Status)
+	st.RetryAt = retryAt(s.Status)
+	if st.State == status.Recording || st.State == status.Slow {
+		since := n.since
+		st.Since = &since
+		uncoded(&st, b)
+	}
+	return st
+}
+
+// recordState translates the supervisor's word and the recorder's.
+func recordState(n *recordNote, s supervise.Status) (state, err string) {
+	switch {
+	case s.State == supervise.Starting && s.Attempt > 1 && n.failed != "":
+		return status.Failed, n.failed // that it tries again is no better news yet
+	case n.report.State == record.Stuck:
+		return status.Failed, text(record.ErrHangs)
+	case s.State == supervise.Starting:
+		return status.Starting, ""
+	case s.State != supervise.Live:
+		return status.Failed, cmp.Or(text(s.Err), n.failed)
+	case n.report.State == record.Slow:
+		return status.Slow, ""
+	default:
+		return status.Recording, ""
+	}
+}
+
+// uncoded has a recording of nothing not pass for one: sound alone keeps a file
+// growing.
+func uncoded(st *status.Record, b status.Box) {
+	for _, r := range b.Renditions {
+		if r.Name != st.Rendition {
+			continue
+		}
+		switch r.State {
+		case status.Live, status.Recovering:
+		case status.Starting, status.Off:
+			st.State, st.Since = status.Starting, nil
+		default:
+			st.State, st.Since = status.Failed, nil
+			st.Error = fmt.Sprintf("no pictures of %s are coded: %s", r.Name, r.Error)
+		}
+	}
+}
+
+// setRecord starts or stops recording; change is told whether it is wanted.
+func (d *Daemon) setRecord(change func(bool) bool) error {
+	return d.wish(func(w *Wanted) {
+		on := change(w.Record)
+		if s := d.services["record"]; on && w.Record && s != nil && (s.State == supervise.Backoff || s.State == supervise.Failed) {
+			w.Recordings++
+		}
+		w.Record = on
+	})
+}
+
+// storage says what is wrong with what recordings go to.
+func (f *faultList) storage(b status.Box) {
+	const low = 0.05
+	full := func(free, total uint64) bool { return total > 0 && float64(free) < low*float64(total) }
+	if full(b.Storage.FreeBytes, b.Storage.TotalBytes) || full(b.Record.FreeBytes, b.Record.TotalBytes) {
+		f.add(status.StorageLow, "", "")
+	}
+	switch b.Record.State {
+	case status.Failed:
+		f.add(status.RecordFailed, "", b.Record.Error)
+	case status.Slow:
+		f.add(status.RecordSlow, "", fmt.Sprintf("%d pictures were left out", b.Record.Lost))
+	}
+}
