@@ -86,10 +86,12 @@ func annexB(units []*stream.Unit) []byte {
 	return out
 }
 
-// decode returns the pictures of units as planar 4:2:0.
-func decode(tb testing.TB, units []*stream.Unit) [][]byte {
+// decode returns the pictures of units as planar 4:2:0. The arguments say what
+// ffmpeg is to do with them in between.
+func decode(tb testing.TB, units []*stream.Unit, args ...string) [][]byte {
 	tb.Helper()
-	raw := peer(tb, annexB(units), "ffmpeg", "-f", "h264", "-i", "-", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo", "-")
+	command := append([]string{"-f", "h264", "-i", "-", "-fps_mode", "passthrough", "-pix_fmt", "yuv420p", "-f", "rawvideo"}, args...)
+	raw := peer(tb, annexB(units), "ffmpeg", append(command, "-")...)
 	size := units[0].Track.Width * units[0].Track.Height * 3 / 2
 	if len(raw)%size != 0 {
 		tb.Fatalf("ffmpeg decoded %d bytes, not a multiple of %d", len(raw), size)
