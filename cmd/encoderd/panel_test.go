@@ -194,7 +194,7 @@ timeout = "1h"
 [[tally_out]]
 name = "monitor"
 address = "udp://%s"
-input = 7
+input = 6
 [[tally_out]]
 name = "wall"
 address = "tcp://%s"
@@ -215,7 +215,7 @@ model = "sony"
 	desk := dialUDP(t, in)
 	p.until("all to be red", func(b status.Box) bool {
 		_, _ = desk.Write(umd(5, 2))
-		return shows(t, display, 7, 2) && wall.last(8) == 2 && strings.HasSuffix(visca(), red) && lastTally(serial(), 9) == 2
+		return shows(t, display, 6, 2) && wall.last(8) == 2 && strings.HasSuffix(visca(), red) && lastTally(serial(), 9) == 2
 	})
 	p.signal(syscall.SIGKILL)
 	<-p.done
@@ -231,7 +231,7 @@ model = "sony"
 	if took := time.Since(began); took > 15*time.Second { // TimeoutStopSec of the unit
 		t.Errorf("it took %v", took)
 	}
-	peer.Await(t, "the display by UDP to be dark", func() bool { return shows(t, display, 7, 0) })
+	peer.Await(t, "the display by UDP to be dark", func() bool { return shows(t, display, 6, 0) })
 	peer.Await(t, "the display by TCP to be dark", func() bool { return wall.last(8) == 0 })
 	peer.Await(t, "the display on the serial line to be dark", func() bool { return lastTally(serial(), 9) == 0 })
 	peer.Await(t, "the camera to be dark", func() bool { return strings.HasSuffix(visca(), dark) })

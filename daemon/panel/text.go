@@ -125,30 +125,29 @@ func (d *drawing) key(k status.Key) string {
 }
 
 func (d *drawing) source(t status.TallySource) string {
-	s := t.Protocol + " " + t.Address
+	where := t.Protocol + " " + t.Address
 	if t.Input != "" {
-		s += " input " + t.Input
+		where += " input " + t.Input
 	}
-	if t.Heard == nil {
-		s += ", never heard"
-	} else {
-		s += ", heard " + d.since(*t.Heard) + " ago"
-	}
-	if t.Sender != "" {
-		s += " from " + t.Sender
+	say := []string{where, "never heard"}
+	if t.Heard != nil {
+		say[1] = "heard " + d.since(*t.Heard) + " ago"
+		if t.Sender != "" {
+			say[1] += " from " + t.Sender
+		}
 	}
 	if t.Changed != nil {
-		s += ", changed " + d.since(*t.Changed) + " ago"
+		say = append(say, "changed "+d.since(*t.Changed)+" ago")
 	}
 	for _, o := range t.Senders {
 		if o.Sender != t.Sender {
-			s += fmt.Sprintf(", %s says %s", o.Sender, o.State)
+			say = append(say, fmt.Sprintf("%s says %s", o.Sender, o.State))
 		}
 	}
 	if t.Bad > 0 {
-		s += fmt.Sprintf(", %d not understood", t.Bad)
+		say = append(say, fmt.Sprintf("%d not understood", t.Bad))
 	}
-	return because(s, t.Error)
+	return because(strings.Join(say, ", "), t.Error)
 }
 
 func (d *drawing) output(o status.Output) string {

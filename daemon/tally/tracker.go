@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -365,11 +366,11 @@ func (s *source) silent() error { return fmt.Errorf("%w for more than %v", errSi
 
 // shown is what people see of a source, and programs act on.
 func (s *source) shown() string {
-	all := fmt.Sprint(s.err)
+	all := []string{fmt.Sprint(s.err)}
 	for _, w := range s.words {
-		all += "\n" + w.sender + "\n" + w.state
+		all = append(all, w.sender, w.state)
 	}
-	return all
+	return strings.Join(all, "\n")
 }
 
 // at is the source at an instant.

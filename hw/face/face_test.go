@@ -460,7 +460,9 @@ func TestDarkenGivesTheLastOfAWireTheLastWord(t *testing.T) {
 	for range 50 {
 		inverted = nil
 		err := m.Darken([]hw.LampWire{
-			{Name: "A", Pin: "x:a"}, {Name: "B", Pin: "x:b", ActiveLow: true}, {Name: "C", Red: "x:c", Green: "x:a"},
+			{Name: "A", Pin: "x:a"},
+			{Name: "B", Pin: "x:b", ActiveLow: true},
+			{Name: "C", Red: "x:c", Green: "x:a"},
 			{Name: "D", Red: "x:b", Blue: "x:c"},
 		})
 		if err != nil || !slices.Equal(inverted, []bool{true, false}) {
