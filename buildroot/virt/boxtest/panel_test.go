@@ -30,8 +30,6 @@ var lampLines = map[string]int{"TALLY": 1, "STREAM": 5, "REC": 6, "STAGE": 7, "M
 // panelConfig gives people, and an emulated processor, more time to think than
 // the usual config does, the mute lamp a line, and the tally two who tell it.
 const panelConfig = `
-[panel]
-confirm = "1m"
 [[key]]
 name = "STREAM"
 press = "stream.start"
@@ -55,10 +53,10 @@ timeout = "1h"
 // panelled starts the daemon with all of the panel, and a push to address. Its
 // picture is its own, and it has no sound: what an emulated processor starves
 // now and then has lights, too.
-func (b *box) panelled(t *testing.T, address string) {
+func (b *box) panelled(t *testing.T, address, panel string) {
 	t.Helper()
 	silent := strings.NewReplacer("alsa:Loopback,1", "none")
-	b.configure(t, silent.Replace(settings{fps: 10, camera: "test", push: address}.toml())+panelConfig)
+	b.configure(t, silent.Replace(settings{fps: 10, camera: "test", push: address}.toml())+panel)
 	b.Sh(t, "systemctl reset-failed encoderd; systemctl restart encoderd")
 }
 
@@ -207,7 +205,7 @@ func relay(t *testing.T, client net.Conn, address string) {
 func keysAndLamps(t *testing.T, b *box) {
 	rtmp := peer.StartNginx(t)
 	g := newGate(t, rtmp.Address)
-	b.panelled(t, g.address)
+	b.panelled(t, g.address, panelConfig)
 	b.until(t, "the camera is coded", onAir)
 	for _, part := range []struct {
 		name string
@@ -216,6 +214,7 @@ func keysAndLamps(t *testing.T, b *box) {
 		{"MUTE toggles", muteKey},
 		{"a contact and a switcher light the tally", tallyLamps},
 		{"STREAM starts, stops, and thinks again", func(t *testing.T, b *box) { streamKey(t, b, g, rtmp) }},
+		{"STREAM stops after 3 s and thinks again for 20 s", func(t *testing.T, b *box) { usualStream(t, b, rtmp) }},
 		{"RESET resets the network", networkKey},
 		{"RESET makes a new box", factoryKey},
 	} {
@@ -285,21 +284,62 @@ func streamKey(t *testing.T, b *box, g gate, rtmp *peer.Nginx) {
 	b.lampsAgree(t, "off air", map[string]string{"STREAM": "off"})
 }
 
-// confirmed holds RESET down until that order waits, and confirms it. A guest
-// that stood still for seconds may have held it for longer, and so for another
-// order; then it lets that pass.
-func (b *box) confirmed(t *testing.T, seconds, order string) {
+// usualStream holds STREAM as a box without a config of its own has it, and
+// presses it at once: the show goes on, on the same connection. From here on the
+// keys are the usual ones.
+func usualStream(t *testing.T, b *box, rtmp *peer.Nginx) {
+	b.panelled(t, rtmp.Address, "")
+	b.until(t, "the camera is coded", onAir)
+	b.press(t, lineStream)
+	since := b.until(t, "the push is confirmed", pushing).Outputs[0].Since
+	for range 5 {
+		b.Sh(t, down(lineStream)+"sleep 4\n"+up(lineStream)+"sleep 1\n"+down(lineStream)+"sleep 0.1\n"+up(lineStream))
+		s := b.until(t, "the show goes on", func(s status.Box) bool {
+			return s.Keys["STREAM"].Gesture == "press" && s.Ending == nil && pushing(s)
+		})
+		if s.Outputs[0].Since.Equal(*since) {
+			break
+		}
+		since = s.Outputs[0].Since // the guest stood still for 20 s: the show was over
+	}
+	if s := b.status(t); !s.Outputs[0].Since.Equal(*since) {
+		t.Errorf("after the second thought the push is live since %v, want since %v", s.Outputs[0].Since, since)
+	}
+	if out := b.Sh(t, "journalctl -u encoderd -o cat --no-pager | grep 'action=stream.stop by=key STREAM'"); !strings.Contains(out, "err=<nil>") {
+		t.Errorf("of the stop there is %q", out)
+	}
+	b.held(t, lineStream, "4")
+	b.held(t, lineStream, "4")
+	b.until(t, "the end", func(s status.Box) bool { return s.Ending == nil && s.Outputs[0].State == status.Off })
+}
+
+// confirmed holds RESET down for so many seconds, and confirms it within the
+// usual five, until it has been done. A guest that stood still for seconds may
+// have held it for longer than at most, and so for another order; then it lets
+// that pass, as it lets pass a confirmation that came too late.
+func (b *box) confirmed(t *testing.T, seconds, atMost int, done func(status.Box) bool) {
 	t.Helper()
 	for range 5 {
-		b.held(t, lineReset, seconds)
-		s := b.until(t, "an order of RESET", func(s status.Box) bool { return s.Keys["RESET"].Armed != "" })
-		if s.Keys["RESET"].Armed == order {
-			b.press(t, lineReset)
+		out := b.Sh(t, fmt.Sprintf("t=${EPOCHREALTIME/[.,]/}\n%ssleep %d\n%st=$((${EPOCHREALTIME/[.,]/} - t))\n[ $t -ge %d000000 ] || { sleep 0.5\n%ssleep 0.1\n%s echo pressed; }",
+			down(lineReset), seconds, up(lineReset), atMost, down(lineReset), up(lineReset)))
+		if strings.Contains(out, "pressed") && b.comes(done) {
 			return
 		}
-		b.until(t, "nothing of RESET", func(s status.Box) bool { return s.Keys["RESET"].Armed == "" })
 	}
-	t.Fatalf("held down for %s s, RESET never orders %s", seconds, order)
+	t.Fatalf("held down for %d s, RESET does not what it should; %+v", seconds, b.status(t).Keys["RESET"])
+}
+
+// comes reports whether the box gets there within the time in which an order of
+// a key is carried out, or waits no more.
+func (b *box) comes(done func(status.Box) bool) bool {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for end := time.Now().Add(soon / 3); time.Now().Before(end); <-tick.C {
+		if s, err := b.tryStatus(); err == nil && done(s) {
+			return true
+		}
+	}
+	return false
 }
 
 const networkFile = "/etc/systemd/network/20-encoderd.network"
@@ -322,7 +362,7 @@ const technician = "printf '[Match]\nName=none0\n[Network]\nAddress=192.0.2.7/24
 
 func networkKey(t *testing.T, b *box) {
 	b.Sh(t, technician)
-	b.confirmed(t, "6", "network.reset")
+	b.confirmed(t, 6, 9, func(s status.Box) bool { return s.Keys["RESET"].Action == "network.reset" })
 	b.networkGone(t)
 	if s := b.status(t); s.Name != "Virtual board" || len(s.Outputs) != 1 {
 		t.Errorf("after a reset of the network the box is %q with %d outputs", s.Name, len(s.Outputs))
@@ -333,7 +373,7 @@ func networkKey(t *testing.T, b *box) {
 func factoryKey(t *testing.T, b *box) {
 	b.Sh(t, technician+"; install -d -o encoderd -g encoderd /var/lib/encoderd/recordings; touch /var/lib/encoderd/recordings/show.mp4")
 	since := b.status(t).Since
-	b.confirmed(t, "11", "factory.reset")
+	b.confirmed(t, 11, 25, func(s status.Box) bool { return s.Since.After(since) })
 	b.networkGone(t)
 	s := b.until(t, "a new box", func(s status.Box) bool { return s.Since.After(since) })
 	if s.Name == "Virtual board" || len(s.Outputs) != 0 || len(s.Tally.Sources) != 0 {
