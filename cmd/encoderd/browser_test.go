@@ -153,6 +153,22 @@ func TestABrowserPlaysByEveryMeans(t *testing.T) {
 			t.Logf("%+v", got)
 		})
 	}
+	for name, start := range map[string]string{
+		"one viewer, hls.js":  fmt.Sprintf("hls('http://%s')", live+"main/video.m3u8"),
+		"one viewer, dash.js": fmt.Sprintf("dash('http://%s')", live+"main/manifest.mpd"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			p.Show(p.url)
+			p.Eval(start + "; 1")
+			p.plays(t, 30)
+			q := v.in(t)
+			q.until("one viewer", watched(1))
+			p.plays(t, 90)
+			if b := q.now(); len(b.Readers) != 1 {
+				t.Errorf("readers %+v", b.Readers)
+			}
+		})
+	}
 	t.Run("WebSocket-FLV, every picture", func(t *testing.T) { v.keepsFLV(t, p) })
 	t.Run("DASH switches when the line is slow", func(t *testing.T) { v.switches(t, p) })
 	t.Run("Opus ends", func(t *testing.T) { v.in(t).logged("no browser is left") })

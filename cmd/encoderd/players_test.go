@@ -197,6 +197,40 @@ func TestPlayersOfDASHGetEveryPictureOnceAndSoundInStep(t *testing.T) {
 	v.watched(t, v.watchesDASH(), start)
 }
 
+// TestPlayersOfOneMakeBehindOneAddressAreCountedApart has two of each come where
+// no address says who they are.
+func TestPlayersOfOneMakeBehindOneAddressAreCountedApart(t *testing.T) {
+	v := open(t, settings{})
+	v.begin()
+	live := "http://" + v.web + "/live/main/"
+	dash := append([]string{"gst-launch-1.0", "-q"}, decoding(live+"manifest.mpd")...)
+	dash = append(dash, "matroskamux", "name=m", "!", "fakesink")
+	var players []*peer.Process
+	for _, command := range [][]string{
+		{"ffmpeg", "-v", "warning", "-i", live + "manifest.mpd", "-c", "copy", "-f", "null", "-"},
+		{"ffmpeg", "-v", "warning", "-i", live + "video.m3u8", "-c", "copy", "-f", "null", "-"},
+		dash,
+	} {
+		for range 2 {
+			players = append(players, peer.Start(t, command[0], command[1:]...))
+		}
+	}
+	all := watched(len(players))
+	v.until("each to be counted", all)
+	end := v.now().Renditions[0].Frames + 150
+	v.until("five seconds", func(b status.Box) bool {
+		if len(b.Readers) > len(players) {
+			t.Fatalf("%d are counted: %+v", len(b.Readers), b.Readers)
+		}
+		return b.Renditions[0].Frames >= end
+	})
+	v.until("each to be counted still", all)
+	for _, pl := range players {
+		pl.Kill()
+	}
+	v.until("nobody to be counted", watched(0))
+}
+
 // watched has players watch at the same time, and looks at what they got of
 // what the box took in since before.
 func (v venue) watched(t *testing.T, watches []watch, before status.Box) {

@@ -25,16 +25,16 @@ type Menu struct {
 	Log *slog.Logger
 }
 
-// All returns the streams that the player that sent r may watch and that have
-// begun. If there are none it answers why, and returns nil.
-func (m *Menu) All(w http.ResponseWriter, r *http.Request) (streams []*Stream) {
+// All returns the streams that the player that sent r and shows c may watch and
+// that have begun. If there are none it answers why, and returns nil.
+func (m *Menu) All(w http.ResponseWriter, r *http.Request, c stream.Credentials) (streams []*Stream) {
 	refused := error(nil)
 	for _, name := range m.Names() {
 		src := m.Find(name)
 		if src == nil {
 			continue
 		}
-		if err := m.Allow(r, name); err != nil {
+		if err := m.Allow(r, name, c); err != nil {
 			refused = err
 			continue
 		}
@@ -52,14 +52,14 @@ func (m *Menu) All(w http.ResponseWriter, r *http.Request) (streams []*Stream) {
 	return streams
 }
 
-// One returns the stream of a name, if the player that sent r may watch it.
-// Otherwise it answers why not, and returns nil.
-func (m *Menu) One(w http.ResponseWriter, r *http.Request, name string) *Stream {
+// One returns the stream of a name, if the player that sent r and shows c may
+// watch it. Otherwise it answers why not, and returns nil.
+func (m *Menu) One(w http.ResponseWriter, r *http.Request, name string, c stream.Credentials) *Stream {
 	st := m.Stream(w, name)
 	if st == nil {
 		return nil
 	}
-	if err := m.Allow(r, name); err != nil {
+	if err := m.Allow(r, name, c); err != nil {
 		m.Refuse(w, r, err)
 		return nil
 	}
@@ -77,10 +77,10 @@ func (m *Menu) Stream(w http.ResponseWriter, name string) *Stream {
 	return m.Segments.Of(src)
 }
 
-// Allow says whether the player that sent r may watch a rendition. The error is
-// that of [stream.Audience.Allow].
-func (m *Menu) Allow(r *http.Request, name string) error {
-	return m.Audience.Allow(r.RemoteAddr, name, visit.Credentials(r))
+// Allow says whether the player that sent r and shows c may watch a rendition.
+// The error is that of [stream.Audience.Allow].
+func (m *Menu) Allow(r *http.Request, name string, c stream.Credentials) error {
+	return m.Audience.Allow(r.RemoteAddr, name, c)
 }
 
 // Refuse answers why somebody may not watch.

@@ -4,6 +4,7 @@
 //
 //	/live/manifest.mpd        all renditions
 //	/live/NAME/manifest.mpd   one
+//	   ├─► the same with ?visit=VISIT, when it is loaded again
 //	   └─► NAME/dash/VISIT/video-tTIME.m4s, video-init-ID.mp4, audio-…
 //	/live/time                the clock that manifests count by
 //
@@ -110,26 +111,39 @@ func (s *Server) clock(w http.ResponseWriter, _ *http.Request) {
 // begun.
 func (s *Server) all(w http.ResponseWriter, r *http.Request) {
 	var offers []offer
-	for _, st := range s.menu.All(w, r) {
+	t, shown := s.visitor(r)
+	for _, st := range s.menu.All(w, r, shown) {
 		// Dollars mean something in templates.
 		folder := strings.ReplaceAll(url.PathEscape(st.Name()), "$", "%24") + "/"
 		offers = append(offers, offer{st: st, folder: folder})
 	}
 	if offers != nil {
-		s.manifest(w, r, offers, "time")
+		s.manifest(w, r, t, offers, "time")
 	}
 }
 
 // one answers with one rendition, once its encoder has begun.
 func (s *Server) one(w http.ResponseWriter, r *http.Request) {
-	if st := s.menu.One(w, r, r.PathValue("name")); st != nil {
-		s.manifest(w, r, []offer{{st: st}}, "../time")
+	t, shown := s.visitor(r)
+	if st := s.menu.One(w, r, r.PathValue("name"), shown); st != nil {
+		s.manifest(w, r, t, []offer{{st: st}}, "../time")
 	}
 }
 
-// manifest answers with the manifest of what is offered. Players load it again
-// and again from the same address, so their looks tell which visit is theirs.
-func (s *Server) manifest(w http.ResponseWriter, r *http.Request, offers []offer, clock string) {
+// visitor returns the visit of a player that loads its manifest again from where
+// the first one said, nil of any other, and what either shows.
+func (s *Server) visitor(r *http.Request) (*visit.Visit, stream.Credentials) {
+	if t := s.visits.Find(r.URL.Query().Get("visit"), r.RemoteAddr); t != nil {
+		return t, t.Credentials()
+	}
+	return nil, visit.Credentials(r)
+}
+
+// manifest answers with the manifest of what is offered to the player of t, nil
+// for one that asks where each begins. Some load it there again: GStreamer over a
+// connection that it has, FFmpeg and VLC to go on with the addresses of media that
+// they were told first.
+func (s *Server) manifest(w http.ResponseWriter, r *http.Request, t *visit.Visit, offers []offer, clock string) {
 	ctx, cancel := context.WithTimeout(r.Context(), waitTime)
 	defer cancel()
 	for i := range offers {
@@ -139,12 +153,14 @@ func (s *Server) manifest(w http.ResponseWriter, r *http.Request, offers []offer
 		}
 	}
 	id := "none"
-	if r.Method == http.MethodGet {
-		t, err := s.visits.Guess(r)
-		if err != nil {
+	if t == nil && r.Method == http.MethodGet {
+		var err error
+		if t, err = s.visits.Arrive(r); err != nil {
 			s.menu.Refuse(w, r, err)
 			return
 		}
+	}
+	if t != nil {
 		id = t.ID
 	}
 	s.write(w, r, s.newest(offers, clock, divides(r)), id)
@@ -200,7 +216,7 @@ func (s *Server) write(w http.ResponseWriter, r *http.Request, pieces []string, 
 
 // file answers with media of a visit, and has the player counted.
 func (s *Server) file(w http.ResponseWriter, r *http.Request) {
-	t := s.visits.Find(r.PathValue("visit"))
+	t := s.visits.Find(r.PathValue("visit"), r.RemoteAddr)
 	if t == nil {
 		visit.Fail(w, http.StatusNotFound, "this visit is over: open manifest.mpd again")
 		return

@@ -35,6 +35,7 @@ type box struct {
 	video, sound *stream.Track
 	n, frames    int
 	shift        time.Duration
+	port         int // that get comes from, above 5000
 	handler      http.Handler
 }
 
@@ -107,7 +108,7 @@ func (b *box) all(u *stream.Unit) {
 
 func (b *box) get(address string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, address, nil)
-	r.RemoteAddr = "10.0.0.1:5000"
+	r.RemoteAddr = fmt.Sprintf("10.0.0.1:%d", 5000+b.port)
 	w := httptest.NewRecorder()
 	b.handler.ServeHTTP(w, r)
 	return w
@@ -124,8 +125,9 @@ type mpd struct {
 		Early    float64 `xml:"availabilityTimeOffset,attr"`
 		Complete string  `xml:"availabilityTimeComplete,attr"`
 	} `xml:"BaseURL"`
-	Delay   string `xml:"suggestedPresentationDelay,attr"`
-	Periods []struct {
+	Location string `xml:"Location"`
+	Delay    string `xml:"suggestedPresentationDelay,attr"`
+	Periods  []struct {
 		ID    string `xml:"id,attr"`
 		Start string `xml:"start,attr"`
 		Sets  []struct {
@@ -283,6 +285,37 @@ func TestEveryAddressInAManifestIsServed(t *testing.T) {
 	}
 	if n := len(b.Audience.Viewers()); n != 1 {
 		t.Errorf("%d viewers", n)
+	}
+}
+
+// Who loads the manifest again from where the first one said stays who it is,
+// with what it showed; who comes anew is another.
+func TestManifestsSayWhereTheyAreLoadedAgain(t *testing.T) {
+	b := newBox(t)
+	b.publish(120)
+	b.Audience.SetDoor(door{}, stream.Limits{})
+	of := func(m mpd) string { return m.Periods[0].Sets[0].Representations[0].Template.Media }
+	for _, address := range []string{"/live/manifest.mpd", "/live/main/manifest.mpd"} {
+		base, err := url.Parse(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := b.manifest(t, address+"?token=open")
+		again, err := base.Parse(first.Location)
+		if err != nil || again.Path != address {
+			t.Fatalf("loaded again from %q, %v", first.Location, err)
+		}
+		b.port++ // another connection
+		if m := b.manifest(t, again.String()); of(m) != of(first) || m.Location != first.Location {
+			t.Errorf("%s: another visit: %s, then %s", address, of(first), of(m))
+		}
+		b.port++
+		if m := b.manifest(t, address+"?token=open"); of(m) == of(first) {
+			t.Errorf("%s: a newcomer is taken for who is here", address)
+		}
+		if w := b.get(address + "?visit=forged"); w.Code != http.StatusUnauthorized {
+			t.Errorf("%s: a visit that is none opens: %d", address, w.Code)
+		}
 	}
 }
 

@@ -16,6 +16,9 @@ import (
 // such character.
 const visitMark = "\x00"
 
+// fileName is the end of every manifest's address.
+const fileName = "manifest.mpd"
+
 // usualDelay is how far behind players without low latency are to be: VLC loads
 // a manifest every five seconds, and GStreamer begins with ten seconds at hand.
 const usualDelay = 10 * time.Second
@@ -37,11 +40,12 @@ func (m *manifest) text(offers []offer, now time.Time) string {
 	fmt.Fprintf(&b, `<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="dynamic" profiles="urn:mpeg:dash:profile:isoff-live:2011,http://www.dashif.org/guidelines/low-latency-live-v5"`+
 		` availabilityStartTime="%s" publishTime="%s" minimumUpdatePeriod="%s" minBufferTime="%s" timeShiftBufferDepth="%s" suggestedPresentationDelay="%s" maxSegmentDuration="%s">`+"\n",
 		date(m.zero), date(now), duration(target/2), duration(offers[0].video.PartTarget), duration(depth), duration(delay), duration(target))
-	fmt.Fprintf(&b, `<ServiceDescription id="0"><Latency target="%d" min="%d" max="%d"/><PlaybackRate min="0.96" max="1.04"/></ServiceDescription>`+"\n",
-		(target + time.Second).Milliseconds(), time.Second.Milliseconds(), (3 * target).Milliseconds())
 	// A segment can be had when its first part can. VLC takes this to heart in
 	// templates, without loading the manifest as often as it would have to.
 	fmt.Fprintf(&b, `<BaseURL availabilityTimeOffset="%.3f" availabilityTimeComplete="false">./</BaseURL>`+"\n", max(target-offers[0].video.PartTarget, 0).Seconds())
+	fmt.Fprintf(&b, "<Location>%s?visit=%s</Location>\n", fileName, visitMark) // 5.15: from now on
+	fmt.Fprintf(&b, `<ServiceDescription id="0"><Latency target="%d" min="%d" max="%d"/><PlaybackRate min="0.96" max="1.04"/></ServiceDescription>`+"\n",
+		(target + time.Second).Milliseconds(), time.Second.Milliseconds(), (3 * target).Milliseconds())
 	for i, from := range m.breaks {
 		p := period{from: from, to: math.MaxInt64, past: m.past}
 		if i+1 < len(m.breaks) {

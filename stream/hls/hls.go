@@ -95,14 +95,14 @@ func (s *Server) Handler() http.Handler {
 
 // all answers with every rendition that the player may watch.
 func (s *Server) all(w http.ResponseWriter, r *http.Request) {
-	if offers := s.menu.All(w, r); offers != nil {
+	if offers := s.menu.All(w, r, visit.Credentials(r)); offers != nil {
 		s.index(w, r, offers, true)
 	}
 }
 
 // one answers with one rendition, once its encoder has begun.
 func (s *Server) one(w http.ResponseWriter, r *http.Request) {
-	if st := s.menu.One(w, r, r.PathValue("name")); st != nil {
+	if st := s.menu.One(w, r, r.PathValue("name"), visit.Credentials(r)); st != nil {
 		s.index(w, r, []*cmaf.Stream{st}, false)
 	}
 }
@@ -183,11 +183,15 @@ func (s *Server) direct(w http.ResponseWriter, r *http.Request) {
 		visit.Fail(w, http.StatusNotFound, "no such address")
 		return
 	}
-	if err := s.menu.Allow(r, name); err != nil {
+	if err := s.menu.Allow(r, name, visit.Credentials(r)); err != nil {
 		s.menu.Refuse(w, r, err)
 		return
 	}
-	t, err := s.visits.Guess(r)
+	find := s.visits.Arrive
+	if isMedia {
+		find = s.visits.Guess
+	}
+	t, err := find(r)
 	switch {
 	case err != nil:
 		s.menu.Refuse(w, r, err)
@@ -206,7 +210,7 @@ func (s *Server) direct(w http.ResponseWriter, r *http.Request) {
 
 // file answers with what belongs to a visit.
 func (s *Server) file(w http.ResponseWriter, r *http.Request) {
-	t := s.visits.Find(r.PathValue("visit"))
+	t := s.visits.Find(r.PathValue("visit"), r.RemoteAddr)
 	if t == nil {
 		visit.Fail(w, http.StatusNotFound, "this visit is over: open index.m3u8 again")
 		return

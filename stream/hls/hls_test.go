@@ -568,6 +568,10 @@ func TestAPlaylistAskedForDirectlyLeadsToItsVisit(t *testing.T) {
 	if again != location {
 		t.Error("every reload is another visit")
 	}
+	other := b.get("/live/main/video.m3u8?token=a", func(r *http.Request) { r.RemoteAddr = "10.0.0.1:5001" })
+	if at, _, _ := strings.Cut(location, "?"); other.Header().Get("Location") == at {
+		t.Error("who comes over another connection is taken for who is here")
+	}
 	to, err := url.Parse("/live/main/" + location)
 	if err != nil {
 		t.Fatal(err)

@@ -16,6 +16,9 @@
 // folder, so that relative addresses keep it whatever the player does with
 // cookies and queries. It stands for the credentials that the first request
 // showed: it is as secret as they are.
+//
+// Some players come back to the first address and show no ID. Two that look the
+// same, behind one address, are told apart by their connections.
 package visit
 
 import (
@@ -26,6 +29,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,8 +45,10 @@ const (
 	resting    = 5 * time.Minute
 	sweepEvery = time.Second
 	checkEvery = 10 * time.Second
-	maxBusy    = 16  // requests of a visit at a time; one player has about six
-	maxShown   = 256 // bytes of a user, password or token: no right one is longer
+	maxBusy    = 16              // requests of a visit at a time; one player has about six
+	maxShown   = 256             // bytes of a user, password or token: no right one is longer
+	maxPeers   = 8               // connections that a visit is known by
+	spareAfter = 5 * time.Second // a player begins to watch sooner, or has no use for its visit
 )
 
 // ErrOver says that a visit was forgotten: the player has to begin anew.
@@ -65,6 +71,8 @@ type Visits struct {
 	mu     sync.Mutex
 	byID   map[string]*Visit
 	byLook map[look]*Visit
+	byPeer map[string]*Visit // by connection, who came over it last
+	spares map[look][]*Visit // not watched yet, those handed out longest ago first
 	ended  bool
 }
 
@@ -81,6 +89,9 @@ type Visit struct {
 	look        look
 	credentials stream.Credentials
 	place       *stream.Place // kept while there is a viewer
+
+	given time.Time // out by Arrive; guarded by visits.mu
+	peers []string  // whose byPeer it is; likewise
 
 	mu      sync.Mutex
 	gone    bool           // forgotten
@@ -100,6 +111,8 @@ func (v *Visits) init() {
 		v.gate.Limits, v.gate.Fair = stream.Limits{Total: maxVisits, Each: maxPerPeer}, true
 		v.byID = make(map[string]*Visit)
 		v.byLook = make(map[look]*Visit)
+		v.byPeer = make(map[string]*Visit)
+		v.spares = make(map[look][]*Visit)
 	})
 }
 
@@ -159,7 +172,42 @@ func (v *Visits) remove(t *Visit) {
 	if v.byLook[t.look] == t {
 		delete(v.byLook, t.look)
 	}
+	for _, peer := range t.peers {
+		delete(v.byPeer, peer)
+	}
+	t.peers = nil
+	v.use(t)
 	t.place.Leave()
+}
+
+// use takes t off the spares. The caller holds v.mu.
+func (v *Visits) use(t *Visit) {
+	if t.given.IsZero() {
+		return
+	}
+	t.given = time.Time{}
+	rest := slices.DeleteFunc(v.spares[t.look], func(o *Visit) bool { return o == t })
+	if v.spares[t.look] = rest; len(rest) == 0 {
+		delete(v.spares, t.look)
+	}
+}
+
+// note remembers that t's player came over the connection of a peer. The caller
+// holds v.mu.
+func (v *Visits) note(t *Visit, peer string) {
+	before := v.byPeer[peer]
+	if before == t {
+		return
+	}
+	if before != nil {
+		before.peers = slices.DeleteFunc(before.peers, func(p string) bool { return p == peer })
+	}
+	if len(t.peers) == maxPeers {
+		delete(v.byPeer, t.peers[0])
+		t.peers = slices.Delete(t.peers, 0, 1)
+	}
+	v.byPeer[peer] = t
+	t.peers = append(t.peers, peer)
 }
 
 // Begin returns a new visit of the player that sent r. It joins no audience
@@ -169,6 +217,45 @@ func (v *Visits) Begin(r *http.Request) (*Visit, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.begin(r, lookOf(r))
+}
+
+// Arrive returns the visit of a player that asks at an address where each begins,
+// and some come back to: the one that looks the same and came over the same
+// connection, or a new one. Of players that come back over new connections only
+// to go on with the addresses they had, the visits that come to nothing are
+// handed out again. The error is that of Begin.
+func (v *Visits) Arrive(r *http.Request) (*Visit, error) {
+	v.init()
+	l := lookOf(r)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	t := v.byPeer[r.RemoteAddr]
+	if t != nil && t.look == l && t.roomy() {
+		return t, nil
+	}
+	if t = v.spare(l); t == nil {
+		var err error
+		if t, err = v.begin(r, l); err != nil {
+			return nil, err
+		}
+	}
+	t.given = time.Now()
+	v.spares[l] = append(v.spares[l], t)
+	v.note(t, r.RemoteAddr)
+	return t, nil
+}
+
+// spare takes a visit off the spares that nobody will watch any more, nil if
+// there is none. The caller holds v.mu.
+func (v *Visits) spare(l look) *Visit {
+	list := v.spares[l]
+	if len(list) == 0 || time.Since(list[0].given) < spareAfter {
+		return nil
+	}
+	t := list[0]
+	v.use(t)
+	t.renew()
+	return t
 }
 
 // Guess returns the visit of a player that shows no ID: the one that looks the
@@ -210,12 +297,21 @@ func (v *Visits) begin(r *http.Request, l look) (*Visit, error) {
 	return t, nil
 }
 
-// Find returns the visit with an ID, nil if there is none.
-func (v *Visits) Find(id string) *Visit {
+// Find returns the visit with an ID, whose player came over the connection of a
+// peer; nil if there is none.
+func (v *Visits) Find(id, peer string) *Visit {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return v.byID[id]
+	t := v.byID[id]
+	if t != nil {
+		v.use(t)
+		v.note(t, peer)
+	}
+	return t
 }
+
+// Credentials returns what the player showed when the visit began.
+func (t *Visit) Credentials() stream.Credentials { return t.credentials }
 
 // lookOf hashes, so that no password stays in a map's keys.
 func lookOf(r *http.Request) look {
@@ -237,6 +333,13 @@ func (t *Visit) roomy() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.refused == nil && t.busy < maxBusy/2
+}
+
+// renew has a visit that nobody watched stay as long as a new one.
+func (t *Visit) renew() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last = time.Now()
 }
 
 // Watch makes the visit's player a viewer of a rendition, if it is not yet,

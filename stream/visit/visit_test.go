@@ -92,7 +92,7 @@ func TestAPlayerIsOneViewerUntilItFallsSilent(t *testing.T) {
 			t.Error("still there 8 s after its last request")
 		}
 		watch(t, visit, "main", true)()
-		if len(a.Viewers()) != 1 || v.Find(visit.ID) != visit {
+		if len(a.Viewers()) != 1 || v.Find(visit.ID, "") != visit {
 			t.Error("it cannot come back")
 		}
 	})
@@ -105,7 +105,7 @@ func TestVisitsAreForgotten(t *testing.T) {
 		watched, _ := v.Guess(request("10.0.0.1:5", "p", ""))
 		watch(t, watched, "main", true)()
 		time.Sleep(unwatched + 2*sweepEvery)
-		if v.Find(never.ID) != nil || v.Find(watched.ID) != watched {
+		if v.Find(never.ID, "") != nil || v.Find(watched.ID, "") != watched {
 			t.Error("the one that never watched stays, or the other does not")
 		}
 		time.Sleep(resting)
@@ -141,6 +141,87 @@ func TestPlayersWithoutIDAreKnownByTheirLook(t *testing.T) {
 			if again, _ := v.Guess(r); again != visit {
 				t.Errorf("%s %s is not known again", r.RemoteAddr, r.URL)
 			}
+		}
+	})
+}
+
+// Behind one address there may be several players of one make. Those that come
+// back to where they began are known by a connection of theirs.
+func TestPlayersThatLookTheSameAreToldApart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, a := begin(t, stream.Limits{})
+		arrive := func(peer string) *Visit {
+			t.Helper()
+			visit, err := v.Arrive(request(peer, "p", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return visit
+		}
+		one, two := arrive("10.0.0.1:1"), arrive("10.0.0.1:2")
+		if one == two {
+			t.Fatal("two players are one")
+		}
+		for i, visit := range []*Visit{one, two} {
+			for n := range 2 * maxPeers { // over many connections
+				peer := fmt.Sprintf("10.0.0.1:%d%d", i+1, n)
+				if v.Find(visit.ID, peer) != visit || arrive(peer) != visit {
+					t.Errorf("not known again by %s", peer)
+				}
+			}
+			watch(t, visit, "main", true)()
+		}
+		if n := len(a.Viewers()); n != 2 {
+			t.Errorf("%d viewers", n)
+		}
+		other := request("10.0.0.1:12", "p", "")
+		other.SetBasicAuth("somebody", "else")
+		if visit, _ := v.Arrive(other); visit == one || visit == two {
+			t.Error("one connection makes one of two that show different passwords")
+		}
+		time.Sleep(unwatched + resting + 2*sweepEvery)
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if n := len(v.byID) + len(v.byPeer) + len(v.spares); n > 0 {
+			t.Errorf("%d things are remembered", n)
+		}
+	})
+}
+
+// A player that loads its manifest anew over a new connection each time, and has
+// no use for what it is told, does not pile up visits.
+func TestVisitsThatComeToNothingAreHandedOutAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, a := begin(t, stream.Limits{})
+		mine, _ := v.Arrive(request("10.0.0.1:1", "p", ""))
+		port := 1000
+		for range 300 {
+			done := watch(t, v.Find(mine.ID, "10.0.0.1:1"), "main", true)
+			port++
+			if again, err := v.Arrive(request(fmt.Sprintf("10.0.0.1:%d", port), "p", "")); err != nil || again == mine {
+				t.Fatalf("%v; it may be a newcomer", err)
+			}
+			time.Sleep(spareAfter / 20)
+			done()
+		}
+		v.mu.Lock()
+		n := len(v.byID)
+		v.mu.Unlock()
+		if n > 1+20+1 {
+			t.Errorf("%d visits of one player", n)
+		}
+		newcomer, _ := v.Arrive(request("10.0.0.1:2", "p", ""))
+		watch(t, v.Find(newcomer.ID, "10.0.0.1:2"), "main", true)()
+		for range 100 {
+			if again, _ := v.Arrive(request("10.0.0.1:3", "p", "")); again == newcomer {
+				t.Fatal("a visit that somebody uses is handed out")
+			}
+			time.Sleep(spareAfter / 20)
+			watch(t, mine, "main", true)()
+			watch(t, newcomer, "main", true)()
+		}
+		if n := len(a.Viewers()); n != 2 {
+			t.Errorf("%d viewers", n)
 		}
 	})
 }
@@ -191,7 +272,7 @@ func TestVisitsBeginOnlyWhileSomebodyLooksAfterThem(t *testing.T) {
 			first = visit
 			cancel()
 			<-ended
-			if _, err := v.Begin(request("10.0.0.1:5", "p", "")); !errors.Is(err, ErrOver) || v.Find(visit.ID) != nil {
+			if _, err := v.Begin(request("10.0.0.1:5", "p", "")); !errors.Is(err, ErrOver) || v.Find(visit.ID, "") != nil {
 				t.Errorf("after its end: %v", err)
 			}
 			if _, _, err := visit.Watch("main", true, time.Second); !errors.Is(err, ErrOver) {
@@ -230,10 +311,10 @@ func TestAFloodOfBeginningsIsBoundedAndViewersStay(t *testing.T) {
 	if n := len(v.byID); n != maxPerPeer {
 		t.Errorf("%d visits of one address", n)
 	}
-	if v.Find(first.ID) != nil || !errors.Is(watch(first), ErrOver) {
+	if v.Find(first.ID, "") != nil || !errors.Is(watch(first), ErrOver) {
 		t.Error("who was there first and never watched is still known")
 	}
-	if v.Find(viewer.ID) != viewer || watch(viewer) != nil || len(audience.Viewers()) != 1 {
+	if v.Find(viewer.ID, "") != viewer || watch(viewer) != nil || len(audience.Viewers()) != 1 {
 		t.Error("a viewer had to go")
 	}
 	for host := range 16 {
@@ -360,7 +441,7 @@ func TestAVisitEndsWithItsLink(t *testing.T) {
 			t.Error("the same player is guessed to be on the visit that ended")
 		}
 		time.Sleep(2 * sweepEvery)
-		if v.Find(visit.ID) != nil {
+		if v.Find(visit.ID, "") != nil {
 			t.Error("the visit is remembered")
 		}
 	})
