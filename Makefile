@@ -43,20 +43,21 @@ test: ## everything: checks, cross builds, unit and end-to-end tests, the virtua
 	@rm -f $(BUILD)/times $(BUILD)/unsteady
 	@tools/timed image buildroot/virt/build.sh
 	@tools/timed unit $(MAKE1) unit
-	@tools/timed rest tools/beside box 'tools/timed box nice -n 19 $(MAKE1) box' '$(MAKE1) rest'
+	@tools/timed rest tools/beside box 'tools/timed box nice -n 10 $(MAKE1) box' '$(MAKE1) rest'
 	@tools/timed --sum
 	@cat $(BUILD)/unsteady 2> /dev/null || echo "no test needed a second try"
 
 rest: # of test, beside the virtual board
 	@tools/beside "lint and cross" '$(COMPUTE) $(MAKE1) lint cross' 'tools/timed live $(MAKE1) live'
-	@tools/timed fuzz $(COMPUTE) $(MAKE1) fuzz
+	@tools/timed fuzz nice -n 19 $(MAKE1) fuzz
 
 check: lint unit live ## the fast part: vet, lint, unit and end-to-end tests
 
 # Packages whose tests watch a show in real time, with other programs at the far
 # end: they run one after the other, for they would take a busy neighbour for a
-# slow box, and by tools/twice. All others run side by side.
-LIVE := cmd/encoderd cmd/example-webrtc daemon hw/alsa hw/external hw/external/rpicam hw/pion/encode hw/sim hw/sim/picture \
+# slow box, and by tools/twice. Those that compute most come first, for then no
+# guest runs the daemon, whose watchdog bites. All others run side by side.
+LIVE := daemon hw/sim/picture cmd/encoderd cmd/example-webrtc hw/alsa hw/external hw/external/rpicam hw/pion/encode hw/sim \
 	stream/dash stream/hls stream/httplive stream/mjpeg stream/rtmp stream/rtsp stream/webrtc tools/bench webui
 
 unit live: export CGO_ENABLED := 1
