@@ -32,7 +32,7 @@ func (p Packets) Run(ctx context.Context, d tally.Desk) error {
 	defer closing(ctx, conn)()
 	d.Up()
 	buf := make([]byte, max5+1) // one more, to see that it is too long
-	for {
+	for speed := (pace{perSecond: packetsPerSecond}); ; speed.took(ctx, 1) {
 		n, from, err := conn.ReadFrom(buf)
 		if err != nil {
 			return tally.Ended(ctx, err)
@@ -49,10 +49,14 @@ func (p Packets) Run(ctx context.Context, d tally.Desk) error {
 
 // host is an address without its port, which a sender may change at will.
 func host(a net.Addr) string {
-	if u, ok := a.(*net.UDPAddr); ok {
-		return u.AddrPort().Addr().Unmap().String()
+	switch a := a.(type) {
+	case *net.UDPAddr:
+		return a.AddrPort().Addr().Unmap().String()
+	case *net.TCPAddr:
+		return a.AddrPort().Addr().Unmap().String()
+	default:
+		return a.String()
 	}
-	return a.String()
 }
 
 // closing closes c when ctx ends or the returned function is called.
@@ -92,8 +96,10 @@ var errOnlyGarbage = fmt.Errorf("%d KiB came without one packet: check protocol,
 func read(ctx context.Context, r io.Reader, dialect Dialect, d tally.Desk, sender string, said func()) error {
 	split := dialect.splitter(func(source, state string) { d.Says(source, sender, state) })
 	buf := make([]byte, 2048)
+	speed := pace{perSecond: bytesPerSecond}
 	for garbage := 0; garbage < maxGarbage; {
 		n, err := r.Read(buf)
+		speed.took(ctx, n)
 		garbage += n
 		packets, dropped := split.feed(buf[:n])
 		if packets > 0 {
@@ -115,9 +121,9 @@ func read(ctx context.Context, r io.Reader, dialect Dialect, d tally.Desk, sende
 }
 
 // Listener is a link that takes TCP connections from several senders. One that
-// says nothing sensible at first is thrown out after a while, and when all
-// places are taken, the one that has been silent the longest makes room. A
-// sender is known by its IP address and port.
+// says nothing sensible at first is thrown out after a while. When all places are
+// taken, the host that has most of them makes room, with the connection that has
+// been silent the longest. A sender is known by its IP address and port.
 type Listener struct {
 	Dialect Dialect
 	Open    func(ctx context.Context) (net.Listener, error)
@@ -179,16 +185,24 @@ func (r *room) enter(conn net.Conn) *sender {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.senders) >= maxSenders {
-		all := slices.Collect(maps.Keys(r.senders))
-		r.throw(slices.MinFunc(all, bySilence), errMadeRoom)
+		r.throw(r.leastMissed(), errMadeRoom)
 	}
 	r.senders[s] = true
 	return s
 }
 
-// bySilence puts those first that never spoke, then those silent for longest.
-func bySilence(a, b *sender) int {
-	return cmp.Or(a.heard.Compare(b.heard), a.entered.Compare(b.entered))
+// leastMissed is who makes room: of the host with the most connections, one that
+// never spoke, or else has been silent for longest. The caller holds the lock.
+func (r *room) leastMissed() *sender {
+	places := map[string]int{}
+	for s := range r.senders {
+		places[host(s.conn.RemoteAddr())]++
+	}
+	return slices.MinFunc(slices.Collect(maps.Keys(r.senders)), func(a, b *sender) int {
+		return cmp.Or(
+			places[host(b.conn.RemoteAddr())]-places[host(a.conn.RemoteAddr())],
+			a.heard.Compare(b.heard), a.entered.Compare(b.entered))
+	})
 }
 
 // throw ends a connection. The caller holds the lock.

@@ -171,6 +171,88 @@ func TestWhoSaysNothingMakesRoomForTheSwitcher(t *testing.T) {
 	room.Await("cam=program other=preview")
 }
 
+// One host that takes all places, and chatters, does not throw out the switcher.
+func TestAHostThatConnectsWithoutEndThrowsOutItself(t *testing.T) {
+	address, open := listen(t)
+	room := tallytest.New(t, "cam", "other")
+	room.Start(Listener{Dialect: follow31, Open: open})
+	switcher := dial(t, "tcp", address)
+	write(t, switcher, say31(4, status.Program))
+	room.Await("cam=program other=unknown")
+	from := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	for range 3 * maxSenders {
+		c, err := from.DialContext(t.Context(), "tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_, _ = c.Write(say31(5, status.Off)) // later than the switcher spoke
+	}
+	room.Await("cam=program other=off")
+	write(t, switcher, say31(4, status.Preview))
+	room.Await("cam=preview other=off")
+}
+
+// A flood costs the processor no more than many switchers would.
+func TestAFloodIsHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		near, far := net.Pipe()
+		room := tallytest.New(t, "cam", "other")
+		over := room.Start(Stream{Dialect: follow31, Open: opens(near)})
+		say := bytes.Repeat(say31(4, status.Program), 100)
+		begin, sent := time.Now(), 0
+		for time.Since(begin) < time.Second/2 {
+			write(t, far, say)
+			sent += len(say)
+		}
+		if sent < 4*bytesPerSecond/10 || sent > 6*bytesPerSecond/10 {
+			t.Errorf("took %d bytes in half a second, not %d", sent, bytesPerSecond/2)
+		}
+		far.Close()
+		<-over
+	})
+	synctest.Test(t, func(t *testing.T) {
+		flood := flood{make(chan struct{}), 0}
+		room := tallytest.New(t, "cam", "other")
+		ctx, cancel := context.WithCancel(t.Context())
+		over := make(chan error, 1)
+		go func() {
+			over <- Packets{Dialect: follow31, Open: func(context.Context) (net.PacketConn, error) { return &flood, nil }}.Run(ctx, room.Desk())
+		}()
+		time.Sleep(time.Second / 2)
+		cancel()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+		if n := flood.packets; n < 4*packetsPerSecond/10 || n > 6*packetsPerSecond/10 {
+			t.Errorf("took %d packets in half a second, not %d", n, packetsPerSecond/2)
+		}
+	})
+}
+
+// A flood is a port at which packets come as fast as they are taken.
+type flood struct {
+	closed  chan struct{}
+	packets int
+}
+
+func (f *flood) ReadFrom(b []byte) (int, net.Addr, error) {
+	select {
+	case <-f.closed:
+		return 0, nil, net.ErrClosed
+	default:
+		f.packets++
+		return copy(b, say31(4, status.Program)), &net.UDPAddr{IP: net.IPv4(10, 0, 0, 1)}, nil
+	}
+}
+
+func (f *flood) Close() error                          { close(f.closed); return nil }
+func (f *flood) WriteTo([]byte, net.Addr) (int, error) { return 0, errors.ErrUnsupported }
+func (f *flood) LocalAddr() net.Addr                   { return &net.UDPAddr{} }
+func (f *flood) SetDeadline(time.Time) error           { return errors.ErrUnsupported }
+func (f *flood) SetReadDeadline(time.Time) error       { return errors.ErrUnsupported }
+func (f *flood) SetWriteDeadline(time.Time) error      { return errors.ErrUnsupported }
+
 func TestAStreamOfGarbageIsGivenUp(t *testing.T) {
 	for _, tt := range dialects {
 		t.Run(tt.name, func(t *testing.T) {
