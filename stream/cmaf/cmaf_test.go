@@ -1,6 +1,7 @@
 package cmaf
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,7 @@ type fake struct {
 	lag          int              // frames of sound that it is late by
 	shift        time.Duration    // of all stamps
 	silent       bool
+	times        int // that a picture's bytes are repeated, to make it large
 	frames       int // of sound
 }
 
@@ -79,7 +81,7 @@ func (f *fake) publish(pictures int) {
 		at := time.Duration(f.n) * 40 * time.Millisecond
 		f.r.Publish(&stream.Unit{
 			Track: f.video, Key: f.isKey(), PTS: at + f.shift, DTS: at + f.shift,
-			Data: fmt.Appendf(nil, "picture %5d;", f.n),
+			Data: bytes.Repeat(fmt.Appendf(nil, "picture %5d;", f.n), max(f.times, 1)),
 		})
 		f.n++
 		for {
@@ -460,9 +462,7 @@ func TestPartsThatArePlayedInOrderAreTheWholeMedia(t *testing.T) {
 				seq := wait(t, st, m, until(5))
 				file := seq.Segments[0].Init.Data
 				for _, g := range seq.Segments[:5] {
-					for _, p := range g.Parts {
-						file = append(slices.Clip(file), p.Data...)
-					}
+					file = append(slices.Clip(file), contents(t, g, g.Parts)...)
 				}
 				path := filepath.Join(t.TempDir(), "out.mp4")
 				if err := os.WriteFile(path, file, 0o600); err != nil {

@@ -59,10 +59,15 @@ func newCutter(st *Stream) *cutter {
 	return &cutter{st: st, feeds: [media]*feed{newFeed(), newFeed()}, waiting: true, broken: true}
 }
 
-// end answers all who still wait.
+// end answers all who still wait, and lets go of what was cut.
 func (c *cutter) end(err error) {
 	for _, f := range c.feeds {
 		f.end(err)
+	}
+	for _, q := range []*sequencer{c.video, c.sound} {
+		if q != nil {
+			q.end()
+		}
 	}
 }
 

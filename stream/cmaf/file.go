@@ -3,6 +3,7 @@ package cmaf
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -151,9 +152,7 @@ func (f File) find(s *Sequence) (g *Segment, parts []*Part) {
 // bytes and, for pictures, lag to viewer. What is not there, or no longer, is
 // answered by 404, and what does not come in time by 503.
 func (st *Stream) Serve(w http.ResponseWriter, r *http.Request, f File, viewer *stream.Viewer) {
-	ctx, cancel := context.WithTimeout(r.Context(), waitTime)
-	defer cancel()
-	seq, err := st.Wait(ctx, f.Medium, f.settled)
+	seq, err := st.settled(r.Context(), f)
 	if err != nil {
 		Unavailable(w, err)
 		return
@@ -165,10 +164,11 @@ func (st *Stream) Serve(w http.ResponseWriter, r *http.Request, f File, viewer *
 		return
 	}
 	g, parts := f.find(seq)
-	if g == nil {
+	if g == nil || !g.store.hold() {
 		notFound(w)
 		return
 	}
+	defer g.store.release()
 	f.head(w.Header(), f.size(g, parts))
 	if r.Method == http.MethodHead {
 		return
@@ -179,6 +179,18 @@ func (st *Stream) Serve(w http.ResponseWriter, r *http.Request, f File, viewer *
 	}
 }
 
+// settled returns a snapshot that answers a request for f. The error is that of
+// [Stream.Wait].
+func (st *Stream) settled(ctx context.Context, f File) (*Sequence, error) {
+	st.Ask()
+	if seq := st.Latest(f.Medium); seq != nil && f.settled(seq) {
+		return seq, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, waitTime)
+	defer cancel()
+	return st.Wait(ctx, f.Medium, f.settled)
+}
+
 // size returns how many bytes answer a request for f, -1 if that is not known
 // yet.
 func (f File) size(g *Segment, parts []*Part) (n int) {
@@ -186,7 +198,7 @@ func (f File) size(g *Segment, parts []*Part) (n int) {
 		return -1
 	}
 	for _, p := range parts {
-		n += len(p.Data)
+		n += p.Size
 	}
 	return n
 }
@@ -219,7 +231,13 @@ type answer struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	viewer  *stream.Viewer
-	until   time.Time // the reader's patience has an end, and so has ours
+}
+
+// lasts says how long the reader may take for what follows, so that those that
+// stopped, or crawl, do not keep old segments in memory. The server lifts the
+// deadline after the answer.
+func (a *answer) lasts(d time.Duration) {
+	_ = a.control.SetWriteDeadline(time.Now().Add(d)) // where there is one
 }
 
 // header answers with a header; nil is not there.
@@ -230,19 +248,18 @@ func (a *answer) header(r *http.Request, f File, init *Init) {
 	}
 	f.head(a.w.Header(), len(init.Data))
 	if r.Method != http.MethodHead {
-		a.until = time.Now().Add(writeTime)
-		_ = a.write(init.Data) // the reader may have gone
+		a.lasts(writeTime)
+		n, _ := a.w.Write(init.Data) //nolint:gosec // the reader may have gone; no word of the request is in it
+		a.viewer.Bytes.Add(uint64(n))
 	}
 }
 
 // segment writes parts and, of an open segment, what comes after them.
 func (a *answer) segment(ctx context.Context, st *Stream, f File, g *Segment, parts []*Part) {
 	for n := 0; ; {
-		a.until = time.Now().Add(writeTime + 2*g.Duration)
-		for _, p := range parts {
-			if a.write(p.Data) != nil {
-				return // the reader has gone
-			}
+		a.lasts(writeTime + 2*g.Duration)
+		if a.send(g.store.body(parts)) != nil {
+			return // the reader has gone
 		}
 		n += len(parts)
 		if g.Complete || f.Kind == SinglePart {
@@ -272,12 +289,15 @@ func (st *Stream) more(ctx context.Context, m Medium, number uint64, n int) (*Se
 	})
 }
 
-// write writes until the time is over, so that readers that stopped, or crawl,
-// do not keep old segments in memory. The server lifts the deadline after the
-// answer.
-func (a *answer) write(data []byte) error {
-	_ = a.control.SetWriteDeadline(a.until) // where there is one
-	n, err := a.w.Write(data)
+// send sends b. net/http reads the beginning, to go with the header, and has b
+// write the rest to the connection itself; io.Copy would not let it.
+func (a *answer) send(b *body) (err error) {
+	var n int64
+	if to, ok := a.w.(io.ReaderFrom); ok {
+		n, err = to.ReadFrom(b)
+	} else {
+		n, err = b.WriteTo(a.w)
+	}
 	a.viewer.Bytes.Add(uint64(n))
 	return err
 }

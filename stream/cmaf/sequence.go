@@ -12,7 +12,8 @@ import (
 )
 
 // A Sequence is what players can fetch of one medium at one moment. It is
-// immutable, and so is all that it points to.
+// immutable, and so is all that it points to; but the media of segments that are
+// kept no more are gone.
 type Sequence struct {
 	// Version is unlike that of every other snapshot.
 	Version uint64
@@ -62,14 +63,19 @@ type Segment struct {
 	Bytes int
 
 	before uint64 // discontinuities
+	store  *store // of the parts; nil while there is none
 }
 
-// A Part is one CMAF chunk: a fragment that a player can append.
+// A Part is one CMAF chunk: a fragment that a player can append. [Stream.Serve]
+// hands out its bytes, as long as its segment is kept.
 type Part struct {
-	Data         []byte
+	Size         int // in bytes
 	Time, Length uint64
 	Duration     time.Duration
 	Independent  bool // decoding can start here
+
+	at   int64  // in the segment's store
+	data []byte // unless it has its bytes here
 }
 
 // An Init is the header that segments refer to.

@@ -49,6 +49,8 @@ type sequencer struct {
 	began time.Duration
 	count uint32 // fragments
 	bytes int    // of held
+
+	scratch []byte // of chunk
 }
 
 // retrack makes t the newest track and reports whether its header differs from
@@ -92,21 +94,17 @@ func (q *sequencer) add(frames []frame, end time.Duration) {
 		run.Samples[i] = fmp4.SampleOf(f.Unit, next)
 		length += uint64(run.Samples[i].Duration)
 	}
-	p := &Part{Data: q.chunk(first, run), Time: run.Time, Length: length, Duration: fmp4.Time(length, scale), Independent: run.Samples[0].Key}
+	p := &Part{Time: run.Time, Length: length, Duration: fmp4.Time(length, scale), Independent: run.Samples[0].Key}
 	q.longest = max(q.longest, p.Duration)
-	q.append(p)
+	q.append(p, q.chunk(first, run))
 }
 
-// chunk puts a fragment into one piece of memory, so that every reader costs
-// one write. A segment's first says what it is and when it was captured.
+// chunk puts a fragment into one piece of memory, which is good until the next
+// one. A segment's first says what it is and when it was captured.
 func (q *sequencer) chunk(first frame, run fmp4.Run) []byte {
 	q.count++
 	fragment := fmp4.Fragment(q.count, run)
-	size := 128
-	for _, b := range fragment {
-		size += len(b)
-	}
-	data := make([]byte, 0, size)
+	data := q.scratch[:0]
 	if len(q.open.Parts) == 0 {
 		q.open.Wall = q.st.wall(first.PTS)
 		data = fmp4.AppendSegmentType(data)
@@ -115,18 +113,20 @@ func (q *sequencer) chunk(first frame, run fmp4.Run) []byte {
 	for _, b := range fragment {
 		data = append(data, b...)
 	}
+	q.scratch = data
 	return data
 }
 
-func (q *sequencer) append(p *Part) {
+func (q *sequencer) append(p *Part, data []byte) {
 	g := q.open
 	if len(g.Parts) == 0 {
-		g.Time = p.Time
+		g.Time, g.store = p.Time, newStore()
 	}
+	g.store.put(p, data)
 	g.Parts = append(g.Parts, p)
 	g.Length = p.Time + p.Length - g.Time
 	g.Duration = fmp4.Time(g.Length, g.Init.Scale)
-	g.Bytes += len(p.Data)
+	g.Bytes += p.Size
 }
 
 // turn publishes what was added; if a segment begins at this DTS, it completes
@@ -164,9 +164,27 @@ func (q *sequencer) complete(at time.Duration) {
 	most := cmp.Or(q.st.sg.Memory, DefaultMemory)
 	for len(held) > q.listed(held, long)+spare || q.bytes > most && len(held) > 1 {
 		q.bytes -= held[0].Bytes
+		held[0].release()
 		held = held[1:]
 	}
 	q.held = held
+}
+
+// end lets go of all segments; readers under way still get what they asked for.
+func (q *sequencer) end() {
+	for _, g := range q.held {
+		g.release()
+	}
+	if q.open != nil {
+		q.open.release()
+	}
+}
+
+// release lets the media go, once readers under way have them.
+func (g *Segment) release() {
+	if g.store != nil { // a gap has none
+		g.store.release()
+	}
 }
 
 // past returns how long the complete segments last.
