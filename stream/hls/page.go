@@ -57,13 +57,18 @@ func (ps *pages) of(name pageName, version uint64, text func() []byte) *page {
 	return p
 }
 
+// zippers are used again and again: each is most of a megabyte.
+var zippers = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
+
 // gzipped returns the text compressed, once for all.
 func (p *page) gzipped() []byte {
 	p.once.Do(func() {
 		var b bytes.Buffer
-		z := gzip.NewWriter(&b)
+		z, _ := zippers.Get().(*gzip.Writer)
+		z.Reset(&b)
 		_, _ = z.Write(p.text) // into memory: never fails
 		_ = z.Close()
+		zippers.Put(z)
 		p.zipped = b.Bytes()
 	})
 	return p.zipped
