@@ -242,3 +242,25 @@ func TestLampsFollowTheirPatterns(t *testing.T) {
 		}
 	})
 }
+
+// A switcher that says something else with every packet must not keep the box
+// busy with telling of it, nor keep it from telling.
+func TestChangesWithoutEndAreToldAFewHundredTimesASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := New(Options{State: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { d.report(ctx); close(ended) }()
+		synctest.Wait()
+		_, before := d.cell.Get()
+		for range 4000 {
+			d.notes.kick()
+			time.Sleep(100 * time.Microsecond)
+		}
+		if _, after := d.cell.Get(); after-before < 90 || after-before > 110 {
+			t.Errorf("told %d times in 400 ms", after-before)
+		}
+		cancel()
+		<-ended
+	})
+}

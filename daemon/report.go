@@ -24,6 +24,11 @@ import (
 // are told at once.
 const reportEvery = 500 * time.Millisecond
 
+// reportRest is between two reports: whoever makes the box tell of changes
+// without end, such as a switcher gone mad, must not take the processor from the
+// show. No light notices it.
+const reportRest = 4 * time.Millisecond
+
 // report keeps the status true until ctx ends. Whatever the system takes to
 // tell of the box's surroundings holds up no light.
 func (d *Daemon) report(ctx context.Context) {
@@ -40,9 +45,23 @@ func (d *Daemon) report(ctx context.Context) {
 		select {
 		case <-tick.C:
 		case <-d.notes.kicked:
+			rest(ctx, reportRest-time.Since(now))
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// rest waits for a time, if it is one, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

@@ -217,6 +217,13 @@ func TestWhatWasOnAirIsRemembered(t *testing.T) {
 	if err := w.save(dir); err != nil {
 		t.Fatal(err)
 	}
+	once, err := os.Stat(filepath.Join(dir, wantedFile))
+	if err = errors.Join(err, w.save(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := os.Stat(filepath.Join(dir, wantedFile)); err != nil || !os.SameFile(once, again) {
+		t.Errorf("what is not new was written again: the medium wears out; %v", err)
+	}
 	got, err := loadWanted(dir)
 	if err != nil || !got.Outputs["youtube"] || !got.Muted {
 		t.Errorf("got %v, %v", got, err)

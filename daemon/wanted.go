@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,13 +49,18 @@ func (w Wanted) keep(list []config.Output) (dropped bool) {
 	return len(w.Outputs) < before
 }
 
-// save writes w so that a power cut leaves the old file or the new one.
+// save writes w, if that is new, so that a power cut leaves the old file or the
+// new one. Whoever gives one order a hundred times a second wears nothing out.
 func (w Wanted) save(dir string) error {
 	b, err := json.Marshal(w)
 	if err != nil {
 		return fmt.Errorf("remember what is on air: %w", err)
 	}
-	if err := renameio.WriteFile(filepath.Join(dir, wantedFile), b, 0o600); err != nil {
+	path := filepath.Join(dir, wantedFile)
+	if was, err := os.ReadFile(path); err == nil && bytes.Equal(was, b) {
+		return nil
+	}
+	if err := renameio.WriteFile(path, b, 0o600); err != nil {
 		return fmt.Errorf("remember what is on air: %w", err)
 	}
 	return nil
