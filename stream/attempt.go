@@ -33,17 +33,26 @@ func (a *attempt) write(raw syscall.RawConn, pieces [][]byte) (int, error) {
 	a.what = pieces[:min(len(pieces), mostPieces)]
 	err := raw.Control(a.once) // Write would only keep writers apart, which Line does
 	a.what = nil
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, err
-	case a.errno == unix.EAGAIN || a.errno == unix.EINTR || a.errno == unix.ENOBUFS || a.errno == unix.ENOMEM:
+	}
+	return took(a.n, a.errno)
+}
+
+// took returns what a call took: nothing, without an error, if the socket is
+// full.
+func took(n int, errno syscall.Errno) (int, error) {
+	switch errno {
+	case 0:
+	case unix.EAGAIN, unix.EINTR, unix.ENOBUFS, unix.ENOMEM:
 		return 0, nil
-	case a.errno != 0:
-		return 0, os.NewSyscallError("send", a.errno)
-	case a.n == 0:
+	default:
+		return 0, os.NewSyscallError("send", errno)
+	}
+	if n == 0 {
 		return 0, errNothingSent
 	}
-	return a.n, nil
+	return n, nil
 }
 
 var errNothingSent = errors.New("send took nothing")
@@ -52,14 +61,19 @@ const sendFlags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 
 // run makes the call.
 func (a *attempt) run(fd uintptr) {
-	var n uintptr
-	if p := a.what[0]; len(a.what) == 1 {
-		n, _, a.errno = syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), sendFlags, 0, 0) //nolint:gosec // the kernel reads p during the call
-	} else {
-		a.gather()
-		n, _, a.errno = syscall.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&a.msg)), sendFlags) //nolint:gosec // the kernel reads msg during the call
+	if len(a.what) == 1 {
+		a.n, a.errno = send(fd, a.what[0])
+		return
 	}
-	a.n = int(n)
+	a.gather()
+	n, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&a.msg)), sendFlags) //nolint:gosec // the kernel reads msg during the call
+	a.n, a.errno = int(n), errno
+}
+
+// send makes the call for one piece, which is not empty.
+func send(fd uintptr, p []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)), sendFlags, 0, 0) //nolint:gosec // the kernel reads p during the call
+	return int(n), errno
 }
 
 // gather lists the pieces for the kernel.

@@ -12,14 +12,19 @@ import (
 // at a time.
 type Sink[T any] interface {
 	// Take makes v what goes out next, which may be nothing, and returns how many
-	// bytes that is. It is called once all before is out.
-	Take(v T) (bytes int, err error)
+	// bytes that is. It is called once all before is out, and Push right after it.
+	// plate is v's, for who lays it out for many readers; it is nil where only
+	// this one is known to want v.
+	Take(v T, plate *Plate) (bytes int, err error)
 	// Push sends what goes out at once, and reports whether all of it is out.
 	Push() (out bool, err error)
 	// Flush sends what is left of the value that was taken, and waits for that.
 	Flush() error
 	// Waits reports whether Push may wait for the far side.
 	Waits() bool
+	// Hold runs serve, in which values are taken and pushed, with what that needs
+	// kept open. An error says that it is closed already.
+	Hold(serve func()) error
 }
 
 // A Fanout carries the values of rings to their readers, many by each of a few
@@ -59,16 +64,15 @@ const (
 // and an error of the sink, after which the far side may hold half a value. v is
 // told of bytes, loss and lag.
 func (f *Fanout[T]) Serve(ctx context.Context, rd *Reader[T], v *Viewer, sink Sink[T]) error {
-	s := &seat[T]{from: rd, to: sink, viewer: v, lost: v.Lost.Load(), done: make(chan struct{})}
+	s := &seat[T]{from: *rd, to: sink, viewer: v, lost: v.Lost.Load(), done: make(chan struct{})}
+	defer func() { *rd = s.from }()
+	defer s.tellBytes()
 	if sink.Waits() {
 		return f.follow(ctx, s)
 	}
-	l := f.enter(rd.ring, s)
-	select {
-	case <-s.done:
-	case <-ctx.Done():
+	if err := sink.Hold(func() { f.sit(ctx, s) }); err != nil {
+		return err
 	}
-	f.leave(rd.ring, l, s)
 	if s.err == nil {
 		s.err = s.to.Flush()
 	}
@@ -76,6 +80,17 @@ func (f *Fanout[T]) Serve(ctx context.Context, rd *Reader[T], v *Viewer, sink Si
 		s.err = context.Cause(ctx)
 	}
 	return s.err
+}
+
+// sit has a lane serve the reader until it is done or ctx ends.
+func (f *Fanout[T]) sit(ctx context.Context, s *seat[T]) {
+	ring := s.from.ring
+	l := f.enter(ring, s)
+	defer f.leave(ring, l, s)
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+	}
 }
 
 // follow serves one reader from the caller's goroutine.
@@ -87,7 +102,9 @@ func (f *Fanout[T]) follow(ctx context.Context, s *seat[T]) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if s.step(f.At); s.err != nil {
+		n := now[T]{at: f.At}
+		_, n.edge = s.from.ring.published()
+		if s.step(&n); s.over {
 			return s.err
 		}
 	}
@@ -128,10 +145,11 @@ func (f *Fanout[T]) leave(ring *Ring[T], l *lane[T], s *seat[T]) {
 
 // A lane is one goroutine and whom it serves.
 type lane[T any] struct {
-	ring *Ring[T]
-	at   func(T) time.Duration
-	came chan struct{} // somebody has joined
-	stop func()        // ends the goroutine and waits for it
+	ring  *Ring[T]
+	at    func(T) time.Duration
+	plate Plate
+	came  chan struct{} // somebody has joined
+	stop  func()        // ends the goroutine and waits for it
 
 	mu    sync.Mutex // held for a round
 	seats []*seat[T]
@@ -140,16 +158,22 @@ type lane[T any] struct {
 // A seat is one reader in its lane, which alone touches it until it is done or
 // has left.
 type seat[T any] struct {
-	from    *Reader[T]
+	// What every value of a crowd needs lies together: it is cold every time.
 	to      Sink[T]
-	viewer  *Viewer
-	lost    uint64        // before
-	at      time.Duration // of the value on its way
-	bytes   int
-	pending bool
-	full    time.Time     // since when; zero: it is not
-	err     error         // why it is done
-	done    chan struct{} // closed by the lane
+	from    Reader[T]
+	pending bool          // a value is on its way
+	lags    bool          // the viewer was told so
+	over    bool          // it is done
+	unsaid  uint64        // bytes that the viewer was not told of
+	said    time.Duration // when it was, on the media clock
+
+	viewer *Viewer
+	err    error         // why it is done
+	lost   uint64        // before
+	bytes  int           // of the value on its way
+	at     time.Duration // of it
+	full   time.Time     // since when
+	done   chan struct{} // closed by the lane
 }
 
 func (l *lane[T]) join(s *seat[T]) bool {
@@ -188,8 +212,8 @@ func (l *lane[T]) run(end <-chan struct{}) {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
 	for {
-		published := l.ring.published()
-		more, full := l.round()
+		published, edge := l.ring.published()
+		more, full := l.round(edge)
 		if more {
 			continue
 		}
@@ -209,19 +233,20 @@ func (l *lane[T]) run(end <-chan struct{}) {
 }
 
 // round gives everybody one value or the rest of one. It reports whether
-// somebody has more to get right now, and otherwise when those that are full
-// want to be tried again, 0 if nobody is.
-func (l *lane[T]) round() (more bool, full time.Duration) {
+// somebody has more to get of what was published before edge, and otherwise
+// when those that are full want to be tried again, 0 if nobody is.
+func (l *lane[T]) round(edge uint64) (more bool, full time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	n := now[T]{edge: edge, at: l.at, plate: &l.plate}
 	for _, s := range l.seats {
-		if s.err != nil {
+		if s.over {
 			continue // about to leave
 		}
-		if s.step(l.at) {
+		if s.step(&n) {
 			more = true
 		}
-		if s.err != nil {
+		if s.over {
 			close(s.done)
 			continue
 		}
@@ -235,13 +260,37 @@ func (l *lane[T]) round() (more bool, full time.Duration) {
 	return more, full
 }
 
+// now is what the seats of a round share.
+type now[T any] struct {
+	edge  uint64 // the number of the next value, when the round began
+	at    func(T) time.Duration
+	plate *Plate // of front; nil: nobody shares it
+	front T      // the latest value that somebody was given
+	next  uint64 // its number plus one; zero: none was given yet
+}
+
+// value returns what s gets next, as try does, and its plate. Most readers want
+// the value that the one before them got.
+func (n *now[T]) value(s *seat[T]) (v T, plate *Plate, ok bool, err error) {
+	if s.from.next+1 == n.next && !s.from.lostPlace {
+		s.from.next++
+		return n.front, n.plate, true, nil
+	}
+	v, ok, err = s.from.try()
+	s.viewer.Lost.Store(s.lost + s.from.Lost())
+	if !ok || s.from.next < n.next {
+		return v, nil, ok, err
+	}
+	n.front, n.next = v, s.from.next
+	if n.plate != nil {
+		n.plate.clean()
+	}
+	return v, n.plate, true, nil
+}
+
 // pause returns when a full seat is tried again.
 func (s *seat[T]) pause() time.Duration {
-	now := time.Now()
-	if s.full.IsZero() {
-		s.full = now
-	}
-	if now.Sub(s.full) > napTime {
+	if time.Since(s.full) > napTime {
 		return sleepPause
 	}
 	return fullPause
@@ -249,39 +298,81 @@ func (s *seat[T]) pause() time.Duration {
 
 // step sends one value or the rest of one, and reports whether the next one, or
 // the end, waits already.
-func (s *seat[T]) step(at func(T) time.Duration) (more bool) {
-	if !s.pending {
-		v, ok, err := s.from.try()
-		s.viewer.Lost.Store(s.lost + s.from.Lost())
-		if !ok {
-			s.err = err
-			s.viewer.Lag.Store(0) // nothing is on its way: it waits for a key value, or for the end
-			return false
-		}
-		if s.bytes, s.err = s.to.Take(v); s.err != nil {
-			return false
-		}
-		s.at, s.pending = at(v), true
+func (s *seat[T]) step(n *now[T]) (more bool) {
+	if s.pending {
+		return s.goOn(n)
 	}
-	out, err := s.to.Push()
-	current := s.from.current()
+	v, plate, ok, err := n.value(s)
+	if !ok {
+		s.over, s.err = err != nil, err
+		s.tellLag(0) // nothing is on its way: it waits for a key value, or for the end
+		return false
+	}
+	bytes, err := s.to.Take(v, plate)
+	out := false
+	if err == nil {
+		out, err = s.to.Push()
+	}
+	at := n.at(v)
 	switch {
 	case err != nil:
-		s.err = err
-		return false
+		s.over, s.err = true, err
 	case out:
-		s.pending, s.full = false, time.Time{}
-		s.viewer.Bytes.Add(uint64(s.bytes))
+		return s.went(n, bytes, at)
+	default:
+		s.pending, s.bytes, s.at, s.full = true, bytes, at, time.Now()
+		s.tellBytes()
+		s.tellLag(age(at))
 	}
-	s.viewer.Lag.Store(int64(s.lag(out && current)))
-	return out && !current
+	return false
 }
 
-// lag is exact while the reader keeps up, and otherwise tells the age of what
-// is on its way.
-func (s *seat[T]) lag(current bool) time.Duration {
-	if current {
-		return 0
+// goOn is step for a value on its way.
+func (s *seat[T]) goOn(n *now[T]) (more bool) {
+	out, err := s.to.Push()
+	switch {
+	case err != nil:
+		s.over, s.err = true, err
+	case out:
+		s.pending = false
+		return s.went(n, s.bytes, s.at)
+	default:
+		s.tellLag(age(s.at))
 	}
-	return max(Monotonic()-s.at, 0)
+	return false
+}
+
+// went takes note of a value that is out.
+func (s *seat[T]) went(n *now[T], bytes int, at time.Duration) (more bool) {
+	s.unsaid += uint64(bytes)
+	current := s.from.next >= n.edge
+	if since := at - s.said; !current || s.lags || since > sayEvery || since < 0 {
+		s.said = at
+		s.tellBytes()
+	}
+	if current {
+		s.tellLag(0)
+		return false
+	}
+	s.tellLag(age(at))
+	return true
+}
+
+// age is how far what is on its way lies back, for who does not keep up.
+func age(at time.Duration) time.Duration { return max(Monotonic()-at, 0) }
+
+// sayEvery is how often the viewer of a reader that keeps up is told of bytes:
+// its memory is elsewhere, and dear to reach for every value.
+const sayEvery = 250 * time.Millisecond
+
+func (s *seat[T]) tellBytes() {
+	s.viewer.Bytes.Add(s.unsaid)
+	s.unsaid = 0
+}
+
+func (s *seat[T]) tellLag(lag time.Duration) {
+	if lag > 0 || s.lags {
+		s.lags = lag > 0
+		s.viewer.Lag.Store(int64(lag))
+	}
 }

@@ -20,13 +20,28 @@ type fakeSink struct {
 	taken   []int
 	out     int // of them
 	flushed bool
+	shared  int // plates that another had laid out
+	wrong   int // plates of another value
 }
 
-func (s *fakeSink) Take(v int) (int, error) {
+func (s *fakeSink) Take(v int, plate *Plate) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.taken = append(s.taken, v)
+	s.print(byte(v), plate)
 	return 10, nil
+}
+
+func (s *fakeSink) print(v byte, plate *Plate) {
+	switch {
+	case plate == nil:
+	case plate.Blank():
+		plate.Lay(0, []byte{v})
+	case plate.bytes[0] != v:
+		s.wrong++
+	default:
+		s.shared++
+	}
 }
 
 func (s *fakeSink) Push() (bool, error) {
@@ -48,6 +63,11 @@ func (s *fakeSink) Flush() error {
 }
 
 func (s *fakeSink) Waits() bool { return s.waits }
+
+func (s *fakeSink) Hold(serve func()) error {
+	serve()
+	return nil
+}
 
 func (s *fakeSink) set(change func(*fakeSink)) {
 	s.mu.Lock()
@@ -114,6 +134,37 @@ func TestEveryReaderGetsEverythingFromAFewGoroutines(t *testing.T) {
 		}
 		if len(p.fan.lanes) > 0 {
 			t.Errorf("lanes are left: %v", p.fan.lanes)
+		}
+	})
+}
+
+func TestReadersOfAValueShareItsPlate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		const readers, values = 3, 50
+		p := newParty(ctx, readers+1) // the fourth has a goroutine of its own
+		synctest.Wait()
+		p.sinks[0].set(func(s *fakeSink) { s.full = true })
+		for i := 1; i < values; i++ {
+			if i == values/2 {
+				p.sinks[0].set(func(s *fakeSink) { s.full = false }) // it is some values behind for a while
+			}
+			p.ring.Publish(i, i%4 == 0)
+			synctest.Wait()
+		}
+		cancel()
+		p.wg.Wait()
+		shared := 0
+		for i, s := range p.sinks {
+			if shared += s.shared; s.wrong > 0 {
+				t.Errorf("reader %d got %d plates of other values", i, s.wrong)
+			}
+		}
+		if got := len(p.sinks[0].got()); got == values || got < 3 {
+			t.Fatalf("the slow reader got %d of %d values", got, values)
+		}
+		if shared < (readers-2)*(values-1) || p.sinks[readers].shared > 0 {
+			t.Errorf("%d plates were shared, %d by who is alone", shared, p.sinks[readers].shared)
 		}
 	})
 }

@@ -17,9 +17,9 @@ import (
 // by TCP or by TLS over it.
 //
 //	may wait ──────► Write ─► the rest of what is on its way, then the message
-//	must not wait ─► Offer ─► Push ─► what the kernel takes at once
-//	                          ▲ │
-//	                          └─┘ until all of it is out
+//	must not wait ─► Offer… ─► Push ─► what the kernel takes at once
+//	                           ▲ │
+//	                           └─┘ until all of it is out
 //
 // Pieces go to the kernel as they are, by one call, except for messages of some
 // hundred bytes and for TLS. A far side that takes nothing is given up after the
@@ -32,19 +32,25 @@ import (
 //
 // Write may be called from any goroutine, Offer and Push by one at a time.
 type Line struct {
+	// What each push of a crowd needs lies together: it is cold every time.
+	mu     sync.Mutex // held while something is written
+	fd     int32
+	held   bool   // fd is open
+	stuck  bool   // a push found the socket full, and none did better since
+	flat   []byte // offered in one piece, not begun
+	plate  *Plate // whose bytes that is, or nil
+	failed error  // of the first write that did; the far side may hold half a message
+
+	next [][]byte        // offered, not begun
+	rest [][]byte        // of the message on its way
+	raw  syscall.RawConn // nil: every write waits
+	io   attempt
+
 	conn     net.Conn
-	raw      syscall.RawConn // nil: every write waits
 	beneath  syscall.RawConn // for TCP_INFO, of TLS too; nil: nothing is known
 	patience time.Duration
-
-	next [][]byte // offered, not begun
-
-	mu     sync.Mutex // held while something is written
-	rest   [][]byte   // of the message on its way
-	failed error      // of the first write that did; the far side may hold half a message
-	flat   *bufio.Writer
-	small  []byte
-	io     attempt
+	buffer   *bufio.Writer
+	small    []byte
 
 	watch   *time.Timer // looks after a write that waits
 	wmu     sync.Mutex
@@ -136,26 +142,88 @@ func (l *Line) Write(message ...[]byte) error {
 	return l.wait(message)
 }
 
+// Hold runs serve with the connection's descriptor kept open, so that Push need
+// not see to that each time. Who closes the connection meanwhile waits for serve
+// to return; reading and waiting writes end at once. An error says that it was
+// closed before. Pushes may come from another goroutine that serve waits for.
+func (l *Line) Hold(serve func()) error {
+	if l.raw == nil {
+		serve()
+		return nil
+	}
+	return l.raw.Control(func(fd uintptr) {
+		l.fd, l.held = int32(fd), true
+		defer func() { l.held = false }()
+		serve()
+	})
+}
+
 // Offer makes message what Push begins with, which must have said that all
 // before is out. The pieces must stay as they are until it says so of this one;
 // the slice is used up.
 func (l *Line) Offer(message [][]byte) { l.next = message }
 
+// OfferPiece is Offer of one piece that is not empty.
+func (l *Line) OfferPiece(message []byte) { l.flat = message }
+
+// OfferPlate is Offer of what p holds behind its first skip bytes, as it is until
+// the next Push returns.
+func (l *Line) OfferPlate(p *Plate, skip int) { l.flat, l.plate = p.bytes[skip:], p }
+
 // Flush writes what was offered to its end, and waits for that. For who calls
 // Offer and Push.
 func (l *Line) Flush() error {
+	l.settle(0)
 	message := l.next
 	l.next = nil
 	return l.Write(message...)
 }
 
+// settle turns what is left, after n bytes, of what was offered in one piece
+// into pieces that stay as they are.
+func (l *Line) settle(n int) {
+	switch {
+	case l.flat == nil:
+		return
+	case l.plate == nil:
+		l.next = [][]byte{l.flat[n:]}
+	default:
+		l.next = l.plate.rest(l.plate.Size() - len(l.flat) + n)
+	}
+	l.flat, l.plate = nil, nil
+}
+
 // Push writes by one call as much of the message on offer as goes out at once,
 // and reports whether all of it is out. While somebody else writes, nothing is.
 func (l *Line) Push() (out bool, err error) {
+	if l.flat == nil || !l.held {
+		return l.pushPieces()
+	}
+	if !l.mu.TryLock() {
+		l.settle(0)
+		return false, nil
+	}
+	defer l.mu.Unlock()
+	if l.failed != nil {
+		return false, l.failed
+	}
+	n, errno := send(uintptr(l.fd), l.flat)
+	if errno == 0 && n == len(l.flat) {
+		l.flat, l.plate = nil, nil
+		l.unstick()
+		return true, nil
+	}
+	n, err = took(n, errno)
+	l.settle(n)
+	l.rest, l.next = l.next, nil
+	return l.moved(n, err)
+}
+
+// pushPieces is Push of anything but one piece by a line that is held.
+func (l *Line) pushPieces() (out bool, err error) {
+	l.settle(0)
 	if l.raw == nil {
-		message := l.next
-		l.next = nil
-		return true, l.Write(message...)
+		return true, l.Flush()
 	}
 	if !l.mu.TryLock() {
 		return false, nil
@@ -171,17 +239,28 @@ func (l *Line) Push() (out bool, err error) {
 		return true, nil
 	}
 	n, err := l.io.write(l.raw, l.rest)
-	if err != nil {
-		l.failed = fmt.Errorf("write: %w", err)
-		return false, l.failed
-	}
 	l.rest = consume(l.rest, n)
-	if n == 0 {
+	return l.moved(n, err)
+}
+
+// moved takes note of what a push did, and returns what Push does.
+func (l *Line) moved(n int, err error) (out bool, _ error) {
+	switch {
+	case err != nil:
+		l.failed = fmt.Errorf("write: %w", err)
+	case n == 0:
+		l.stuck = true
 		l.failed = l.look(time.Now())
-		return false, l.failed
+	default:
+		l.unstick()
 	}
-	l.stalled.since = time.Time{}
-	return len(l.rest) == 0, nil
+	return l.failed == nil && len(l.rest) == 0, l.failed
+}
+
+func (l *Line) unstick() {
+	if l.stuck {
+		l.stuck, l.stalled.since = false, time.Time{}
+	}
 }
 
 // flatten copies a small message into one piece.
@@ -245,17 +324,17 @@ func (l *Line) blocking(message [][]byte) error {
 		_, err := l.conn.Write(message[0])
 		return err
 	}
-	if l.flat == nil {
+	if l.buffer == nil {
 		n := smallMessage
 		if l.raw == nil {
 			n = tlsRecord
 		}
-		l.flat = bufio.NewWriterSize(l.conn, n)
+		l.buffer = bufio.NewWriterSize(l.conn, n)
 	}
 	for _, p := range message {
-		_, _ = l.flat.Write(p) // Flush tells
+		_, _ = l.buffer.Write(p) // Flush tells
 	}
-	return l.flat.Flush()
+	return l.buffer.Flush()
 }
 
 // guard has the timer look after a write that begins.

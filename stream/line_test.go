@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http/httptest"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -166,6 +167,151 @@ func TestWhileSomebodyWritesNobodyWaitsToPush(t *testing.T) {
 	writing.Wait()
 }
 
+// hold holds l until the test ends.
+func hold(t *testing.T, l *Line) {
+	t.Helper()
+	held, end := make(chan struct{}), make(chan struct{})
+	var holding sync.WaitGroup
+	holding.Go(func() {
+		if err := l.Hold(func() { close(held); <-end }); err != nil {
+			t.Error(err)
+			close(held)
+		}
+	})
+	t.Cleanup(func() { close(end); holding.Wait() })
+	<-held
+}
+
+// plated lays out a message with a head of four bytes, of which one is skipped.
+func plated() *Plate {
+	p := new(Plate)
+	p.Lay(4, []byte("-<.."), bytes.Repeat([]byte{'x'}, 10_000), []byte{'>'})
+	return p
+}
+
+// forReader is what reader number r gets of message number n of those.
+func forReader(r, n int) []byte {
+	return slices.Concat([]byte{'<', byte(r), byte(n)}, bytes.Repeat([]byte{'x'}, 10_000), []byte{'>'})
+}
+
+func TestReadersOfOnePlateGetEachTheirOwnHead(t *testing.T) {
+	var lines [3]*Line
+	var fars [3]*net.TCPConn
+	for r := range lines {
+		var near *net.TCPConn
+		near, fars[r] = wires(t)
+		lines[r] = NewLine(near, time.Minute)
+		hold(t, lines[r])
+	}
+	var whole [len(lines)]int
+	for n, full := 0, 0; full < len(lines); n++ { // every one is full in the end, each in its own message
+		plate := plated()
+		for r, l := range lines {
+			if len(l.rest) > 0 {
+				continue
+			}
+			copy(plate.Head()[2:], []byte{byte(r), byte(n)})
+			l.OfferPlate(plate, 1)
+			out, err := l.Push()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if whole[r]++; !out {
+				full++
+			}
+		}
+	}
+	for r, l := range lines {
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			for n := range whole[r] {
+				got := make([]byte, len(forReader(r, n)))
+				if _, err := io.ReadFull(fars[r], got); err != nil || !bytes.Equal(got, forReader(r, n)) {
+					t.Errorf("reader %d, message %d: %.8q… %v", r, n, got, err)
+				}
+			}
+		})
+		if err := l.Flush(); err != nil {
+			t.Error(err)
+		}
+		reading.Wait()
+	}
+}
+
+func TestWhatIsLeftOfAPlateStaysAsItIs(t *testing.T) {
+	for n := range 8 {
+		p := new(Plate)
+		p.Lay(4, []byte("head"), []byte("body"))
+		rest := p.rest(n)
+		copy(p.Head(), "next")
+		p.clean()
+		p.Lay(4, []byte("next"), []byte("text"))
+		if got, want := string(bytes.Join(rest, nil)), "headbody"[n:]; got != want {
+			t.Errorf("after %d bytes %q is left, want %q", n, got, want)
+		}
+	}
+}
+
+func TestAPlateThatNobodyIsOnIsUsedAgain(t *testing.T) {
+	p := plated()
+	lay := func() {
+		p.clean()
+		p.Lay(1, []byte("some bytes"))
+	}
+	if n := testing.AllocsPerRun(10, lay); n > 0 || p.Blank() || p.Size() != len("some bytes") {
+		t.Errorf("%v allocations, %d bytes", n, p.Size())
+	}
+}
+
+func TestAPlateThatFindsTheLineBusyGoesOutLater(t *testing.T) {
+	near, far := wires(t)
+	l := NewLine(near, time.Minute)
+	hold(t, l)
+	plate := plated()
+	l.mu.Lock() // somebody writes
+	l.OfferPlate(plate, 1)
+	if out, err := l.Push(); out || err != nil {
+		t.Errorf("pushed into another message: %v, %v", out, err)
+	}
+	l.mu.Unlock()
+	copy(plate.Head(), "next")
+	plate.clean()
+	plate.Lay(4, bytes.Repeat([]byte{'o'}, 10_005))
+	if out, err := l.Push(); !out || err != nil {
+		t.Fatal(out, err)
+	}
+	want := slices.Concat([]byte("<.."), bytes.Repeat([]byte{'x'}, 10_000), []byte{'>'})
+	got := make([]byte, len(want))
+	if _, err := io.ReadFull(far, got); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("got %.8q…, %v", got, err)
+	}
+}
+
+func TestALineIsHeldOpen(t *testing.T) {
+	near, far := wires(t)
+	l := NewLine(near, time.Minute)
+	closing := make(chan error, 1)
+	err := l.Hold(func() {
+		go func() { closing <- near.Close() }()
+		if _, err := near.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("reading ended with %v", err)
+		}
+		l.OfferPiece([]byte("piece"))
+		if out, err := l.Push(); !out || err != nil {
+			t.Errorf("the descriptor is not open: %v, %v", out, err)
+		}
+	})
+	if err != nil || <-closing != nil {
+		t.Error("holding or closing failed", err)
+	}
+	if got, err := io.ReadAll(far); err != nil || string(got) != "piece" {
+		t.Errorf("got %q, %v", got, err)
+	}
+	if err := l.Hold(func() { t.Error("a line that is closed is held") }); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // pump pushes one message after the other until an error, for at least so long,
 // and returns how many are out; one more is on its way.
 func pump(l *Line, atLeast time.Duration) (whole int, err error) {
@@ -318,7 +464,7 @@ func numbered(v int) []byte {
 // A numberSink sends numbers by a line.
 type numberSink struct{ *Line }
 
-func (s numberSink) Take(v int) (int, error) {
+func (s numberSink) Take(v int, _ *Plate) (int, error) {
 	b := numbered(v)
 	s.Offer([][]byte{b[:4], b[4:]})
 	return len(b), nil

@@ -76,15 +76,16 @@ func (r *Ring[T]) Close() {
 	}
 }
 
-// published returns a channel that closes with the next Publish or Close; nil
-// once no more will come.
-func (r *Ring[T]) published() <-chan struct{} {
+// published returns a channel that closes with the next Publish or Close, nil
+// once no more will come, and the number of the value that comes then. The end
+// counts as a value.
+func (r *Ring[T]) published() (wake <-chan struct{}, edge uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil
+		return nil, r.next + 1
 	}
-	return r.wake
+	return r.wake, r.next
 }
 
 func (r *Ring[T]) isClosed() bool {
@@ -206,11 +207,4 @@ func (rd *Reader[T]) Behind() int {
 	rd.ring.mu.Lock()
 	defer rd.ring.mu.Unlock()
 	return int(rd.ring.next - rd.next)
-}
-
-// current reports whether neither a value nor the end waits for this reader.
-func (rd *Reader[T]) current() bool {
-	rd.ring.mu.Lock()
-	defer rd.ring.mu.Unlock()
-	return rd.ring.next == rd.next && !rd.ring.closed
 }

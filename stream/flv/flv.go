@@ -94,6 +94,27 @@ func appendEnhanced(b []byte, key bool, packet byte) []byte {
 	return append(b, isExHeader|frameType(key)|packet)
 }
 
+// AppendHead appends the bytes that stand before u's data in a tag: those of
+// [AppendVideo], [AppendEnhanced] or [AppendAudio]. u is H.264, H.265 or AAC.
+func AppendHead(b []byte, u *stream.Unit) []byte {
+	switch u.Track.Codec {
+	case stream.H264:
+		return AppendVideo(b, u.Key, u.PTS-u.DTS)
+	case stream.H265:
+		return AppendEnhanced(b, u.Key, u.PTS-u.DTS)
+	default:
+		return AppendAudio(b)
+	}
+}
+
+// KindOf returns the kind of u's tag.
+func KindOf(u *stream.Unit) Kind {
+	if u.Track.Codec.Video() {
+		return Video
+	}
+	return Audio
+}
+
 // AppendVideoConfig appends the body of the sequence header tag of a track of
 // H.264 or H.265.
 func AppendVideoConfig(b []byte, t *stream.Track) []byte {
@@ -166,6 +187,11 @@ func AppendFrameHead(b []byte, tag Tag) []byte {
 	n := len(tag.Head) + len(tag.Data)
 	return append(b, byte(tag.Kind), byte(n>>16), byte(n>>8), byte(n),
 		byte(tag.Time>>16), byte(tag.Time>>8), byte(tag.Time), byte(tag.Time>>24), 0, 0, 0)
+}
+
+// PutTime sets the time in a tag header.
+func PutTime(head []byte, at uint32) {
+	head[4], head[5], head[6], head[7] = byte(at>>16), byte(at>>8), byte(at), byte(at>>24)
 }
 
 // AppendFrameTail appends the back pointer (E.3) that follows a tag.

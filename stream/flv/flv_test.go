@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -130,21 +131,81 @@ func TestMuxerDecidesWhatIsSent(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			var got []string
+			inOneGo, err := flv.NewMuxer([]*stream.Track{video, sound, opus}, "encoderd")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got, plain []string
 			for i, short := range strings.Fields(tt.in) {
 				if short == "||" {
 					mux.Resume()
+					inOneGo.Resume()
 					continue
 				}
 				u := unit(t, tracks, short, time.Hour+time.Duration(i)*40*time.Millisecond)
 				if err := mux.Next(u, func(tag flv.Tag) error { got = append(got, describe(tag)); return nil }); err != nil {
 					t.Fatal(err)
 				}
+				if err := next(inOneGo, u, func(tag flv.Tag) error { plain = append(plain, describe(tag)); return nil }); err != nil {
+					t.Fatal(err)
+				}
 			}
 			if s := strings.Join(got, " "); s != tt.want {
 				t.Errorf("got %s, want %s", s, tt.want)
 			}
+			if s := strings.Join(plain, " "); s != tt.want {
+				t.Errorf("with plain units in one go: %s, want %s", s, tt.want)
+			}
 		})
+	}
+}
+
+// next is Next by way of Plain, where that will do.
+func next(mux *flv.Muxer, u *stream.Unit, emit func(flv.Tag) error) error {
+	if at, ok := mux.Plain(u); ok {
+		return emit(flv.Tag{Kind: flv.KindOf(u), Time: at, Key: u.Key, Head: flv.AppendHead(nil, u), Data: u.Data})
+	}
+	return mux.Next(u, emit)
+}
+
+func TestAPlainUnitIsTheTagThatNextMakes(t *testing.T) {
+	for _, picture := range []*stream.Track{video, hevc} {
+		var muxers [2]*flv.Muxer
+		for i := range muxers {
+			var err error
+			if muxers[i], err = flv.NewEnhancedMuxer([]*stream.Track{picture, sound}, "encoderd"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		plain := 0
+		for i := range 8 {
+			at := time.Hour + time.Duration(i)*33*time.Millisecond
+			for _, u := range []*stream.Unit{
+				{Track: picture, Key: i%3 == 0, PTS: at + 40*time.Millisecond, DTS: at, Data: []byte{1, 2}},
+				{Track: sound, PTS: at, DTS: at, Data: []byte{3}},
+			} {
+				var want flv.Tag
+				if err := muxers[0].Next(u, func(tag flv.Tag) error { want = tag; return nil }); err != nil {
+					t.Fatal(err)
+				}
+				if _, ok := muxers[1].Plain(u); ok {
+					plain++
+					if err := next(muxers[1], u, func(tag flv.Tag) error {
+						if !reflect.DeepEqual(tag, want) {
+							t.Errorf("got %+v, want %+v", tag, want)
+						}
+						return nil
+					}); err != nil {
+						t.Fatal(err)
+					}
+				} else if err := muxers[1].Next(u, func(flv.Tag) error { return nil }); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if plain != 15 {
+			t.Errorf("%d of 16 units are plain", plain)
+		}
 	}
 }
 

@@ -41,7 +41,6 @@ var ErrNoVideo = errors.New("the rendition has no H.264 picture, which FLV and R
 // points to a new Track, metadata and the sequence header of that track come
 // before it. For use by one goroutine.
 type Muxer struct {
-	encoder      string
 	video, audio *stream.Track // the ones that the far side knows
 	start        time.Duration // DTS of the first picture
 	newest       time.Duration // DTS of the latest picture sent
@@ -49,6 +48,7 @@ type Muxer struct {
 	waiting      bool // for a key picture
 	silent       bool // no sound before that picture
 	head         []byte
+	encoder      string
 }
 
 // NewMuxer returns a muxer for a rendition with these tracks, of which it takes
@@ -105,6 +105,21 @@ func (m *Muxer) Next(u *stream.Unit, emit func(Tag) error) error {
 	}
 }
 
+// Plain is Next for the usual unit, which is one tag and nothing else: it
+// returns the tag's time, and the tag is of [KindOf] u, has the head that
+// [AppendHead] writes, and u's data. Where ok is false nothing has changed, and
+// Next has to be asked.
+func (m *Muxer) Plain(u *stream.Unit) (at uint32, ok bool) {
+	switch {
+	case u.Track == m.video && !m.waiting:
+		m.newest = u.DTS
+	case u.Track == m.audio && m.started && !m.silent && u.DTS >= m.start:
+	default:
+		return 0, false
+	}
+	return m.time(u), true
+}
+
 func (m *Muxer) picture(u *stream.Unit, emit func(Tag) error) error {
 	m.waiting = m.waiting || u.Track != m.video
 	if m.waiting && (!u.Key || m.silent && u.DTS <= m.newest) {
@@ -116,11 +131,7 @@ func (m *Muxer) picture(u *stream.Unit, emit func(Tag) error) error {
 		}
 	}
 	m.newest = u.DTS
-	if u.Track.Codec == stream.H265 {
-		m.head = AppendEnhanced(m.head[:0], u.Key, u.PTS-u.DTS)
-	} else {
-		m.head = AppendVideo(m.head[:0], u.Key, u.PTS-u.DTS)
-	}
+	m.head = AppendHead(m.head[:0], u)
 	return emit(Tag{Kind: Video, Time: m.time(u), Key: u.Key, Head: m.head, Data: u.Data})
 }
 
@@ -166,7 +177,7 @@ func (m *Muxer) sound(u *stream.Unit, emit func(Tag) error) error {
 			return err
 		}
 	}
-	m.head = AppendAudio(m.head[:0])
+	m.head = AppendHead(m.head[:0], u)
 	return emit(Tag{Kind: Audio, Time: at, Head: m.head, Data: u.Data})
 }
 

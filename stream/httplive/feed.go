@@ -100,7 +100,7 @@ type headed struct {
 }
 
 // Take is [stream.Sink].
-func (s *headed) Take(c *chunk) (int, error) {
+func (s *headed) Take(c *chunk, _ *stream.Plate) (int, error) {
 	s.pieces = s.pieces[:0]
 	if c.header != s.header {
 		s.header = c.header

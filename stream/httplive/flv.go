@@ -1,6 +1,7 @@
 package httplive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 
@@ -27,15 +28,21 @@ func (s *site) readTags(ctx context.Context, rd *reading, l link) error {
 	if err := errors.Join(l.add([][]byte{flv.AppendFileHeader(nil, mux.HasAudio())}), l.Flush()); err != nil {
 		return err
 	}
-	t := &tags{link: l, mux: mux}
+	t := &tags{link: l, mux: *mux}
 	t.emit = t.frame
+	if k, ok := l.(*socket); ok && k.chunked {
+		t.line = k.Line
+	}
 	return s.units.Serve(ctx, rd.src.Reader(), rd.viewer, t)
 }
 
-// tags are what one reader is sent. Media is not copied.
+// tags are what one reader is sent.
 type tags struct {
+	line *stream.Line // of a link by chunks; nil: of another
+	mux  flv.Muxer
 	link
-	mux    *flv.Muxer
+	printed bool // by line
+
 	emit   func(flv.Tag) error
 	bytes  int
 	around []byte // what is written around the media
@@ -43,7 +50,12 @@ type tags struct {
 }
 
 // Take is [stream.Sink].
-func (s *tags) Take(u *stream.Unit) (int, error) {
+func (s *tags) Take(u *stream.Unit, plate *stream.Plate) (int, error) {
+	if plate != nil && s.line != nil {
+		if at, ok := s.mux.Plain(u); ok {
+			return s.print(u, at, plate), nil
+		}
+	}
 	s.around, s.bytes = s.around[:0], 0
 	err := s.mux.Next(u, s.emit)
 	return s.bytes, err
@@ -57,4 +69,30 @@ func (s *tags) frame(t flv.Tag) error {
 	s.bytes += len(s.around) - head + len(t.Data)
 	s.pieces = append(s.pieces[:0], s.around[head:tail], t.Data, s.around[tail:])
 	return s.add(s.pieces)
+}
+
+// Push is [stream.Sink].
+func (s *tags) Push() (out bool, err error) {
+	if s.printed {
+		s.printed = false
+		return s.line.Push()
+	}
+	return s.link.Push()
+}
+
+// print offers the tag of u as a chunk, which is the same for all but its time:
+//
+//	[size CRLF│tag header]│head│data…│back pointer│CRLF
+func (s *tags) print(u *stream.Unit, at uint32, plate *stream.Plate) int {
+	if plate.Blank() {
+		tag := flv.Tag{Kind: flv.KindOf(u), Head: flv.AppendHead(nil, u), Data: u.Data}
+		head := flv.AppendFrameHead(bytes.Clone(noSize), tag)
+		tail := flv.AppendFrameTail(nil, tag)
+		putSize(head, flv.FrameHead+len(tag.Head)+len(tag.Data)+len(tail))
+		plate.Lay(len(head), head, tag.Head, tag.Data, tail, lineEnd)
+	}
+	flv.PutTime(plate.Head()[len(noSize):], at)
+	s.line.OfferPlate(plate, 0)
+	s.printed = true
+	return plate.Size() - len(noSize) - len(lineEnd)
 }

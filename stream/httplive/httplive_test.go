@@ -202,9 +202,10 @@ func TestFLVStartsAtTheCachedKeyPictureAtTimeZero(t *testing.T) {
 				t.Errorf("got %s", got)
 			}
 			v := audience.Viewers()
-			if len(v) != 1 || v[0].Protocol != "http-flv" || v[0].Rendition != "main" || v[0].Bytes.Load() < 80_000 {
-				t.Errorf("viewers %+v", v)
+			if len(v) != 1 || v[0].Protocol != "http-flv" || v[0].Rendition != "main" {
+				t.Fatalf("viewers %+v", v)
 			}
+			peer.Await(t, "the viewer's bytes to be booked", func() bool { return v[0].Bytes.Load() >= 80_000 })
 			res.body.Close()
 			peer.Await(t, "the reader to leave", func() bool { return len(audience.Viewers()) == 0 })
 		})

@@ -23,6 +23,7 @@ type link interface {
 	Push() (out bool, err error)
 	Flush() error
 	Waits() bool
+	Hold(serve func()) error
 	// close ends the answer; reason is what ended it.
 	close(reason error)
 }
@@ -161,14 +162,19 @@ func (k *socket) frame() {
 		return
 	}
 	if k.chunked {
-		const digits = "0123456789abcdef"
-		for i, n := sizeDigits-1, k.added; i >= 0; i, n = i-1, n>>4 {
-			k.own[i] = digits[n&15]
-		}
+		putSize(k.own, k.added)
 		k.put(lineEnd)
 	}
 	k.added = 0
 	k.Offer(k.pieces)
+}
+
+// putSize fills noSize in.
+func putSize(b []byte, n int) {
+	const digits = "0123456789abcdef"
+	for i := sizeDigits - 1; i >= 0; i, n = i-1, n>>4 {
+		b[i] = digits[n&15]
+	}
 }
 
 // close ends the answer in order unless the reader has left it.
@@ -210,5 +216,11 @@ func (a *answer) Flush() error { return a.rc.Flush() }
 
 // Waits is [stream.Sink].
 func (a *answer) Waits() bool { return true }
+
+// Hold is [stream.Sink].
+func (a *answer) Hold(serve func()) error {
+	serve()
+	return nil
+}
 
 func (a *answer) close(error) {}

@@ -116,6 +116,12 @@ func (k *webSocket) Flush() error { return nil }
 // Waits is [stream.Sink].
 func (k *webSocket) Waits() bool { return true }
 
+// Hold is [stream.Sink].
+func (k *webSocket) Hold(serve func()) error {
+	serve()
+	return nil
+}
+
 // close says goodbye to a reader that still listens, and waits for what heard
 // it.
 func (k *webSocket) close(reason error) {

@@ -16,9 +16,9 @@ import (
 // end, with pauses.
 type player struct {
 	*stream.Line
+	mux    flv.Muxer
 	c      *caller
 	src    *stream.Rendition
-	mux    *flv.Muxer
 	viewer *stream.Viewer
 	leave  func() // the audience
 
@@ -72,7 +72,7 @@ func (c *caller) play(ctx context.Context, cmd command) error {
 }
 
 func newPlayer(c *caller, src *stream.Rendition, mux *flv.Muxer, viewer *stream.Viewer) *player {
-	p := &player{Line: c.w.line, c: c, src: src, mux: mux, viewer: viewer, cut: cutter{chunk: chunkSize}}
+	p := &player{Line: c.w.line, c: c, src: src, mux: *mux, viewer: viewer, cut: cutter{chunk: chunkSize}}
 	p.emit = p.add
 	return p
 }
@@ -196,7 +196,12 @@ func (p *player) run(ctx context.Context) error {
 }
 
 // Take is [stream.Sink]: it offers u's tags, each as one message.
-func (p *player) Take(u *stream.Unit) (int, error) {
+func (p *player) Take(u *stream.Unit, plate *stream.Plate) (int, error) {
+	if plate != nil && len(u.Data) < mostPrinted {
+		if at, ok := p.mux.Plain(u); ok {
+			return p.print(u, at, plate), nil
+		}
+	}
 	p.cut.begin()
 	p.bytes = 0
 	if err := p.mux.Next(u, p.emit); err != nil {
@@ -208,20 +213,43 @@ func (p *player) Take(u *stream.Unit) (int, error) {
 	return p.bytes, nil
 }
 
+// mostPrinted is what has room in one chunk with its head, so that nothing but
+// the header tells the time.
+const mostPrinted = chunkSize - flv.EnhancedHead
+
+// print offers the message of u, which is the same for all but its header:
+//
+//	[    header     │head│data…]
+//	[skipped│header │head│data…] while it needs no extended time
+func (p *player) print(u *stream.Unit, at uint32, plate *stream.Plate) (bytes int) {
+	if plate.Blank() {
+		var room [longHeader]byte
+		plate.Lay(longHeader, room[:], flv.AppendHead(nil, u), u.Data)
+	}
+	skip, bytes := longHeader-headerSize(at), plate.Size()-longHeader
+	kind := flv.KindOf(u)
+	appendHeader(plate.Head()[skip:skip], chunkStreamOf(kind), byte(kind), onlyStream, at, bytes)
+	p.OfferPlate(plate, skip)
+	return bytes
+}
+
 // add lays a tag out. Metadata goes out under its own name: "@setDataFrame" is
 // what publishers say.
 func (p *player) add(t flv.Tag) error {
-	chunkStream := byte(csVideo)
-	switch t.Kind {
-	case flv.Audio:
-		chunkStream = csAudio
-	case flv.Script:
-		chunkStream = csStream
-	default:
-	}
-	p.cut.message(chunkStream, byte(t.Kind), onlyStream, t.Time, t.Head, t.Data)
+	p.cut.message(chunkStreamOf(t.Kind), byte(t.Kind), onlyStream, t.Time, t.Head, t.Data)
 	p.bytes += len(t.Head) + len(t.Data)
 	return nil
+}
+
+func chunkStreamOf(kind flv.Kind) byte {
+	switch kind {
+	case flv.Audio:
+		return csAudio
+	case flv.Script:
+		return csStream
+	default:
+		return csVideo
+	}
 }
 
 // goodbye tells the caller that no more will come.

@@ -577,7 +577,7 @@ func TestAUnitCostsAPlayerNoMemory(t *testing.T) {
 	picture := &stream.Unit{Track: enc.video, Key: true, Data: make([]byte, 100_000)}
 	sound := &stream.Unit{Track: enc.sound, Data: make([]byte, 200)}
 	send := func(u *stream.Unit) {
-		_, taking := p.Take(u)
+		_, taking := p.Take(u, nil)
 		err = errors.Join(err, taking)
 		for out := false; !out && err == nil; {
 			out, err = p.Push()
@@ -589,6 +589,63 @@ func TestAUnitCostsAPlayerNoMemory(t *testing.T) {
 	})
 	if allocated > 0 || err != nil {
 		t.Errorf("%v allocations for a picture and a sound, %v", allocated, err)
+	}
+}
+
+func TestPlayersGetTheSameByPlatesAndWithout(t *testing.T) {
+	enc := newFake(8, 1, 100)
+	at := func(d time.Duration, track *stream.Track, size int) *stream.Unit {
+		return &stream.Unit{Track: track, Key: track == enc.video, PTS: time.Hour + d, DTS: time.Hour + d, Data: bytes.Repeat([]byte{byte(size)}, size)}
+	}
+	const long = 0xffffff * time.Millisecond // from here on, times are extended for who was there at the start
+	units := []*stream.Unit{
+		at(0, enc.video, 1000), at(20*time.Millisecond, enc.sound, 300),
+		at(40*time.Millisecond, enc.video, mostPrinted-1), at(60*time.Millisecond, enc.video, mostPrinted), at(80*time.Millisecond, enc.video, 300_000),
+		at(long-time.Millisecond, enc.video, 1001), at(long, enc.video, 1002), at(long+time.Millisecond, enc.sound, 301),
+		at(long+2*time.Millisecond, enc.video, mostPrinted-1), at(long+3*time.Millisecond, enc.video, 300_000),
+		at(2*long+time.Millisecond, enc.sound, 302), at(2*long+2*time.Millisecond, enc.video, 1003),
+	}
+	by := func(plates bool) (got [3][]byte) {
+		var players [3]*player
+		var writers [3]*wire
+		var reading sync.WaitGroup
+		for i := range players {
+			near, far := pair(t)
+			reading.Go(func() { got[i], _ = io.ReadAll(far) })
+			mux, err := flv.NewMuxer([]*stream.Track{enc.video, enc.sound}, encoderName)
+			if err != nil {
+				t.Fatal(err)
+			}
+			players[i], writers[i] = newPlayer(&caller{w: newWriter(near, patience)}, enc.r, mux, &stream.Viewer{}), near
+		}
+		for n, u := range units {
+			var plate *stream.Plate
+			if plates {
+				plate = new(stream.Plate)
+			}
+			for i, p := range players {
+				if n < 2*i {
+					continue // comes later
+				}
+				if _, err := p.Take(u, plate); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.Flush(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, w := range writers {
+			_ = w.Close()
+		}
+		reading.Wait()
+		return got
+	}
+	got, want := by(true), by(false)
+	for i := range got {
+		if len(want[i]) < 600_000 || !bytes.Equal(got[i], want[i]) {
+			t.Errorf("player %d got %d bytes by plates, %d without, which are not the same", i, len(got[i]), len(want[i]))
+		}
 	}
 }
 

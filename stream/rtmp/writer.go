@@ -131,6 +131,17 @@ func appendHeader(h []byte, chunkStream, kind byte, stream, time uint32, length 
 	return appendExtended(h, time)
 }
 
+// longHeader is how long a type 0 header with an extended time is.
+const longHeader = 16
+
+// headerSize returns how long a type 0 header is.
+func headerSize(time uint32) int {
+	if time < extended {
+		return longHeader - 4
+	}
+	return longHeader
+}
+
 // appendContinued appends a type 3 header (RTMP 1.0, 5.3.1.2.4).
 func appendContinued(h []byte, chunkStream byte, time uint32) []byte {
 	return appendExtended(append(h, 3<<6|chunkStream), time)

@@ -22,17 +22,15 @@ type sender interface {
 type tcpSender struct {
 	*stream.Line
 	want rtp.Set
-	one  [1][]byte
 }
 
-// Take is [stream.Sink].
-func (s *tcpSender) Take(b *rtp.Batch) (int, error) {
-	s.one[0] = b.Bytes(s.want)
-	if n := len(s.one[0]); n > 0 {
-		s.Offer(s.one[:])
-		return n, nil
+// Take is [stream.Sink]. A batch needs no plate: it is the same for all.
+func (s *tcpSender) Take(b *rtp.Batch, _ *stream.Plate) (int, error) {
+	data := b.Bytes(s.want)
+	if len(data) > 0 {
+		s.OfferPiece(data)
 	}
-	return 0, nil
+	return len(data), nil
 }
 
 func (s *tcpSender) send(_ context.Context, b *rtp.Batch) (int, error) {

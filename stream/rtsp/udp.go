@@ -266,8 +266,14 @@ func (s *udpSender) part(ctx context.Context, peer, local netip.Addr) (leave fun
 // Waits is [stream.Sink].
 func (s *udpSender) Waits() bool { return false }
 
+// Hold is [stream.Sink]. The sockets outlive the player.
+func (s *udpSender) Hold(serve func()) error {
+	serve()
+	return nil
+}
+
 // Take is [stream.Sink].
-func (s *udpSender) Take(b *rtp.Batch) (int, error) {
+func (s *udpSender) Take(b *rtp.Batch, _ *stream.Plate) (int, error) {
 	s.batch = b
 	s.fill(b, 0)
 	return len(b.Bytes(s.want)), nil
@@ -288,7 +294,7 @@ func (s *udpSender) Flush() error {
 // send sends b and returns its bytes. It takes as long as the pace demands,
 // but at once what is left when ctx ends.
 func (s *udpSender) send(ctx context.Context, b *rtp.Batch) (int, error) {
-	n, err := s.Take(b)
+	n, err := s.Take(b, nil)
 	for err == nil {
 		var wait time.Duration
 		if wait, err = s.push(time.Now()); wait == 0 {

@@ -249,7 +249,7 @@ func TestWhatEndsDoesNotWaitForItsPace(t *testing.T) {
 	peer := netip.MustParseAddr("127.0.0.1")
 	s := newUDPSender(server, rtp.Set(0).With(rtp.Video), peer, peer, [2][2]uint16{ports, ports}, 0)
 	s.pace.free = time.Now().Add(time.Hour)
-	if _, err := s.Take(b); err != nil {
+	if _, err := s.Take(b, nil); err != nil {
 		t.Fatal(err)
 	}
 	if out, err := s.Push(); out || err != nil {
