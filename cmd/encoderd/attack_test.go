@@ -99,25 +99,27 @@ func TestAttackersHarmNobody(t *testing.T) {
 	v.until("the watcher", func(b status.Box) bool { return watched(1)(b) && b.Readers[0].Bytes > 0 })
 	calm, goroutines := v.descriptors(), v.goroutines()
 	for name, attack := range map[string]func(*testing.T, venue){
-		"requests that never end":          slowly,
-		"callers who only knock":           knock,
-		"what is no request":               rave,
-		"readers that take nothing":        gape,
-		"a WebSocket that promises a lot":  promise,
-		"offers that promise a lot or rot": bargain,
+		"requests that never end":                                 slowly,
+		"callers who only knock":                                  knock,
+		"what is no request":                                      rave,
+		"readers that take nothing":                               gape,
+		"a WebSocket that promises a lot":                         promise,
+		"offers that promise a lot or rot":                        bargain,
+		"WebRTC lines that take nothing, stay half open or flood": block,
 	} {
 		t.Run(name, func(t *testing.T) { attack(t, v) })
 	}
 	v.frames(30)
 	// By their addresses, for attackers read too.
-	after := v.until("attackers to be gone", watched(1))
-	if r := after.Readers[0]; r.Protocol != "rtsp/tcp" || r.Lost > 0 {
+	alone := v.until("attackers to be gone", watched(1))
+	if r := alone.Readers[0]; r.Protocol != "rtsp/tcp" || r.Lost > 0 {
 		t.Errorf("the watcher is %+v", r)
 	}
 	peer.Await(t, "the box to be as before", func() bool {
 		return v.descriptors() <= calm+2 && v.goroutines() <= goroutines+10
 	})
 	w.Kill()
+	after := v.now()
 	v.stop()
 	m := decode(t, w.file, 320, 180)
 	if lost := m.lost(t); lost > dropped(after) || len(m.pictures) == 0 {
