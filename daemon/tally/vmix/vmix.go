@@ -211,7 +211,11 @@ func (s *session) line(text string, r io.Reader) error {
 	case word == "TALLY" && result == "OK":
 		s.tally(said)
 	case result == "ER":
-		s.desk.Bad("", fmt.Errorf("vMix refuses %s: %s", word, said))
+		err := fmt.Errorf("vMix refuses %s: %s", word, said)
+		s.desk.Bad("", err)
+		if word == "TALLY" {
+			s.lost(err)
+		}
 	case result != "OK":
 		s.desk.Bad("", errors.New("the line is no answer of vMix"))
 		return nil
@@ -225,7 +229,8 @@ func (s *session) line(text string, r io.Reader) error {
 func (s *session) tally(list string) {
 	list = strings.TrimSpace(list)
 	if len(list) > maxInputs || strings.Trim(list, "012") != "" {
-		s.desk.Bad("", errors.New("the list of TALLY has something else than 0, 1 and 2, or too much"))
+		s.desk.Bad("", errBadList)
+		s.lost(errBadList)
 		return
 	}
 	changed := list != s.list
@@ -239,6 +244,16 @@ func (s *session) tally(list string) {
 	s.report()
 	if changed && s.names() {
 		s.lookAgain()
+	}
+}
+
+var errBadList = errors.New("the list of TALLY has something else than 0, 1 and 2, or too much")
+
+// lost is for a vMix that answers but does not tell the tally: what it said
+// before may have changed.
+func (s *session) lost(why error) {
+	for name := range s.link.Sources {
+		s.desk.Missing(name, why)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,6 +239,23 @@ func TestDamagedLinesAreCountedAndTheRestGoesOn(t *testing.T) {
 	room.Await("1=program")
 	if n := room.Bad(); n != uint64(len(bad)) {
 		t.Errorf("%d bad lines, not %d", n, len(bad))
+	}
+}
+
+// A vMix that is there but does not tell the tally leaves nobody on program.
+func TestAVMixThatRefusesIsUnknown(t *testing.T) {
+	for _, answer := range []string{"TALLY ER No such thing\r\n", "TALLY OK 1x\r\n"} {
+		var refuses atomic.Bool
+		m := &mixer{t: t, list: "1", answer: func(command string) (string, bool) { return answer, command == "TALLY" && refuses.Load() }}
+		room := tallytest.New(t, "1")
+		link := follows(m.listens(t), "1")
+		link.Timeout = 3 * time.Second // it is asked every second
+		room.Start(link)
+		room.Await("1=program")
+		refuses.Store(true)
+		room.Await("1=unknown")
+		refuses.Store(false)
+		room.Await("1=program")
 	}
 }
 
