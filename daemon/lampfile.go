@@ -64,12 +64,12 @@ func Elsewhere(c config.Config) (l Lit) {
 	return l
 }
 
-// darkPatience is how long one camera or display may take to be darkened. What
-// systemd runs after the daemon's end has 15 s (TimeoutStopSec= of the unit).
-const darkPatience = 8 * time.Second
+// darkPatience is how long one camera or display may take to be darkened. The
+// daemon is not started again before.
+const darkPatience = 3 * time.Second
 
 // DarkenElsewhere makes cameras and displays dark, all at once, after a daemon
-// that could not. It returns within ten seconds which of them could not be
+// that could not. It returns within four seconds which of them could not be
 // reached; one that hangs is left behind.
 func (l Lit) DarkenElsewhere(ctx context.Context) error {
 	var parts sync.WaitGroup

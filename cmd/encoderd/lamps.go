@@ -16,7 +16,7 @@ import (
 // that could not, and darkens the cameras and displays elsewhere that the daemon
 // lit. It needs no config to do so: what is wrong with that is not for now, and
 // the daemon left word of what it lit. What hangs holds up nothing else, and the
-// whole takes ten seconds at most.
+// whole takes five seconds at most: the daemon is not started again before.
 func (p program) lampsOff(ctx context.Context, args []string) error {
 	o, rest, err := p.parse("lamps-off", args, func(fs *flag.FlagSet, o *options) {
 		configFlag(fs, o)

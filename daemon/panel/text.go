@@ -121,6 +121,9 @@ func (d *drawing) key(k status.Key) string {
 	if k.Action != "" && k.At != nil {
 		say = append(say, fmt.Sprintf("%s %s ago: %s", k.Gesture, d.since(*k.At), k.Action))
 	}
+	if k.Edge != nil {
+		say = append(say, "moved "+d.since(*k.Edge)+" ago")
+	}
 	return strings.Join(say, "; ")
 }
 

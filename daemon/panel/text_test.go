@@ -22,7 +22,7 @@ func busy() status.Box {
 	b.Outputs[0].Bitrate, b.Outputs[0].LagMS, b.Outputs[0].Lost = 6_110_000, 41.7, 3
 	b.Outputs[1].Attempt, b.Outputs[1].Error, b.Outputs[1].RetryAt = 5, "connection refused", ago(-14)
 	b.Keys = map[string]status.Key{
-		"STREAM": {Gesture: "press", Action: "stream.start", At: ago(83)},
+		"STREAM": {Gesture: "press", Action: "stream.start", At: ago(83), Edge: ago(82)},
 		"MUTE":   {Error: "bouncing: it moves by itself"},
 		"RESET":  {Down: true, Holding: "factory.reset", Armed: "network.reset"},
 	}
