@@ -141,6 +141,7 @@ func New(o Options) *Daemon {
 		services:   map[string]*service{},
 		notes:      newNotes(),
 		grace:      newGrace(),
+		recorder:   record.Recorder{Log: o.Log.With("service", "record")},
 		around:     surroundings{network: status.Network{Up: true}}, // no alarm before anybody has looked
 	}
 	d.keys = panel.NewKeys(nil, d.press, d.notes.kick)

@@ -147,8 +147,8 @@ func TestTheRecordKeyAndItsLamp(t *testing.T) {
 		r.until("the lamp of little space", lampIs("REC", "amber occulting", "only 14.9 GB are free"))
 		c.set(func() { c.free = 4e9 })
 		b = r.until("the lamp of hardly any space", lampIs("REC", "amber occulting", "storage is almost full"))
-		if !b.Has(status.StorageLow) || b.Lamps["STREAM"].Pattern != "amber blink 4" { // what is more urgent stays
-			t.Errorf("%+v, %+v", b.Faults, b.Lamps)
+		if !b.Has(status.StorageLow) {
+			t.Errorf("%+v", b.Faults)
 		}
 		c.set(func() { c.free = 90e9 })
 		r.until("red again", lampIs("REC", "red", "recording"))
@@ -242,6 +242,7 @@ func TestTheStreamLampTellsOfAStorageInDanger(t *testing.T) {
 func TestRecordingSurvivesConfigsAndPowerCuts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, small, nil)
+		r.insert()
 		r.until("box on duty", onDuty)
 		r.order("record.toggle", nil)
 		r.until("a recording", recordIs(status.Recording))

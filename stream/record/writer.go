@@ -69,12 +69,13 @@ func (w *writer) batch(batch []*fragment) error {
 	if err := w.file.There(); err != nil {
 		return fmt.Errorf("write %s: %w", w.name, err)
 	}
+	err := w.space(roomToGoOn)
 	w.session.update(func(r *Report) {
 		r.File = w.name
 		r.Bytes += uint64(bytes)
 		r.Pictures += uint64(pictures)
 	})
-	return w.space(roomToGoOn)
+	return err
 }
 
 func (w *writer) write(f *fragment) error {
