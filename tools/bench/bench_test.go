@@ -4,12 +4,15 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"encoderd.example/hw"
 	"encoderd.example/hw/sim/picture"
@@ -214,5 +217,39 @@ func TestPicturesOfAFileAreFound(t *testing.T) {
 	coded := &fileCamera{mode: hw.Mode{Pixel: hw.H264}}
 	if got := coded.split([]byte("\x00\x00\x00\x01\x09\xf0abc\x00\x00\x00\x01\x65d\x00\x00\x00\x01\x09\x10ef")); !slices.Equal(got, []place{{0, 15}, {15, 8}}) {
 		t.Errorf("access units: %v", got)
+	}
+}
+
+func TestFilesOfMemoryCountAsMemory(t *testing.T) {
+	self := &process{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}}
+	before := self.files()
+	fd, err := unix.MemfdCreate("bench", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fd), "bench")
+	defer f.Close()
+	if _, err := f.Write(make([]byte, 3<<20)); err != nil {
+		t.Fatal(err)
+	}
+	if got := self.files() - before; got != 3 {
+		t.Errorf("3 MB count as %v", got)
+	}
+}
+
+func TestWhatIsStartedRelaxedHasTheSlack(t *testing.T) {
+	slack := func() string {
+		doc, err := exec.Command("cat", "/proc/self/timerslack_ns").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimSpace(string(doc))
+	}
+	usual, within := slack(), ""
+	if err := relaxed(func() error { within = slack(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if after := slack(); within != "1000000" || after != usual {
+		t.Errorf("slack was %s ns, is %s within, and %s after", usual, within, after)
 	}
 }

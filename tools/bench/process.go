@@ -10,11 +10,14 @@ import (
 	"os"
 	"os/exec" //nolint:depguard // a tool for developers: peers are programs
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"encoderd.example/stream/streamtest/peer"
 )
@@ -54,6 +57,19 @@ func start(stdout io.Writer, name string, args ...string) (*process, error) {
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// relaxed calls start on a thread with as much timer slack as encoderd gives
+// itself (docs/decisions/0009); what start starts inherits it.
+func relaxed(start func() error) error {
+	const slack = time.Millisecond
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0); err != nil {
+		return fmt.Errorf("set the timer slack: %w", err)
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) }() // zero: as it was at first
+	return start()
 }
 
 // output runs a program to its end and returns what it printed.
@@ -128,7 +144,7 @@ func (p *process) cpu() (time.Duration, error) {
 }
 
 // memory returns the resident memory and its high-water mark in MB of 2²⁰
-// (proc(5), VmRSS and VmHWM).
+// (proc(5), VmRSS and VmHWM), each with what files of memory hold now.
 func (p *process) memory() (now, most float64, err error) {
 	doc, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -149,7 +165,25 @@ func (p *process) memory() (now, most float64, err error) {
 			return 0, 0, fmt.Errorf("read memory of %s: %w", p.name, err)
 		}
 	}
-	return now / 1024, most / 1024, nil
+	files := p.files()
+	return now/1024 + files, most/1024 + files, nil
+}
+
+// files returns what files without a name (memfd_create(2)) hold, in MB of 2²⁰:
+// it is the process's memory and no part of VmRSS.
+func (p *process) files() float64 {
+	open, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.cmd.Process.Pid)) // the pattern is a good one
+	bytes := int64(0)
+	for _, name := range open {
+		if to, err := os.Readlink(name); err != nil || !strings.HasPrefix(to, "/memfd:") {
+			continue // or it has just been closed
+		}
+		var st unix.Stat_t
+		if unix.Stat(name, &st) == nil {
+			bytes += st.Blocks * 512
+		}
+	}
+	return float64(bytes) / (1 << 20)
 }
 
 // A usage is what a process took during a window.

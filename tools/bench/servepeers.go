@@ -65,7 +65,11 @@ func (c *host) end() {
 }
 
 func startOurs(_ context.Context, b *bench, _, show string) (*host, error) {
-	l, err := b.startLoad("serve", show)
+	var l *load
+	err := relaxed(func() (err error) {
+		l, err = b.startLoad("serve", show)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
