@@ -19,9 +19,11 @@ import (
 
 func TestAPictureCarriesTheClockOfItsPublication(t *testing.T) {
 	at := time.Unix(1_700_000_000, 123_456_789)
-	data := append(stamp(at, 8), 0, 0, 0, 2, 0x65, 1)
-	if got := stamped(data); !got.Equal(at) {
-		t.Errorf("stamped %v, want %v", got, at)
+	data := append(stamps(at, 6), 0, 0, 0, 2, 0x65, 1)
+	for what, data := range map[string][]byte{"whole": data, "without its first message": data[len(stamp(at)):]} {
+		if got := stamped(data); !got.Equal(at) {
+			t.Errorf("%s: stamped %v, want %v", what, got, at)
+		}
 	}
 	var kinds []byte
 	for unit := range h264.NALs(data) {
@@ -30,7 +32,7 @@ func TestAPictureCarriesTheClockOfItsPublication(t *testing.T) {
 			t.Errorf("%x would have to be escaped", unit)
 		}
 	}
-	if want := []byte{h264.TypeSEI, h264.TypeIDR}; !bytes.Equal(kinds, want) {
+	if want := []byte{h264.TypeSEI, h264.TypeSEI, h264.TypeIDR}; !bytes.Equal(kinds, want) {
 		t.Errorf("NAL units %v, want %v", kinds, want)
 	}
 	for name, data := range map[string][]byte{"no clock": {1, 2, 3}, "cut off": data[:30], "no number": append(stampMark, "0123456789abcdeg"...)} {
@@ -59,7 +61,7 @@ func rtpPacket(seq uint16, marker bool, payload ...byte) []byte {
 }
 
 func TestAKeyPictureIsWholeWithItsLastPacket(t *testing.T) {
-	sei := stamp(time.Now().Add(-time.Minute), 0)[4:]
+	sei := stamp(time.Now().Add(-time.Minute))[4:]
 	aggregate := append([]byte{typeSTAPA, 0, byte(len(sei))}, sei...)
 	tests := []struct {
 		name    string

@@ -111,7 +111,7 @@ func (s *show) play(ctx context.Context, r *stream.Rendition) {
 				return
 			}
 			if u.Track.Codec.Video() {
-				u.Data = append(stamp(time.Now(), len(u.Data)), u.Data...)
+				u.Data = append(stamps(time.Now(), len(u.Data)), u.Data...)
 			}
 			r.Publish(&u)
 		}
@@ -125,13 +125,20 @@ var stampMark = []byte("encoderd bench: ")
 // to be escaped.
 const stampDigits = 16
 
+// stamps returns the clock twice, with room for more bytes: go2rtc takes a
+// message that begins a picture away, as FFmpeg puts one there.
+func stamps(now time.Time, room int) []byte {
+	one := stamp(now)
+	return append(append(make([]byte, 0, 2*len(one)+room), one...), one...)
+}
+
 // stamp returns a NAL unit of user data (H.264, D.1.7) in length-prefixed form
-// that says what time it is, with room for more bytes.
-func stamp(now time.Time, room int) []byte {
+// that says what time it is.
+func stamp(now time.Time) []byte {
 	const unregistered, nalHead, messageHead, trailing = 5, 1, 2, 1
 	payload := len(stampMark) + stampDigits
 	size := nalHead + messageHead + payload + trailing
-	b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+size+room), uint32(size))
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, 4+size), uint32(size))
 	b = append(b, h264.TypeSEI, unregistered, byte(payload))
 	b = append(b, stampMark...)
 	b = fmt.Appendf(b, "%0*x", stampDigits, now.UnixNano())
@@ -167,7 +174,7 @@ func (s *show) batches() ([]unit, error) {
 	var units []unit
 	for _, u := range s.units {
 		if u.Track.Codec.Video() {
-			u.Data = append(stamp(time.Now(), len(u.Data)), u.Data...)
+			u.Data = append(stamps(time.Now(), len(u.Data)), u.Data...)
 		}
 		batch, err := p.Batch(&u)
 		if err != nil {
