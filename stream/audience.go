@@ -86,7 +86,7 @@ type Viewer struct {
 	Peer      string // address of the far side, "host:port"
 	Since     time.Time
 
-	Bytes atomic.Uint64 // handed to the network
+	Bytes atomic.Uint64 // handed to the network, but for those of the latest quarter second
 	Lost  atomic.Uint64 // units skipped because the reader was too slow
 	Lag   atomic.Int64  // nanoseconds of media that wait for this reader
 }

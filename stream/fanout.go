@@ -37,7 +37,8 @@ type Sink[T any] interface {
 //	      └─► Follow ─► Sink that may wait: a goroutine of its own
 //
 // Every reader keeps its own place in the ring, so that one that takes nothing
-// costs the others a system call for each value, and no time. Lanes run from
+// costs the others a system call for each value, and no time. The lane's [Plate]
+// spares readers of the same value to lay it out each for itself. Lanes run from
 // their first reader to their last. Set At before use; Serve may be called from
 // any goroutine.
 type Fanout[T any] struct {

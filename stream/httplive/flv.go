@@ -38,10 +38,10 @@ func (s *site) readTags(ctx context.Context, rd *reading, l link) error {
 
 // tags are what one reader is sent.
 type tags struct {
-	line *stream.Line // of a link by chunks; nil: of another
-	mux  flv.Muxer
+	line    *stream.Line // of a link by chunks; nil: of another
+	printed bool         // a plate is on offer
+	mux     flv.Muxer
 	link
-	printed bool // by line
 
 	emit   func(flv.Tag) error
 	bytes  int

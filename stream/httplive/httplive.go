@@ -9,7 +9,7 @@
 //
 // Readers of FLV have a clock each, which begins at 0; those of the other forms
 // share what is made once for all. Media is never copied for a reader, except
-// by TLS and WebSocket. A reader that falls behind loses whole groups of
+// by TLS and WebSocket; FLV is copied once for all of a lane. A reader that falls behind loses whole groups of
 // pictures and goes on at a key picture; one that sleeps stays for minutes, and
 // one whose host does not answer for ten seconds is dropped: see [stream.Line].
 // Over WebSocket and HTTP/2 both have ten seconds.

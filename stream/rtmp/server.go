@@ -33,7 +33,7 @@ const (
 //	                   ├─► player: …
 //	                   └─► …
 //
-// Players share the media's memory and nothing else: each has its own clock,
+// Players share the message of a unit but for its time: each has its own clock,
 // which begins at 0 with the key picture that it starts on, and its own place
 // in the rendition's ring. One that falls behind loses whole groups of
 // pictures; one that sleeps stays for minutes, and one whose
