@@ -134,7 +134,7 @@ func keep(t *testing.T, input ...string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "kept.nut")
 	command := append([]string{"60", "ffmpeg", "-v", "warning"}, input...)
-	command = append(command, "-map", "0", "-c", "copy", "-t", "3", file)
+	command = append(command, "-map", "0", "-c", "copy", allSound, "-t", "3", file)
 	if out, err := exec.CommandContext(t.Context(), "timeout", command...).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
