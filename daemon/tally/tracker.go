@@ -236,7 +236,7 @@ func (d *desk) Alive(sender string) {
 			return
 		}
 		s.heard = now
-		if errors.Is(s.err, errNothingYet) || errors.Is(s.err, errGarbage) || errors.Is(s.err, errSilent) {
+		if errors.Is(s.err, errGarbage) || s.quiet() {
 			s.err = errNotThis
 		}
 	})
@@ -247,10 +247,16 @@ func (d *desk) Alive(sender string) {
 func (d *desk) Bad(sender string, err error) {
 	d.tracker.update(d.sources, func(s *source) {
 		s.bad++
-		if len(s.words) == 0 && !errors.Is(s.err, errGarbage) {
+		if s.quiet() || errors.Is(s.err, errNotThis) {
 			s.err = fmt.Errorf("%w: %s%w", errGarbage, from(sender), err)
 		}
 	})
+}
+
+// quiet reports whether nothing is known of the source because nothing came,
+// and not for a better reason.
+func (s *source) quiet() bool {
+	return errors.Is(s.err, errNothingYet) || errors.Is(s.err, errSilent)
 }
 
 func from(sender string) string {

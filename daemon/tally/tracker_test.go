@@ -380,7 +380,12 @@ func TestGarbageIsCountedAndToldOnce(t *testing.T) {
 			t.Errorf("says %q", got)
 		}
 		two.Says("b", "10.0.0.1", status.Program)
-		two.Bad("10.0.0.9", errors.New("17 bytes"))
+		two.Gone("10.0.0.1", errors.New("hung up"))
+		two.Bad("10.0.0.9", errors.New("17 bytes")) // says nothing of why b is unknown
+		if got := r.errorOf(t, "b"); got != "hung up" {
+			t.Errorf("says %q", got)
+		}
+		two.Says("b", "10.0.0.1", status.Program)
 		s := r.Now(time.Now()).Sources[1]
 		if s.State != status.Program || s.Bad != 1001 || s.Sender != "10.0.0.1" {
 			t.Errorf("%+v", s)
