@@ -14,7 +14,7 @@ import (
 const (
 	// length is how long fragments are: what is cut off by a power cut at most,
 	// beside what is being written. A key picture begins one if the open one is
-	// not too short.
+	// not too short, or if that is how recording can go on.
 	length, shortest = time.Second, 500 * time.Millisecond
 	// patience is how far sound may lag behind the picture, and ahead how far it
 	// may be in front before it is written without.
@@ -119,7 +119,7 @@ func (c *cutter) close(u *stream.Unit) error {
 		return c.cut(c.now + pictureTime(c.pictures[0].Track))
 	}
 	open := u.DTS - c.pictures[0].DTS
-	if open >= length || u.Key && (open >= shortest || c.begins(u)) {
+	if open >= length || u.Key && (open >= shortest || c.starved || c.begins(u)) {
 		return c.cut(u.DTS)
 	}
 	return nil

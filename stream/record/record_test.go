@@ -169,6 +169,7 @@ type show struct {
 	at           time.Duration // of the next picture
 	n, frames    int
 	gop          int
+	shift        int // pictures by which all groups but the first are late
 	silent       bool
 
 	card  *card
@@ -240,8 +241,11 @@ func (s *show) play(pictures int) {
 	}
 }
 
+// key reports whether a picture is one.
+func (s *show) key(n int) bool { return n == 0 || n >= s.shift && (n-s.shift)%s.gop == 0 }
+
 func (s *show) picture() {
-	s.r.Publish(&stream.Unit{Track: s.video, Key: s.n%s.gop == 0, PTS: s.at, DTS: s.at, Data: fmt.Appendf(nil, "picture %5d;", s.n)})
+	s.r.Publish(&stream.Unit{Track: s.video, Key: s.key(s.n), PTS: s.at, DTS: s.at, Data: fmt.Appendf(nil, "picture %5d;", s.n)})
 	s.n++
 	s.at += pictureLength
 	for ; time.Hour+time.Duration(s.frames)*soundLength < s.at; s.frames++ {
@@ -517,13 +521,36 @@ func (s *show) skips(n int) {
 	got := slices.Concat(s.found("picture")...)
 	last := -1
 	for _, p := range got {
-		if p <= last || p != last+1 && p%s.gop != 0 {
+		if p <= last || p != last+1 && !s.key(p) {
 			s.t.Fatalf("%d after %d", p, last)
 		}
 		last = p
 	}
 	if r := s.last(); int(r.Lost)+len(got) != n || int(r.Pictures) != len(got) {
 		s.t.Errorf("%d of %d pictures are there, %+v", len(got), n, r)
+	}
+}
+
+// A key may come any time after the last cut: somebody asked for one.
+func TestAfterAFullQueueItGoesOnWhereverKeysFall(t *testing.T) {
+	for shift := range 50 {
+		t.Run(strconv.Itoa(shift), func(t *testing.T) {
+			inBubble(t, func(s *show) {
+				s.to.Queue, s.shift = 4000, shift
+				s.roll()
+				s.play(250)
+				release := s.card.seize()
+				s.play(400)
+				release()
+				lost := s.last().Lost
+				s.play(500)
+				if got := s.last(); lost == 0 || got.Lost > lost+100 || got.State != Recording {
+					t.Errorf("%d were lost at once, then %+v", lost, got)
+				}
+				s.cut()
+				s.skips(1150)
+			})
+		})
 	}
 }
 
