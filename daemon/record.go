@@ -16,7 +16,8 @@ import (
 type recordNote struct {
 	report record.Report
 	since  time.Time // when something was on the medium first; zero: nothing is
-	failed string    // why the last try ended
+	ended  bool      // the last try did, and none has begun
+	failed string    // why it did
 	past   record.Report
 }
 
@@ -33,10 +34,10 @@ func (d *Daemon) record(c recordConfig) run {
 			to.Dir, to.Make = filepath.Join(d.State, c.Dir), true
 		}
 		err := d.recorder.Run(ctx, r, to, func(report record.Report) {
-			if report.State == record.Recording || report.State == record.Slow {
-				live()
-			}
 			d.noteRecording(report)
+			if report.State == record.Recording || report.State == record.Slow {
+				live() // what it lives by is noted
+			}
 		})
 		d.noteRecorded(err)
 		return err
@@ -51,7 +52,7 @@ func (d *Daemon) noteRecording(report record.Report) {
 		n.since, n.failed = time.Now(), ""
 	}
 	changed := n.report.State != report.State || n.report.File != report.File
-	n.report = report
+	n.report, n.ended = report, false
 	if changed {
 		d.notes.kick()
 	}
@@ -63,7 +64,7 @@ func (d *Daemon) noteRecorded(err error) {
 	defer d.mu.Unlock()
 	n := &d.notes.record
 	past := n.sum()
-	*n = recordNote{failed: text(err), past: past}
+	*n = recordNote{ended: true, failed: text(err), past: past}
 	d.notes.kick()
 }
 
@@ -101,6 +102,10 @@ func (d *Daemon) recordNow(b status.Box) status.Record {
 // recordState translates the supervisor's word and the recorder's.
 func recordState(n *recordNote, s supervise.Status) (state, err string) {
 	switch {
+	case s.State == supervise.Live && n.ended && n.failed == "":
+		return status.Off, "" // the supervisor is about to say so
+	case s.State == supervise.Live && n.ended:
+		return status.Failed, n.failed
 	case s.State == supervise.Starting && s.Attempt > 1 && n.failed != "":
 		return status.Failed, n.failed // that it tries again is no better news yet
 	case n.report.State == record.Stuck:

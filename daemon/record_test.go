@@ -169,8 +169,9 @@ func TestTheRecordKeyAndItsLamp(t *testing.T) {
 		}
 
 		c.set(func() { c.fault = syscall.EIO })
-		b = r.until("the lamp of a broken stick", lampIs("REC", "amber blink 5", "put the medium back in"))
-		if b.Record.State != status.Failed || b.Record.RetryAt == nil || b.Record.Since != nil || !b.Has(status.RecordFailed) {
+		r.until("the lamp of a broken stick", lampIs("REC", "amber blink 5", "put the medium back in"))
+		b = r.until("a pause", func(b status.Box) bool { return b.Record.RetryAt != nil })
+		if b.Record.State != status.Failed || b.Record.Since != nil || !b.Has(status.RecordFailed) {
 			t.Errorf("%+v", b.Record)
 		}
 		time.Sleep(5 * time.Second) // it is tried again, and nobody takes that for a beginning
