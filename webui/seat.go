@@ -10,9 +10,10 @@ import (
 
 type placeKey struct{}
 
-// withPlace hands a connection's place at the door to its requests.
+// withPlace hands a connection's place at the door to its requests, and lets
+// them find it for [stream.Cork].
 func withPlace(ctx context.Context, nc net.Conn) context.Context {
-	return context.WithValue(ctx, placeKey{}, stream.PlaceOf(nc))
+	return context.WithValue(stream.WithCork(ctx, nc), placeKey{}, stream.PlaceOf(nc))
 }
 
 // seated lets a connection keep its place while a request is answered; between

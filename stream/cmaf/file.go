@@ -258,7 +258,7 @@ func (a *answer) header(r *http.Request, f File, init *Init) {
 func (a *answer) segment(ctx context.Context, st *Stream, f File, g *Segment, parts []*Part) {
 	for n := 0; ; {
 		a.lasts(writeTime + 2*g.Duration)
-		if a.send(g.store.body(parts)) != nil {
+		if a.send(ctx, g.store.body(parts)) != nil {
 			return // the reader has gone
 		}
 		n += len(parts)
@@ -291,7 +291,8 @@ func (st *Stream) more(ctx context.Context, m Medium, number uint64, n int) (*Se
 
 // send sends b. net/http reads the beginning, to go with the header, and has b
 // write the rest to the connection itself; io.Copy would not let it.
-func (a *answer) send(b *body) (err error) {
+func (a *answer) send(ctx context.Context, b *body) (err error) {
+	defer stream.Cork(ctx)()
 	var n int64
 	if to, ok := a.w.(io.ReaderFrom); ok {
 		n, err = to.ReadFrom(b)
