@@ -112,9 +112,13 @@ func (p program) watch(ctx context.Context, o options) error {
 	defer func() { _ = resp.Body.Close() }()
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 1<<20)
+	var event string
 	for lines.Scan() {
+		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+			event = name
+		}
 		data, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if !ok {
+		if !ok || event != "status" { // a box that changes nothing says that it is alive
 			continue
 		}
 		if err := p.draw(o, []byte(data)); err != nil {
