@@ -105,6 +105,7 @@ func (c *cutter) picture(u *stream.Unit) error {
 		c.plan, c.turns = c.opens, false
 	}
 	c.waiting, c.now = false, u.DTS
+	c.session.feed()
 	c.pictures = append(c.pictures, u)
 	c.plan.size += int64(len(u.Data))
 	return c.settle(false)

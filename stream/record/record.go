@@ -44,6 +44,10 @@ const (
 	// for calmTime after the last sign of it.
 	lagging  = 5 * time.Second
 	calmTime = 10 * time.Second
+	// quiet is after what time without a picture nothing is being recorded, and
+	// lookTime how often that and the medium is looked after if nothing comes.
+	quiet    = 3 * time.Second
+	lookTime = time.Second
 )
 
 // Settings say what to record where.
@@ -68,7 +72,7 @@ type State uint8
 
 // The states.
 const (
-	Waiting   State = iota // nothing is on the medium yet
+	Waiting   State = iota // no picture is on the medium yet, or none has come for three seconds
 	Recording              // all that came so far is, but for what came just now
 	Slow                   // the medium takes less than comes
 	Stuck                  // the medium has not answered for long
@@ -124,6 +128,7 @@ func (r *Recorder) Run(ctx context.Context, src *stream.Rendition, to Settings, 
 	defer cancel(nil)
 	units := src.Reader()
 	s := &session{report: report, queue: newQueue(to.Queue)}
+	defer s.watch()()
 	written := r.write(to, s, cancel)
 	err := cutAll(ctx, src, units, to, s)
 	if ended := r.finish(s, written); ended != nil {
@@ -215,7 +220,30 @@ type session struct {
 	report func(Report) // nil: nobody listens any more
 	now    Report
 	slow   time.Time // when there was a sign of slowness last
+	fed    time.Time // when a picture was taken last
 	busy   time.Time // since when the medium is being waited for; zero: it is not
+}
+
+// watch looks from time to time, until stop is called.
+func (s *session) watch() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var g sync.WaitGroup
+	g.Go(func() {
+		t := time.NewTicker(lookTime)
+		defer t.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-t.C:
+				s.look()
+			}
+		}
+	})
+	return func() {
+		cancel()
+		g.Wait()
+	}
 }
 
 // update changes what is so, and tells.
@@ -239,13 +267,20 @@ func (s *session) judge() {
 	switch {
 	case !s.busy.IsZero() && now.Sub(s.busy) > stuckTime:
 		s.now.State = Stuck
-	case s.now.Pictures == 0:
+	case s.now.Pictures == 0, now.Sub(s.fed) > quiet:
 		s.now.State = Waiting
 	case !s.slow.IsZero() && now.Sub(s.slow) < calmTime:
 		s.now.State = Slow
 	default:
 		s.now.State = Recording
 	}
+}
+
+// feed notes that a picture was taken.
+func (s *session) feed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fed = time.Now()
 }
 
 // look finds out what the time alone has changed.

@@ -255,6 +255,17 @@ func (s *show) picture() {
 	}
 }
 
+// talk publishes so many sounds in real time, without a picture.
+func (s *show) talk(sounds int) {
+	for range sounds {
+		at := time.Hour + time.Duration(s.frames)*soundLength
+		s.r.Publish(&stream.Unit{Track: s.sound, PTS: at, DTS: at, Duration: soundLength, Data: fmt.Appendf(nil, "sound %5d;", s.frames)})
+		s.frames++
+		time.Sleep(soundLength)
+	}
+	synctest.Wait()
+}
+
 // found returns the numbers of the units of a kind in each file, in the order
 // of their names.
 func (s *show) found(kind string) (files [][]int) {
@@ -464,12 +475,7 @@ func TestSoundWithoutAPictureIsKept(t *testing.T) {
 	inBubble(t, func(s *show) {
 		s.roll()
 		s.play(60)
-		for range 3000 { // a minute and more, while the encoder of pictures is away
-			at := time.Hour + time.Duration(s.frames)*soundLength
-			s.r.Publish(&stream.Unit{Track: s.sound, PTS: at, DTS: at, Duration: soundLength, Data: fmt.Appendf(nil, "sound %5d;", s.frames)})
-			s.frames++
-			time.Sleep(soundLength)
-		}
+		s.talk(3000) // a minute and more, while the encoder of pictures is away
 		synctest.Wait()
 		names, _ := s.card.Names()
 		f := s.card.files[names[0]]
@@ -479,6 +485,55 @@ func TestSoundWithoutAPictureIsKept(t *testing.T) {
 		s.cut()
 		s.want("sound", span(0, s.frames))
 	})
+}
+
+// No unit comes that would have somebody look.
+func TestTheStateIsTrueWhileNothingComes(t *testing.T) {
+	tests := []struct {
+		name   string
+		during func(s *show) (afterwards func())
+		want   State
+	}{
+		{"a short pause", func(*show) func() { return pause(2 * time.Second) }, Recording},
+		{"no unit", func(*show) func() { return pause(5 * time.Second) }, Waiting},
+		{"sound alone", func(s *show) func() { s.talk(300); return func() {} }, Waiting},
+		{"pictures before a key", func(s *show) func() {
+			s.gop, s.video = 1e6, &stream.Track{Codec: stream.H264, Setup: s.video.Setup, Width: 320, Height: 180, FPS: 25}
+			s.play(125)
+			return func() { s.gop = 50 }
+		}, Waiting},
+		{"the medium hangs, too", func(s *show) func() {
+			release := s.card.seize()
+			s.play(60)
+			pause(40 * time.Second)
+			return release
+		}, Stuck},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(s *show) {
+				s.roll()
+				s.play(110)
+				afterwards := tt.during(s)
+				synctest.Wait()
+				if got := s.last().State; got != tt.want {
+					t.Errorf("%d instead of %d", got, tt.want)
+				}
+				afterwards()
+				s.play(400)
+				if got := s.last().State; got != Recording {
+					t.Errorf("afterwards: %d", got)
+				}
+				s.cut()
+			})
+		})
+	}
+}
+
+// pause has nothing happen for so long.
+func pause(d time.Duration) (afterwards func()) {
+	time.Sleep(d)
+	return func() {}
 }
 
 func TestASlowMediumHoldsUpNobody(t *testing.T) {
