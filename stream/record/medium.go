@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,8 +15,8 @@ import (
 // A Medium is a folder that takes recordings. It is for use by one goroutine.
 // Any call may hang for as long as the hardware does.
 type Medium interface {
-	// Create makes a file of a name that has no slash, and has the folder keep
-	// it. The error is [fs.ErrExist] if there is one.
+	// Create makes a file of a name that has no slash. The error is
+	// [fs.ErrExist] if there is one.
 	Create(name string) (File, error)
 	// Remove takes a file away that Create made and nothing is in.
 	Remove(name string) error
@@ -30,7 +32,8 @@ type Medium interface {
 // use by one goroutine.
 type File interface {
 	io.Writer
-	// Sync returns once all that was written is on the medium.
+	// Sync returns once all that was written is on the medium, and so is the name
+	// of the file after it: a power cut leaves no name with nothing behind it.
 	Sync() error
 	// Truncate cuts the file off after so many bytes.
 	Truncate(size int64) error
@@ -46,9 +49,12 @@ const (
 )
 
 // OpenDir opens a folder of the file system, which is made if create says so.
+// If it does not, the folder must be on a medium of its own: a mount point stays
+// when its medium is out, and what is written there fills the box itself. That
+// is [ErrNotMounted].
 func OpenDir(dir string, create bool) (Medium, error) {
 	if create {
-		if err := os.MkdirAll(dir, folderMode); err != nil {
+		if err := makeAll(dir); err != nil {
 			return nil, fmt.Errorf("make the folder: %w", err)
 		}
 	}
@@ -56,7 +62,72 @@ func OpenDir(dir string, create bool) (Medium, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the folder: %w", err)
 	}
-	return &folder{dir: dir, root: root}, nil
+	d := &folder{dir: dir, root: root}
+	if create {
+		return d, nil
+	}
+	if err := d.mounted(mountPoints); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return d, nil
+}
+
+// makeAll makes a folder and those above it, and has the medium keep them.
+func makeAll(dir string) error {
+	grown := growing(dir)
+	if err := os.MkdirAll(dir, folderMode); err != nil {
+		return err
+	}
+	for _, parent := range grown {
+		f, err := os.Open(parent)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(keepFolder(f), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// growing returns the folders that one more is to be made in for dir to be
+// there, the nearest first.
+func growing(dir string) (parents []string) {
+	for dir = filepath.Clean(dir); ; dir = filepath.Dir(dir) {
+		if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			return parents
+		}
+		parents = append(parents, filepath.Dir(dir))
+	}
+}
+
+// mountPoints are where media are put: a folder of the same file system is on
+// none.
+var mountPoints = []string{"/", "/run"}
+
+// mounted returns [ErrNotMounted] if the folder is in the same file system as
+// one of places.
+func (d *folder) mounted(places []string) error {
+	here, err := d.device()
+	if err != nil {
+		return err
+	}
+	for _, place := range places {
+		var st unix.Stat_t
+		if err := unix.Stat(place, &st); err == nil && st.Dev == here {
+			return ErrNotMounted
+		}
+	}
+	return nil
+}
+
+// device returns the number of the file system that the folder is in.
+func (d *folder) device() (uint64, error) {
+	info, err := d.root.Stat(".")
+	if err != nil {
+		return 0, err
+	}
+	return info.Sys().(*syscall.Stat_t).Dev, nil
 }
 
 type folder struct {
@@ -70,20 +141,21 @@ func (d *folder) Create(name string) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := d.keep(); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
 	return &openFile{File: f, folder: d, name: name}, nil
 }
 
 // keep has the medium take the folder itself: a power cut may lose a file whose
 // name is not there yet.
-func (d *folder) keep() (err error) {
+func (d *folder) keep() error {
 	f, err := d.root.Open(".")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
+	return errors.Join(keepFolder(f), f.Close())
+}
+
+// keepFolder has the medium take an open folder.
+func keepFolder(f *os.File) error {
 	if err := f.Sync(); err != nil && !errors.Is(err, unix.EINVAL) { // some file systems do not know it
 		return fmt.Errorf("keep the folder: %w", err)
 	}
@@ -116,10 +188,20 @@ type openFile struct {
 	*os.File
 	folder *folder
 	name   string
+	kept   bool // the name is
 }
 
-// Sync leaves out what does not help to read the file, such as its times.
 func (f *openFile) Sync() error {
+	if err := f.flush(); err != nil || f.kept {
+		return err
+	}
+	err := f.folder.keep()
+	f.kept = err == nil
+	return err
+}
+
+// flush leaves out what does not help to read the file, such as its times.
+func (f *openFile) flush() error {
 	for {
 		err := unix.Fdatasync(int(f.Fd()))
 		if !errors.Is(err, unix.EINTR) {

@@ -53,7 +53,8 @@ const (
 // Settings say what to record where.
 type Settings struct {
 	// Dir is the folder, and Make whether it is made if it is not there. A folder
-	// on a medium that may be out should not be.
+	// on a medium that may be out should not be; it must not be on the box's own
+	// disk then, see [OpenDir].
 	Dir  string
 	Make bool
 	// Name ends the names of files. It must be fit for that.
@@ -107,6 +108,8 @@ var (
 	ErrFull = errors.New("the storage is full")
 	// ErrGone says that the medium, or the file on it, is not there any more.
 	ErrGone = errors.New("the medium is gone")
+	// ErrNotMounted says that the folder is the box's own.
+	ErrNotMounted = errors.New("no medium is mounted there")
 	// ErrHangs says that the medium does not answer.
 	ErrHangs = errors.New("the medium does not answer")
 )

@@ -853,7 +853,7 @@ func TestAFolder(t *testing.T) {
 	if free, total, err := m.Space(); free == 0 || free > total || err != nil {
 		t.Error(free, total, err)
 	}
-	if err := errors.Join(f.Sync(), f.There()); err != nil {
+	if err := errors.Join(f.Sync(), f.There(), f.Sync()); err != nil {
 		t.Error(err)
 	}
 	if err := os.Rename(dir, dir+"-away"); err != nil {
@@ -870,6 +870,71 @@ func TestAFolder(t *testing.T) {
 	}
 }
 
+func TestTheNameOfAFileIsKeptAfterWhatIsInIt(t *testing.T) {
+	m, err := OpenDir(t.TempDir(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	early, err := m.Create("early.mp4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	late, err := m.Create("late.mp4")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(early.Sync(), m.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := early.Sync(); err != nil { // the folder is not needed any more
+		t.Error(err)
+	}
+	if err := late.Sync(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a name that nothing kept: %v", err)
+	}
+	if err := errors.Join(early.Close(), late.Close()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFoldersThatGrow(t *testing.T) {
+	dir := t.TempDir()
+	for name, want := range map[string][]string{
+		"":       nil,
+		"a":      {dir},
+		"a/b/c/": {dir + "/a/b", dir + "/a", dir},
+	} {
+		if got := growing(dir + "/" + name); !slices.Equal(got, want) {
+			t.Errorf("%q: %q", name, got)
+		}
+	}
+}
+
+func TestTheBoxsOwnDiskIsNoMedium(t *testing.T) {
+	dir := t.TempDir()
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &folder{dir: dir, root: root}
+	for place, want := range map[string]error{dir + "/..": ErrNotMounted, "/proc": nil, "/away": nil} {
+		if err := d.mounted([]string{place}); !errors.Is(err, want) {
+			t.Errorf("%s: %v", place, err)
+		}
+	}
+	if err := root.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := OpenDir("/", false); !errors.Is(err, ErrNotMounted) {
+		t.Error(m, err)
+	}
+	if m, err := OpenDir("/proc", false); err != nil {
+		t.Error(err)
+	} else if err := m.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRemediesAreSaid(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -878,6 +943,7 @@ func TestRemediesAreSaid(t *testing.T) {
 	for dir, want := range map[string]string{
 		filepath.Join(file, "x"): "choose another dir",
 		t.TempDir() + "/away":    "put the medium in",
+		"/":                      "no medium is mounted there; put the medium in, or to record on the box's own disk",
 		"/proc/encoderd":         "",
 	} {
 		var r Recorder
@@ -892,7 +958,7 @@ func TestRemediesAreSaid(t *testing.T) {
 // keep records rounds of media into a folder and returns its files in order.
 func keep(t *testing.T, m *streamtest.Media, to Settings, rounds int) []string {
 	t.Helper()
-	to.Dir, to.Name = t.TempDir(), "main"
+	to.Dir, to.Make, to.Name = t.TempDir(), true, "main"
 	src := m.Rendition(2 * rounds * len(m.Units))
 	source := streamtest.Source{Media: m, Start: stream.Monotonic()}
 	var units []*stream.Unit

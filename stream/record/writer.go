@@ -231,7 +231,8 @@ var remedies = []struct {
 	do   string
 }{
 	{[]error{ErrFull, syscall.ENOSPC, syscall.EDQUOT}, "remove recordings or use a larger medium"},
-	{[]error{ErrHangs}, "put in another medium, and restart the box after the show"},
+	{[]error{ErrHangs}, "put in another medium, and switch the box off and on after the show"},
+	{[]error{ErrNotMounted}, "put the medium in, or to record on the box's own disk choose a dir without a leading slash under [record] in the config"},
 	{[]error{ErrGone, syscall.EIO, syscall.ENODEV, syscall.ENXIO, syscall.ESTALE}, "put the medium back in, or another one"},
 	{[]error{fs.ErrNotExist}, "put the medium in, or choose another dir under [record] in the config"},
 	{[]error{fs.ErrPermission, syscall.EROFS}, "the box may not write there: choose another dir under [record] in the config, or let it"},
