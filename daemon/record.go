@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"encoderd.example/daemon/status"
@@ -18,6 +19,7 @@ type recordNote struct {
 	since  time.Time // when something was on the medium first; zero: nothing is
 	ended  bool      // the last try did, and none has begun
 	failed string    // why it did
+	torn   string    // what went wrong at the end of one that was to end; nobody waved it off yet
 	past   record.Report
 }
 
@@ -39,7 +41,7 @@ func (d *Daemon) record(c recordConfig) run {
 				live() // what it lives by is noted
 			}
 		})
-		d.noteRecorded(err)
+		d.noteRecorded(err, ctx.Err() != nil)
 		return err
 	}
 }
@@ -49,7 +51,7 @@ func (d *Daemon) noteRecording(report record.Report) {
 	defer d.mu.Unlock()
 	n := &d.notes.record
 	if n.since.IsZero() && report.Pictures > 0 {
-		n.since, n.failed = time.Now(), ""
+		n.since, n.failed, n.torn = time.Now(), "", ""
 	}
 	changed := n.report.State != report.State || n.report.File != report.File
 	n.report, n.ended = report, false
@@ -58,13 +60,18 @@ func (d *Daemon) noteRecording(report record.Report) {
 	}
 }
 
-// noteRecorded is for the end of a try.
-func (d *Daemon) noteRecorded(err error) {
+// noteRecorded is for the end of a try, told says whether it was to end. The
+// supervisor has nothing to say of an error then.
+func (d *Daemon) noteRecorded(err error, told bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	n := &d.notes.record
-	past := n.sum()
-	*n = recordNote{ended: true, failed: text(err), past: past}
+	torn := n.torn
+	if told && err != nil {
+		d.Log.Error("the end of a recording is missing", "service", "record", "err", err)
+		torn = "the end of the last recording is missing: " + text(err)
+	}
+	*n = recordNote{ended: true, failed: text(err), torn: torn, past: n.sum()}
 	d.notes.kick()
 }
 
@@ -85,6 +92,7 @@ func (d *Daemon) recordNow(b status.Box) status.Record {
 	st := status.Record{State: status.Off, Bytes: sum.Bytes, Pictures: sum.Pictures, Lost: sum.Lost}
 	s := d.services["record"]
 	if s == nil || s.State == supervise.Stopped {
+		st.Error = n.torn
 		return st
 	}
 	st.Rendition, st.File = d.config.Recorded(), n.report.File
@@ -94,6 +102,8 @@ func (d *Daemon) recordNow(b status.Box) status.Record {
 	if st.State == status.Recording || st.State == status.Slow {
 		since := n.since
 		st.Since = &since
+	}
+	if st.State != status.Failed {
 		uncoded(&st, b)
 	}
 	return st
@@ -116,33 +126,42 @@ func recordState(n *recordNote, s supervise.Status) (state, err string) {
 		return status.Failed, cmp.Or(text(s.Err), n.failed)
 	case n.report.State == record.Slow:
 		return status.Slow, ""
-	default:
+	case n.report.State == record.Recording:
 		return status.Recording, ""
+	default:
+		return status.Starting, "" // no picture comes
 	}
 }
 
 // uncoded has a recording of nothing not pass for one: sound alone keeps a file
 // growing.
 func uncoded(st *status.Record, b status.Box) {
-	for _, r := range b.Renditions {
-		if r.Name != st.Rendition {
-			continue
-		}
-		switch r.State {
-		case status.Live, status.Recovering:
-		case status.Starting, status.Off:
-			st.State, st.Since = status.Starting, nil
-		default:
-			st.State, st.Since = status.Failed, nil
-			st.Error = fmt.Sprintf("no pictures of %s are coded: %s", r.Name, r.Error)
-		}
+	i := slices.IndexFunc(b.Renditions, func(r status.Rendition) bool { return r.Name == st.Rendition })
+	if i < 0 {
+		return
 	}
+	switch r := b.Renditions[i]; r.State {
+	case status.Live:
+	case status.Recovering:
+		st.State, st.Since, st.Error = status.Starting, nil, notCoded(r)
+	case status.Starting, status.Off:
+		st.State, st.Since = status.Starting, nil
+	default:
+		st.State, st.Since, st.Error, st.Uncoded = status.Failed, nil, notCoded(r), true
+	}
+}
+
+func notCoded(r status.Rendition) string {
+	return fmt.Sprintf("no pictures of %s are coded: %s", r.Name, r.Error)
 }
 
 // setRecord starts or stops recording; change is told whether it is wanted.
 func (d *Daemon) setRecord(change func(bool) bool) error {
 	return d.wish(func(w *Wanted) {
 		on := change(w.Record)
+		if !on && !w.Record {
+			d.notes.record.torn = "" // somebody knows
+		}
 		if s := d.services["record"]; on && w.Record && s != nil && (s.State == supervise.Backoff || s.State == supervise.Failed) {
 			w.Recordings++
 		}
@@ -150,17 +169,28 @@ func (d *Daemon) setRecord(change func(bool) bool) error {
 	})
 }
 
-// storage says what is wrong with what recordings go to.
-func (f *faultList) storage(b status.Box) {
-	const low = 0.05
-	full := func(free, total uint64) bool { return total > 0 && float64(free) < low*float64(total) }
-	if full(b.Storage.FreeBytes, b.Storage.TotalBytes) || full(b.Record.FreeBytes, b.Record.TotalBytes) {
+// storage says what is wrong with what recordings go to; box says whether that
+// is the disk of the state directory.
+func (f *faultList) storage(b status.Box, box bool) {
+	if scarce(b, box) {
 		f.add(status.StorageLow, "", "")
 	}
-	switch b.Record.State {
-	case status.Failed:
-		f.add(status.RecordFailed, "", b.Record.Error)
-	case status.Slow:
-		f.add(status.RecordSlow, "", fmt.Sprintf("%d pictures were left out", b.Record.Lost))
+	switch r := b.Record; {
+	case r.Uncoded:
+		f.add(status.RecordUncoded, "", r.Error)
+	case r.State == status.Failed, r.State == status.Off && r.Error != "":
+		f.add(status.RecordFailed, "", r.Error)
+	case r.State == status.Slow:
+		f.add(status.RecordSlow, "", fmt.Sprintf("%d pictures were left out", r.Lost))
 	}
+}
+
+// scarce reports whether the medium of a recording is almost full, or while
+// there is none, whether one could not begin.
+func scarce(b status.Box, box bool) bool {
+	const low = 0.05
+	if r := b.Record; r.TotalBytes > 0 {
+		return float64(r.FreeBytes) < low*float64(r.TotalBytes)
+	}
+	return box && b.Storage.TotalBytes > 0 && b.Storage.FreeBytes < record.Room(b.Storage.TotalBytes)
 }

@@ -276,8 +276,11 @@ func TestARecordingOfNothingIsNone(t *testing.T) {
 		r.video.busy.Store(true)
 		close(r.video.latest().broken)
 		b := r.until("a fault", recordIs(status.Failed))
-		if !strings.Contains(b.Record.Error, "no pictures of main are coded") || b.Lamps["REC"].Pattern != "amber blink 5" {
+		if !strings.Contains(b.Record.Error, "no pictures of main are coded") || !lampIs("REC", "amber blink 6", "no pictures of main")(b) {
 			t.Errorf("%+v, %+v", b.Record, b.Lamps)
+		}
+		if b.Has(status.RecordFailed) || !b.Has(status.RecordUncoded) {
+			t.Errorf("%+v", b.Faults)
 		}
 		r.video.busy.Store(false)
 		r.until("a recording", recordIs(status.Recording))
@@ -287,9 +290,119 @@ func TestARecordingOfNothingIsNone(t *testing.T) {
 	})
 }
 
+// neverRed fails if the lamp says within a time that anything is recorded.
+func (r *rig) neverRed(within time.Duration) {
+	r.t.Helper()
+	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if b := r.now(); b.Lamps["REC"].Pattern == "red" || b.Record.State == status.Recording || b.Record.Since != nil {
+			r.t.Fatalf("%+v, %+v: %+v", b.Record, b.Lamps["REC"], b.Renditions)
+		}
+	}
+}
+
+func TestAnEncoderThatHangsRecordsNothing(t *testing.T) {
+	inBox(t, small, nil, func(r *rig) {
+		r.insert()
+		r.order("record.start", nil)
+		r.until("a recording", recordIs(status.Recording))
+		r.video.mute.Store(true)
+		r.until("a pause", lampIs("REC", "amber pulse", "no pictures of main are coded"))
+		r.neverRed(time.Minute)
+		r.video.mute.Store(false)
+		r.until("a recording", lampIs("REC", "red", ""))
+	})
+}
+
+func TestARecordingWithoutAnEncoderDoesNotBegin(t *testing.T) {
+	inBox(t, small, nil, func(r *rig) {
+		r.insert()
+		r.video.busy.Store(true)
+		close(r.video.latest().broken)
+		r.until("no encoder", func(b status.Box) bool { return b.Renditions[0].State == status.Backoff })
+		r.order("record.start", nil)
+		b := r.until("the lamp of no encoder", lampIs("REC", "amber blink 6", "no pictures of main are coded"))
+		if !b.Has(status.RecordUncoded) {
+			t.Errorf("%+v", b.Faults)
+		}
+		r.neverRed(time.Minute)
+		r.video.busy.Store(false)
+		r.until("a recording", lampIs("REC", "red", ""))
+	})
+}
+
+func TestTheEndOfARecordingThatFailsIsTold(t *testing.T) {
+	tests := []struct {
+		name string
+		end  func(c *stick, release func())
+		why  string
+	}{
+		{"it breaks", func(c *stick, release func()) { c.set(func() { c.fault = syscall.EIO }); release() }, "input/output error"},
+		{"it hangs", func(*stick, func()) {}, "does not answer"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inBox(t, small, nil, func(r *rig) {
+				c := r.insert()
+				r.order("record.start", nil)
+				r.until("a recording", recordIs(status.Recording))
+				release := sync.OnceFunc(c.seize())
+				defer release()
+				time.Sleep(3 * time.Second)
+				r.order("record.stop", nil)
+				time.Sleep(500 * time.Millisecond)
+				tt.end(c, release)
+				b := r.until("the end", lampIs("REC", "amber blink 5", tt.why))
+				if b.Record.State != status.Off || !strings.Contains(b.Record.Error, "the end of the last recording is missing") || !b.Has(status.RecordFailed) {
+					t.Errorf("%+v, %+v", b.Record, b.Faults)
+				}
+				if !strings.Contains(r.log.String(), "level=ERROR msg=\"the end of a recording is missing\"") {
+					t.Errorf("logged %s", r.log.String())
+				}
+				r.order("record.stop", nil) // "I know"
+				r.until("a dark lamp", lampIs("REC", "off", ""))
+			})
+		})
+	}
+}
+
+func TestWhichStorageIsAlmostFull(t *testing.T) {
+	const GB = 1e9
+	off, on := status.Off, status.Recording
+	tests := []struct {
+		name        string
+		state       string
+		record, box [2]uint64 // free and total
+		below       bool      // recordings go below the state directory
+		want        bool
+	}{
+		{"a stick with space, a box without", on, [2]uint64{900 * GB, 1000 * GB}, [2]uint64{0.4 * GB, 10 * GB}, false, false},
+		{"a stick without space, a box with", on, [2]uint64{4 * GB, 100 * GB}, [2]uint64{90 * GB, 100 * GB}, false, true},
+		{"idle, recordings elsewhere", off, [2]uint64{}, [2]uint64{0.1 * GB, 10 * GB}, false, false},
+		{"idle, enough to begin", off, [2]uint64{}, [2]uint64{49 * GB, 1000 * GB}, true, false},
+		{"idle, too little to begin", off, [2]uint64{}, [2]uint64{1.6 * GB, 1000 * GB}, true, true},
+		{"idle, unknown", off, [2]uint64{}, [2]uint64{}, true, false},
+	}
+	for _, tt := range tests {
+		b := status.Box{
+			Record:  status.Record{State: tt.state, FreeBytes: tt.record[0], TotalBytes: tt.record[1]},
+			Storage: status.Storage{FreeBytes: tt.box[0], TotalBytes: tt.box[1]},
+		}
+		f := faultList{stand: map[trouble]time.Time{}}
+		f.storage(b, tt.below)
+		b.Faults = f.list
+		if b.Has(status.StorageLow) != tt.want {
+			t.Errorf("%s: %+v", tt.name, b.Faults)
+		}
+	}
+}
+
 func TestRecordingWhereNoneCanBe(t *testing.T) {
 	away := filepath.Join(t.TempDir(), "stick")
 	inBox(t, small+"[record]\ndir = '"+away+"'\n", nil, func(r *rig) {
+		r.recorder.Open = func(dir string, create bool) (record.Medium, error) {
+			_, err := os.Stat(dir)
+			return record.OpenDir(dir, create || err == nil) // what is there counts as a medium of its own
+		}
 		r.order("record.start", nil)
 		b := r.until("a fault", recordIs(status.Failed))
 		if !strings.Contains(b.Record.Error, away) || !strings.Contains(b.Record.Error, "put the medium in") {

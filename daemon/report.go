@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"math"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -247,7 +248,7 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 	if b.TemperatureC > hot {
 		f.add(status.TooHot, "", "")
 	}
-	f.storage(b)
+	f.storage(b, !filepath.IsAbs(d.config.Record.Dir))
 	return f.list
 }
 

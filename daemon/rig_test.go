@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -24,6 +25,7 @@ type rig struct {
 	t     *testing.T
 	board *sim.Board
 	video *videoDriver
+	log   lines // of errors
 	ended chan error
 	end   context.CancelFunc
 }
@@ -61,13 +63,31 @@ func newRig(t *testing.T, doc string, change func(*hw.Board)) *rig {
 	if change != nil {
 		change(&b)
 	}
-	r.Daemon = New(Options{Board: b, State: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	r.Daemon = New(Options{Board: b, State: t.TempDir(), Log: slog.New(slog.NewTextHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelError}))})
 	r.hub.now, r.mixer.now = clock, clock
 	r.Apply(parse(t, doc))
 	ctx, cancel := context.WithCancel(t.Context())
 	r.end = cancel
 	go func() { r.ended <- r.Run(ctx) }()
 	return r
+}
+
+// lines are of a log. The zero value has none.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // stop ends the box in order; nothing may take longer than a goodbye.

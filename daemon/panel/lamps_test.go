@@ -103,6 +103,8 @@ func TestTheStreamLamp(t *testing.T) {
 		{"recording to a full medium", show(fault(status.StorageLow), func(b *status.Box) { b.Record.State = status.Recording }), "amber blink 5", "storage is almost full"},
 		{"recording to a slow medium", show(func(b *status.Box) { b.Record.State = status.Slow }), "amber blink 5", "recording, but the storage is too slow"},
 		{"recording fails", show(func(b *status.Box) { b.Record = status.Record{State: status.Failed, Error: "disk is gone"} }), "amber blink 5", "it cannot record: disk is gone"},
+		{"nothing is coded for the recording, which is of another rendition", show(fault(status.RecordUncoded), func(b *status.Box) { b.Record = status.Record{State: status.Failed, Uncoded: true} }), "red", "on air: youtube"},
+		{"the end of a recording is missing", show(func(b *status.Box) { b.Record.Error = "the end is missing" }), "red", "on air: youtube"},
 		{"weak power", show(func(b *status.Box) { b.Power.UnderVoltage = true }), "amber blink 6", "the power is too weak"},
 		{"weak power, as a fault", show(fault(status.UnderVoltage)), "amber blink 6", "the power is too weak"},
 		{"encoder failed", show(coded(status.Backoff, status.Live), broken), "amber blink 6", "no pictures of main are coded"},
@@ -153,7 +155,11 @@ func TestTheOtherLamps(t *testing.T) {
 		return show(append(more, func(b *status.Box) { b.Record.State = state })...)
 	}
 	disk := func(free, total uint64) func(*status.Box) {
-		return func(b *status.Box) { b.Storage = status.Storage{FreeBytes: free, TotalBytes: total} }
+		return func(b *status.Box) { b.Record.FreeBytes, b.Record.TotalBytes = free, total }
+	}
+	why := func(err string) func(*status.Box) { return func(b *status.Box) { b.Record.Error = err } }
+	uncodedFor := func(err string) func(*status.Box) {
+		return func(b *status.Box) { b.Record.Error, b.Record.Uncoded = err, true }
 	}
 	tally := func(state string) status.Box { return status.Box{Tally: status.Tally{State: state}} }
 	tests := []struct {
@@ -165,10 +171,15 @@ func TestTheOtherLamps(t *testing.T) {
 		{"not recording", RoleRecord, show(), "off", "nothing is recorded"},
 		{"begins to record", RoleRecord, record(status.Starting), "amber pulse", "the recording begins"},
 		{"recording", RoleRecord, record(status.Recording, disk(15e9, 100e9)), "red", "recording"},
+		{"recording to a stick while the box's own disk is full", RoleRecord, record(status.Recording, disk(90e9, 100e9), func(b *status.Box) { b.Storage = status.Storage{FreeBytes: 1, TotalBytes: 100e9} }), "red", "recording"},
 		{"recording, little space", RoleRecord, record(status.Recording, disk(14.9e9, 100e9)), "amber occulting", "recording, but only 14.9 GB are free"},
 		{"recording, hardly any space", RoleRecord, record(status.Recording, fault(status.StorageLow)), "amber occulting", "recording, but storage is almost full"},
 		{"recording slowly", RoleRecord, record(status.Slow), "amber occulting", "recording, but the storage is too slow"},
 		{"recording failed", RoleRecord, record(status.Failed), "amber blink 5", "it cannot record"},
+		{"nothing is coded for the recording", RoleRecord, record(status.Failed, uncodedFor("no pictures of main are coded: busy")), "amber blink 6", "nothing is recorded: no pictures of main are coded: busy"},
+		{"waits for an encoder that hangs", RoleRecord, record(status.Starting, why("no pictures of main are coded: it hangs")), "amber pulse", "no pictures of main are coded: it hangs"},
+		{"the end of a recording is missing", RoleRecord, record(status.Off, why("the end is missing")), "amber blink 5", "the end is missing"},
+		{"REC held after a missing end", RoleRecord, record(status.Off, why("the end is missing"), held4("record.stop")), "amber fast", "keep holding to stop"},
 		{"no space to record", RoleRecord, show(fault(status.StorageLow)), "amber blink 5", "storage is almost full"},
 		{"REC held", RoleRecord, record(status.Recording, held4("record.stop")), "amber fast", "keep holding to stop"},
 		{"REC held while nothing is recorded", RoleRecord, show(held4("record.stop")), "off", "nothing is recorded"},
@@ -273,8 +284,9 @@ func (c chance) box() status.Box {
 		Record:   status.Record{State: pick(c, "", status.Off, status.Starting, status.Recording, status.Slow, status.Failed)},
 		Identify: c.IntN(10) == 0,
 		Power:    status.Power{UnderVoltage: c.IntN(10) == 0},
-		Storage:  status.Storage{TotalBytes: 100, FreeBytes: c.Uint64N(100)},
 	}
+	b.Record.TotalBytes, b.Record.FreeBytes = 100, c.Uint64N(100)
+	b.Record.Error, b.Record.Uncoded = pick(c, "", "", "it is so"), c.IntN(4) == 0
 	for _, name := range []string{"main", "sub"} {
 		if c.IntN(10) > 0 {
 			b.Renditions = append(b.Renditions, status.Rendition{Name: name, State: pick(c, append(states, status.Recovering, status.Live, status.Live, status.Live, status.Live)...)})

@@ -127,9 +127,10 @@ var rows = []row{
 	{RoleRecord, Pattern{hw.Amber, LongTwoShort}, confirmMeans, confirmToDo, waits(RoleRecord)},
 	{RoleRecord, Pattern{hw.White, Call}, "Somebody is looking for this box", "", identify},
 	{RoleRecord, Pattern{hw.Amber, Fast}, "The REC key is held down", "Keep holding to stop recording. Let go to record on.", recordHeld},
+	{RoleRecord, Pattern{hw.Amber, Blink6}, "Nothing is recorded: the box has no encoder for it", "Call the technician: \"six blinks\". The medium is not to blame.", uncoded},
 	{RoleRecord, Pattern{hw.Amber, Blink5}, "It cannot record: storage full or broken", "Put in an empty medium, or call the technician.", recordFails},
 	{RoleRecord, Pattern{hw.Amber, Occulting}, "Recording, but the storage is slow or almost full", "Get an empty or a faster medium ready.", recordDegraded},
-	{RoleRecord, Pattern{hw.Amber, Pulse}, "Recording is about to begin", "Wait.", recordState(status.Starting, "the recording begins")},
+	{RoleRecord, Pattern{hw.Amber, Pulse}, "Recording is about to begin, or waits for pictures", "Wait.", recordBegins},
 	{RoleRecord, Pattern{hw.Red, Steady}, "RECORDING", "", recordState(status.Recording, "recording")},
 	{RoleRecord, Pattern{}, "Not recording", "Press REC to record.", always("nothing is recorded")},
 

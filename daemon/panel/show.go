@@ -259,14 +259,26 @@ func recordState(state, reason string) func(status.Box, time.Time) (string, bool
 }
 
 func recordFails(b status.Box, _ time.Time) (string, bool) {
-	switch b.Record.State {
+	switch r := b.Record; r.State {
 	case status.Failed:
-		return because("it cannot record", b.Record.Error), true
+		return because("it cannot record", r.Error), !r.Uncoded
 	case status.Recording, status.Slow, status.Starting:
 		return "", false
 	default:
+		if r.Error != "" {
+			return r.Error, true
+		}
 		return has(b, status.StorageLow)
 	}
+}
+
+// uncoded is no trouble of the storage.
+func uncoded(b status.Box, _ time.Time) (string, bool) {
+	return because("nothing is recorded", b.Record.Error), b.Record.State == status.Failed && b.Record.Uncoded
+}
+
+func recordBegins(b status.Box, _ time.Time) (string, bool) {
+	return cmp.Or(b.Record.Error, "the recording begins"), b.Record.State == status.Starting
 }
 
 const tooSlow = "recording, but the storage is too slow"
@@ -285,9 +297,6 @@ func recordDegraded(b status.Box, now time.Time) (string, bool) {
 		return "recording, but " + reason, true
 	}
 	free, total := float64(b.Record.FreeBytes), float64(b.Record.TotalBytes)
-	if total == 0 {
-		free, total = float64(b.Storage.FreeBytes), float64(b.Storage.TotalBytes)
-	}
 	low := total > 0 && free < scarce*total
 	return fmt.Sprintf("recording, but only %.1f GB are free", free/1e9), low
 }
@@ -363,7 +372,7 @@ func endingHeld(b status.Box, _ time.Time) (string, bool) {
 
 func recordHeld(b status.Box, _ time.Time) (string, bool) {
 	order := holding(b, RoleRecord)
-	return held(order, "record.stop", cmp.Or(b.Record.State, status.Off) != status.Off)
+	return held(order, "record.stop", cmp.Or(b.Record.State, status.Off) != status.Off || b.Record.Error != "")
 }
 
 func muteHeld(b status.Box, _ time.Time) (string, bool) {

@@ -167,7 +167,11 @@ const (
 type Record struct {
 	State string     `json:"state"` // off, starting, recording, slow, failed
 	Since *time.Time `json:"since,omitempty"`
-	Error string     `json:"error,omitempty"`
+	// Error says why it failed or only begins, and of one that is off, that the
+	// end of the last recording is missing.
+	Error string `json:"error,omitempty"`
+	// Uncoded says that it failed because no pictures of Rendition are coded.
+	Uncoded bool `json:"uncoded,omitempty"`
 	// RetryAt is when one that failed is tried again by itself.
 	RetryAt   *time.Time `json:"retry_at,omitempty"`
 	Rendition string     `json:"rendition,omitempty"` // that is recorded

@@ -26,6 +26,7 @@ const (
 	ServiceStuck    FaultCode = "service-stuck"
 	StorageLow      FaultCode = "storage-low"
 	RecordFailed    FaultCode = "record-failed"
+	RecordUncoded   FaultCode = "record-uncoded"
 	RecordSlow      FaultCode = "record-slow"
 	TooHot          FaultCode = "too-hot"
 	UnderVoltage    FaultCode = "under-voltage"
@@ -61,6 +62,7 @@ var FaultTable = map[FaultCode]FaultText{
 	ServiceStuck:    {"A part of the box hangs", "The box restarts itself within seconds. If it happens again, send the diagnostics.", true},
 	StorageLow:      {"Storage is almost full", "Remove recordings or use a larger medium.", false},
 	RecordFailed:    {"It cannot record", "Recording goes on by itself, in a new file, once it can. If it does not, put in an empty medium, or call the technician.", false},
+	RecordUncoded:   {"Nothing is recorded", "The rendition that is recorded has no encoder. Recording goes on by itself once it has; the storage is not to blame.", false},
 	RecordSlow:      {"The storage is too slow to record", "Parts of the recording are missing, or soon will be. Get a faster medium ready.", false},
 	TooHot:          {"The box is too hot", "Give it air, or choose a smaller picture.", false},
 	UnderVoltage:    {"The power is too weak", "Use the box's own power supply and cable. The box may stop at any moment.", false},
