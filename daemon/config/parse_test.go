@@ -470,7 +470,7 @@ func TestALargeFileOfNonsenseIsRefusedQuickly(t *testing.T) {
 	if faults, _ := errors.AsType[Faults](err); len(faults) < 1000 || faults[999].Line != 1000 {
 		t.Errorf("%d faults", len(faults))
 	}
-	if d := time.Since(start); d > 10*time.Second {
+	if d := time.Since(start); d > time.Minute { // 3 s of a processor under the race detector
 		t.Errorf("took %v", d)
 	}
 }
