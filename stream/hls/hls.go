@@ -12,7 +12,7 @@
 //
 // The first answer hands down a visit (package visit) in the addresses, so
 // everything below them is the same for all players: playlists are made once
-// for each part, compressed once, and segments are written from shared memory.
+// for each part, compressed once, and segments are sent from shared files.
 package hls
 
 import (
