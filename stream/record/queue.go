@@ -88,11 +88,25 @@ func (q *queue) discard() (pictures int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for _, f := range q.list {
-		pictures += f.pictures
 		q.bytes -= f.bytes
 	}
+	pictures = picturesIn(q.list)
 	q.list = nil
 	return pictures
+}
+
+// flying returns how many pictures are taken and not done.
+func (q *queue) flying() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return picturesIn(q.flight)
+}
+
+func picturesIn(list []*fragment) (n int) {
+	for _, f := range list {
+		n += f.pictures
+	}
+	return n
 }
 
 // take returns what is to be written in one go, up to batchTime of it, waiting

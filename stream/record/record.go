@@ -34,9 +34,11 @@ const (
 
 const (
 	// drainTime is how long what waits may take to be written once a recording
-	// ends, closeTime the end altogether.
+	// ends, closeTime the end altogether, with the time that a medium has not
+	// answered for by then; leastTime it always has.
 	drainTime = 2500 * time.Millisecond
 	closeTime = 4 * time.Second
+	leastTime = time.Second
 	// stuckTime is after what time a medium that does not return from a call
 	// counts as broken.
 	stuckTime = 30 * time.Second
@@ -84,7 +86,8 @@ type Report struct {
 	State State
 	File  string // the name of the open file, "" before the first
 	// Bytes are those on the medium, Pictures those in them, and Lost the
-	// pictures that were left out, all since Run began.
+	// pictures that came and were left out, by a failure too, all since Run began.
+	// What comes after a Run that failed and before the next is in nobody's.
 	Bytes, Pictures, Lost uint64
 	// Free and Total are the medium's bytes; zero Total means unknown.
 	Free, Total uint64
@@ -160,21 +163,41 @@ func (r *Recorder) write(to Settings, s *session, cancel context.CancelCauseFunc
 	return written
 }
 
-// finish waits until all is written, or as much as there is time for.
+// finish waits until all is written, or as much as there is time for. A medium
+// that hangs already has less.
 func (r *Recorder) finish(s *session, written <-chan error) error {
 	s.queue.close()
 	drain := time.AfterFunc(drainTime, func() { s.lose(s.queue.discard()) })
 	defer drain.Stop()
 	late := time.NewTimer(closeTime)
 	defer late.Stop()
-	select {
-	case err := <-written:
-		return err
-	case <-late.C:
-		s.lose(s.queue.discard())
+	since := s.waits()
+	hung := time.NewTimer(grace(since))
+	defer hung.Stop()
+	for {
+		select {
+		case err := <-written:
+			s.lose(s.queue.discard())
+			return err
+		case <-hung.C:
+			if now := s.waits(); now.IsZero() || !now.Equal(since) {
+				continue // it has answered since
+			}
+		case <-late.C:
+		}
+		s.lose(s.queue.discard() + s.queue.flying())
 		s.mute()
 		return ErrHangs
 	}
+}
+
+// grace returns how long a medium may take from now on that has been waited for
+// since a time.
+func grace(since time.Time) time.Duration {
+	if since.IsZero() {
+		return closeTime
+	}
+	return min(max(closeTime-time.Since(since), leastTime), closeTime)
 }
 
 func (r *Recorder) count(n int) {
@@ -312,6 +335,13 @@ func (s *session) wait(yes bool) {
 	if yes {
 		s.busy = time.Now()
 	}
+}
+
+// waits returns since when the medium is being waited for; zero: it is not.
+func (s *session) waits() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.busy
 }
 
 // mute is for the end of Run while the medium still hangs.

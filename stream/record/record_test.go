@@ -38,6 +38,7 @@ type card struct {
 	room   int           // bytes until it does; negative: for ever
 	lost   bool          // files are not there any more
 	hold   chan struct{} // nil: quick; calls wait until it is closed
+	held   bool          // one does
 }
 
 type cardFile struct {
@@ -99,7 +100,11 @@ func (c *card) seize() (release func()) {
 	hold := make(chan struct{})
 	c.set(func() { c.hold = hold })
 	return func() {
-		c.set(func() { c.hold = nil })
+		c.set(func() {
+			if c.hold == hold { // it was not seized again
+				c.hold = nil
+			}
+		})
 		close(hold)
 	}
 }
@@ -107,10 +112,20 @@ func (c *card) seize() (release func()) {
 func (c *card) wait() {
 	c.mu.Lock()
 	hold := c.hold
+	c.held = hold != nil
 	c.mu.Unlock()
-	if hold != nil {
-		<-hold
+	if hold == nil {
+		return
 	}
+	<-hold
+	c.set(func() { c.held = false })
+}
+
+// holds reports whether somebody waits.
+func (c *card) holds() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.held
 }
 
 func (f *cardFile) Write(p []byte) (int, error) {
@@ -530,6 +545,21 @@ func TestTheStateIsTrueWhileNothingComes(t *testing.T) {
 	}
 }
 
+// playOn publishes pictures until the recording ends, and returns why it did.
+func (s *show) playOn() error {
+	s.t.Helper()
+	for range 1000 {
+		select {
+		case err := <-s.ended:
+			return err
+		default:
+			s.play(1)
+		}
+	}
+	s.t.Fatal("the recording goes on")
+	return nil
+}
+
 // pause has nothing happen for so long.
 func pause(d time.Duration) (afterwards func()) {
 	time.Sleep(d)
@@ -671,14 +701,17 @@ func TestAMediumThatFails(t *testing.T) {
 				s.roll()
 				s.play(100)
 				s.card.set(func() { tt.fault(s.card) })
-				s.play(100)
-				err := <-s.ended
+				err := s.playOn()
 				if !errors.Is(err, tt.is) || !strings.HasSuffix(err.Error(), tt.say) {
 					t.Errorf("%v", err)
 				}
 				got := s.found("picture")
 				if len(got) != 1 || len(got[0]) < tt.kept || !slices.Equal(got[0], span(0, len(got[0]))) || len(got[0])%25 != 0 {
 					t.Errorf("pictures: %s", brief(got...)) // whole seconds
+				}
+				r := s.last()
+				if tt.is != ErrGone && int(r.Pictures) != len(got[0]) || r.Lost == 0 || int(r.Pictures+r.Lost) != s.n {
+					t.Errorf("%d of %d pictures are there: %+v", len(got[0]), s.n, r)
 				}
 			})
 		})
@@ -758,6 +791,51 @@ func TestAMediumThatHangsKeepsNobody(t *testing.T) {
 	})
 }
 
+func TestAMediumThatHangsDelaysTheEndNoFurther(t *testing.T) {
+	tests := []struct {
+		name    string
+		hung    time.Duration // before the end
+		answers time.Duration // after it
+		again   time.Duration // for which the next call hangs
+		within  time.Duration
+		err     error
+	}{
+		{"it has just begun to", time.Second / 2, time.Minute, 0, 4 * time.Second, ErrHangs},
+		{"it has for long", 10 * time.Second, time.Minute, 0, time.Second, ErrHangs},
+		{"it answers", 10 * time.Second, time.Second / 2, 0, time.Second, nil},
+		{"it answers and is slow", 10 * time.Second, time.Second / 2, 2 * time.Second, 3 * time.Second, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inBubble(t, func(s *show) {
+				s.roll()
+				s.play(150)
+				release := s.card.seize()
+				for !s.card.holds() {
+					s.play(1)
+				}
+				s.play(int(tt.hung / pictureLength))
+				time.AfterFunc(tt.answers, func() {
+					time.AfterFunc(tt.again, s.card.seize())
+					release()
+				})
+				began := time.Now()
+				s.stop()
+				if err := <-s.ended; !errors.Is(err, tt.err) {
+					t.Error(err)
+				}
+				if d := time.Since(began); d > tt.within {
+					t.Errorf("the end took %v", d)
+				}
+				if r := s.last(); int(r.Pictures+r.Lost) != s.n {
+					t.Errorf("of %d pictures: %+v", s.n, r)
+				}
+				time.Sleep(2 * time.Minute) // until the last call is back
+			})
+		})
+	}
+}
+
 func TestTheEndOfARenditionClosesTheFile(t *testing.T) {
 	inBubble(t, func(s *show) {
 		s.roll()
@@ -789,8 +867,8 @@ func TestNames(t *testing.T) {
 		want string
 	}{
 		{evening, "2026-11-21T203015Z-main.mp4"},
-		{evening, "2026-11-21T203015Z-main-2.mp4"},
-		{evening, "2026-11-21T203015Z-main-3.mp4"},
+		{evening, "2026-11-21T203015Z-main_2.mp4"},
+		{evening, "2026-11-21T203015Z-main_3.mp4"},
 		{time.Unix(12, 0), "no-clock-0001-main.mp4"},
 		{time.Unix(12, 0), "no-clock-0002-main.mp4"},
 		{evening.Add(time.Second), "2026-11-21T203016Z-main.mp4"},
@@ -801,7 +879,7 @@ func TestNames(t *testing.T) {
 	}
 	full := newCard()
 	for n := range 2 * maxTries {
-		full.files[fmt.Sprintf("2026-11-21T203015Z-main-%d.mp4", n)] = &cardFile{}
+		full.files[fmt.Sprintf("2026-11-21T203015Z-main_%d.mp4", n)] = &cardFile{}
 	}
 	full.files["2026-11-21T203015Z-main.mp4"] = &cardFile{}
 	w.medium = full

@@ -23,6 +23,9 @@ type writer struct {
 	file   File // nil: none is open
 	name   string
 	size   int64 // of its whole fragments
+
+	owed            int // pictures of the batch that nobody was told of
+	pictures, bytes int // those of them that are written
 }
 
 // run writes until the queue is closed and empty, or something fails, and
@@ -49,6 +52,7 @@ func (w *writer) run() (err error) {
 		w.session.queue.done()
 		if err != nil {
 			w.salvage()
+			w.session.lose(w.owed)
 			return err
 		}
 	}
@@ -56,12 +60,12 @@ func (w *writer) run() (err error) {
 
 // batch puts fragments on the medium.
 func (w *writer) batch(batch []*fragment) error {
-	var bytes, pictures int
+	w.owed, w.pictures, w.bytes = picturesIn(batch), 0, 0
 	for _, f := range batch {
 		if err := w.write(f); err != nil {
 			return err
 		}
-		bytes, pictures = bytes+f.bytes, pictures+f.pictures
+		w.bytes, w.pictures = w.bytes+f.bytes, w.pictures+f.pictures
 	}
 	if err := w.file.Sync(); err != nil {
 		return fmt.Errorf("write %s: %w", w.name, err)
@@ -70,12 +74,18 @@ func (w *writer) batch(batch []*fragment) error {
 		return fmt.Errorf("write %s: %w", w.name, err)
 	}
 	err := w.space(roomToGoOn)
+	w.tell()
+	return err
+}
+
+// tell reports what was written of the batch as kept.
+func (w *writer) tell() {
 	w.session.update(func(r *Report) {
 		r.File = w.name
-		r.Bytes += uint64(bytes)
-		r.Pictures += uint64(pictures)
+		r.Bytes += uint64(w.bytes)
+		r.Pictures += uint64(w.pictures)
 	})
-	return err
+	w.owed, w.pictures, w.bytes = w.owed-w.pictures, 0, 0
 }
 
 func (w *writer) write(f *fragment) error {
@@ -123,10 +133,14 @@ func (w *writer) salvage() {
 	if w.file == nil {
 		return
 	}
-	empty := w.size == 0
+	there := w.file.There()
 	err := errors.Join(w.file.Truncate(w.size), w.end())
-	if empty && err == nil {
+	switch {
+	case err != nil:
+	case w.size == 0:
 		err = w.medium.Remove(w.name)
+	case there == nil:
+		w.tell()
 	}
 	if err != nil {
 		w.log.Warn("the end of a recording may be torn", "file", w.name, "err", err)
@@ -170,7 +184,7 @@ func (w *writer) create(began time.Time) (f File, name string, err error) {
 		case began.Before(epoch):
 			name = fmt.Sprintf("%s%04d-%s.mp4", noClock, number, w.to.Name)
 		case number > 1:
-			name = fmt.Sprintf("%s-%d.mp4", stem, number)
+			name = fmt.Sprintf("%s_%d.mp4", stem, number) // "_" sorts after "."
 		default:
 			name = stem + ".mp4"
 		}
