@@ -330,6 +330,21 @@ func TestARecordingWithoutAnEncoderDoesNotBegin(t *testing.T) {
 	})
 }
 
+func TestARecordingWithoutPicturesSaysSo(t *testing.T) {
+	inBox(t, small+"[audio]\nsource = 'none'\n", nil, func(r *rig) {
+		c := r.insert()
+		r.order("record.start", nil)
+		r.until("a recording", recordIs(status.Recording))
+		release := sync.OnceFunc(c.seize())
+		defer release()
+		time.Sleep(time.Second)
+		r.video.mute.Store(true)
+		r.until("no recording", recordIs(status.Starting))
+		r.neverRed(20 * time.Second)
+		r.until("the lamp of a stick that hangs", lampIs("REC", "amber blink 5", "does not answer"))
+	})
+}
+
 func TestTheEndOfARecordingThatFailsIsTold(t *testing.T) {
 	tests := []struct {
 		name string
