@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -160,18 +159,6 @@ func (d *Daemon) wish(change func(*Wanted)) error {
 	d.change()
 	d.notes.kick()
 	return d.remember()
-}
-
-// remember writes down what is wanted; of several at a time, the last to write
-// has the newest.
-func (d *Daemon) remember() error {
-	d.saving.Lock()
-	defer d.saving.Unlock()
-	d.mu.Lock()
-	w := d.wanted
-	w.Outputs = maps.Clone(w.Outputs)
-	d.mu.Unlock()
-	return w.save(d.State)
 }
 
 // setAll starts or stops every output; change is told whether one is on. Those

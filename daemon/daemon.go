@@ -90,7 +90,7 @@ type Daemon struct {
 
 	// changed holds a token while config or wishes differ from what runs.
 	changed chan struct{}
-	saving  sync.Mutex // held while the wishes are written
+	saver   saver // of the wishes
 
 	mu      sync.Mutex
 	config  config.Config
