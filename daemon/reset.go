@@ -85,10 +85,11 @@ func FactoryReset(state string, keep ...string) (done bool, err error) {
 		stays[name] = true
 	}
 	for _, e := range list {
-		if stays[e.Name()] {
+		path := filepath.Join(state, e.Name())
+		if stays[e.Name()] || e.IsDir() && records(path) {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(state, e.Name())); err != nil {
+		if err := os.RemoveAll(path); err != nil {
 			return false, fmt.Errorf("factory reset: %w", err)
 		}
 	}
@@ -96,6 +97,20 @@ func FactoryReset(state string, keep ...string) (done bool, err error) {
 		return false, fmt.Errorf("factory reset: %w", err)
 	}
 	return true, nil
+}
+
+// records reports whether there is a recording somewhere in a folder: it may have
+// had another name in the config once.
+func records(dir string) bool {
+	found := false
+	_ = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error { // what cannot be read has none to see
+		if err == nil && e.Type().IsRegular() && filepath.Ext(path) == ".mp4" {
+			found = true
+			return fs.SkipAll
+		}
+		return nil
+	})
+	return found
 }
 
 // recordings is where they stand if the config does not say otherwise.

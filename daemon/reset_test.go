@@ -39,14 +39,14 @@ func TestAFactoryResetForgetsEverythingButRecordings(t *testing.T) {
 		t.Fatalf("without an order, %v is left of %v", got, all)
 	}
 	put(factoryMark)
-	put("shows/church/b.mp4")
+	put("shows/church/b.mp4", "earlier/2025/c.mp4", "other/notes.txt")
 	if err := os.WriteFile(filepath.Join(dir, factoryMark), []byte("./shows/church"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if done, err := FactoryReset(dir, "lock"); !done || err != nil {
 		t.Fatalf("ordered: %v, %v", done, err)
 	}
-	if got, want := left(), []string{"lock", "recordings", "requests", "shows"}; !slices.Equal(got, want) {
+	if got, want := left(), []string{"earlier", "lock", "recordings", "requests", "shows"}; !slices.Equal(got, want) {
 		t.Errorf("left %v, want %v", got, want)
 	}
 	if done, err := FactoryReset(dir, "lock"); done || err != nil {
