@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -123,11 +122,13 @@ func (d *folder) mounted(places []string) error {
 
 // device returns the number of the file system that the folder is in.
 func (d *folder) device() (uint64, error) {
-	info, err := d.root.Stat(".")
+	f, err := d.root.Open(".")
 	if err != nil {
 		return 0, err
 	}
-	return info.Sys().(*syscall.Stat_t).Dev, nil
+	var st unix.Stat_t
+	err = unix.Fstat(int(f.Fd()), &st)
+	return st.Dev, errors.Join(err, f.Close())
 }
 
 type folder struct {

@@ -134,7 +134,7 @@ func (r *Recorder) Run(ctx context.Context, src *stream.Rendition, to Settings, 
 	defer cancel(nil)
 	units := src.Reader()
 	s := &session{report: report, queue: newQueue(to.Queue)}
-	defer s.watch()()
+	defer s.watch(context.WithoutCancel(ctx))()
 	written := r.write(to, s, cancel)
 	err := cutAll(ctx, src, units, to, s)
 	if ended := r.finish(s, written); ended != nil {
@@ -251,8 +251,8 @@ type session struct {
 }
 
 // watch looks from time to time, until stop is called.
-func (s *session) watch() (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
+func (s *session) watch(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
 	var g sync.WaitGroup
 	g.Go(func() {
 		t := time.NewTicker(lookTime)

@@ -710,12 +710,33 @@ func TestAMediumThatFails(t *testing.T) {
 					t.Errorf("pictures: %s", brief(got...)) // whole seconds
 				}
 				r := s.last()
-				if tt.is != ErrGone && int(r.Pictures) != len(got[0]) || r.Lost == 0 || int(r.Pictures+r.Lost) != s.n {
+				if !errors.Is(tt.is, ErrGone) && int(r.Pictures) != len(got[0]) || r.Lost == 0 || int(r.Pictures+r.Lost) != s.n {
 					t.Errorf("%d of %d pictures are there: %+v", len(got[0]), s.n, r)
 				}
 			})
 		})
 	}
+}
+
+func TestWhatIsWrittenOfABatchThatFailsCounts(t *testing.T) {
+	inBubble(t, func(s *show) {
+		s.roll()
+		s.play(110)
+		release := s.card.seize()
+		for !s.card.holds() {
+			s.play(1)
+		}
+		s.play(100)                                                           // the next batch has more than a second
+		s.card.set(func() { s.card.room, s.card.broken = 2500, syscall.EIO }) // 25 pictures and their sound are 1600
+		release()
+		if err := s.playOn(); !errors.Is(err, syscall.EIO) {
+			t.Error(err)
+		}
+		got := s.found("picture")[0]
+		if r := s.last(); int(r.Pictures) != len(got) || int(r.Pictures+r.Lost) != s.n {
+			t.Errorf("%d of %d pictures are there: %+v", len(got), s.n, r)
+		}
+	})
 }
 
 func TestNothingBeginsOnAFullMedium(t *testing.T) {
