@@ -339,6 +339,8 @@ func TestFaults(t *testing.T) {
 		{"the state's folder", "[record]\ndir = './x/..'", `line 2: dir is not a folder of its own in the state directory, write dir = "recordings" or another folder`},
 		{"a folder outside", "[record]\ndir = 'a/../../b'", `line 2: dir is not a folder of its own in the state directory, write dir = "recordings" or another folder`},
 		{"a folder that is taken", "[record]\ndir = 'requests/x'", `line 2: dir is not a folder of its own in the state directory, write dir = "recordings" or another folder`},
+		{"a file that is taken", "[record]\ndir = './tls.pem'", `line 2: dir is not a folder of its own in the state directory, write dir = "recordings" or another folder`},
+		{"another file that is taken", "[record]\ndir = 'wanted.json/x'", `line 2: dir is not a folder of its own in the state directory, write dir = "recordings" or another folder`},
 		{"the system's folder", "[record]\ndir = '/media/../dev/shm'", `line 2: dir is a folder of the system, write dir = "recordings" or another folder`},
 		{"everything", "[record]\ndir = '//'", `line 2: dir is a folder of the system, write dir = "recordings" or another folder`},
 		{"a folder of bytes", "[record]\ndir = \"a\\u0000b\"", `line 2: dir must have 1 to 1000 printable characters, write dir = "recordings" or another folder`},

@@ -98,10 +98,13 @@ func (v *validator) record(c *Config) {
 	}
 }
 
-// ours are folders of the state directory that are not for recordings, and
-// systems those of the system.
+// ours are names in the state directory that are not for recordings, and systems
+// folders of the system.
 var (
-	ours    = []string{"requests"}
+	ours = []string{
+		"requests", "factory-reset", "lock", "control.sock", "config.toml", "config.toml" + previousSuffix, secretsFile,
+		"wanted.json", "usage.json", "lamps.json", "budget.json", "tls.pem",
+	}
 	systems = []string{"/", "/proc", "/sys", "/dev", "/etc", "/boot", "/usr"}
 )
 
