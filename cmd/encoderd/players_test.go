@@ -217,13 +217,7 @@ func TestPlayersOfOneMakeBehindOneAddressAreCountedApart(t *testing.T) {
 	}
 	all := watched(len(players))
 	v.until("each to be counted", all)
-	end := v.now().Renditions[0].Frames + 150
-	v.until("five seconds", func(b status.Box) bool {
-		if len(b.Readers) > len(players) {
-			t.Fatalf("%d are counted: %+v", len(b.Readers), b.Readers)
-		}
-		return b.Renditions[0].Frames >= end
-	})
+	v.frames(150)
 	v.until("each to be counted still", all)
 	for _, pl := range players {
 		pl.Kill()
