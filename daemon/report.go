@@ -241,7 +241,7 @@ func (d *Daemon) faults(b status.Box, now time.Time) []status.Fault {
 	if b.Power.UnderVoltage {
 		f.add(status.UnderVoltage, "", "")
 	}
-	if d.unanswered(now) {
+	if d.around.unanswered {
 		f.add(status.NetworkStays, "", "")
 	}
 	const hot = 85

@@ -40,7 +40,8 @@ func (d *Daemon) resetNetwork() error {
 	return nil
 }
 
-// unanswered reports whether the system has left a request lying.
+// unanswered reports whether the system has left a request lying. On a disk that
+// hangs it does, too.
 func (d *Daemon) unanswered(now time.Time) bool {
 	info, err := os.Stat(filepath.Join(d.State, requestDir, networkRequest))
 	return err == nil && now.Sub(info.ModTime()) > requestTime

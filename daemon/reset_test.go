@@ -5,6 +5,9 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
+
+	"encoderd.example/daemon/status"
 )
 
 func TestAFactoryResetForgetsEverythingButRecordings(t *testing.T) {
@@ -76,4 +79,26 @@ func TestAFactoryResetThatCannotEndBeginsAnew(t *testing.T) {
 	if _, err := FactoryReset(file); err == nil {
 		t.Error("a file was taken for a state directory")
 	}
+}
+
+func TestANetworkResetThatNobodyCarriesOutIsAFault(t *testing.T) {
+	inBox(t, small, nil, func(r *rig) {
+		r.order("network.reset", nil)
+		request := filepath.Join(r.State, requestDir, networkRequest)
+		if err := os.Chtimes(request, time.Time{}, time.Now()); err != nil { // the disk has a clock of its own
+			t.Fatal(err)
+		}
+		stays := func(b status.Box) bool {
+			return slices.ContainsFunc(b.Faults, func(f status.Fault) bool { return f.Code == status.NetworkStays })
+		}
+		ordered := time.Now()
+		r.until("the fault", stays)
+		if d := time.Since(ordered); d < requestTime {
+			t.Errorf("a fault after %v already", d)
+		}
+		if err := os.Remove(request); err != nil {
+			t.Fatal(err)
+		}
+		r.until("no fault", func(b status.Box) bool { return !stays(b) })
+	})
 }

@@ -17,6 +17,7 @@ type surroundings struct {
 	storage     status.Storage
 	network     status.Network
 	power       status.Power
+	unanswered  bool // a request to the system lies there
 }
 
 // lookAround asks, again and again until ctx ends.
@@ -24,7 +25,10 @@ func (d *Daemon) lookAround(ctx context.Context) {
 	tick := time.NewTicker(reportEvery)
 	defer tick.Stop()
 	for {
-		now := surroundings{temperature(), disk(d.State), network(), status.Power{UnderVoltage: underVoltage("/sys/class/hwmon")}}
+		now := surroundings{
+			temperature: temperature(), storage: disk(d.State), network: network(),
+			power: status.Power{UnderVoltage: underVoltage("/sys/class/hwmon")}, unanswered: d.unanswered(time.Now()),
+		}
 		d.mu.Lock()
 		d.around = now
 		d.mu.Unlock()
