@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -79,7 +80,9 @@ func (c *conn) finish(ctx context.Context) {
 		defer patience.Stop()
 		select {
 		case <-s.playing.done:
-			c.goodbye(ctx, s)
+			if c.goodbye(ctx, s) {
+				c.farewell(ctx)
+			}
 		case <-patience.C: // stuck in a write: closing ends it
 		}
 	}
@@ -90,13 +93,13 @@ func (c *conn) finish(ctx context.Context) {
 	}
 }
 
-// goodbye tells the player that no more will come. It may be gone already.
-// Over UDP it arrives at another port than the last packets, and players that
-// see it first do not look for them.
-func (c *conn) goodbye(ctx context.Context, s *session) {
+// goodbye tells the player that no more will come, if it is still there, and
+// reports whether it could. Over UDP it arrives at another port than the last
+// packets, and players that see it first do not look for them.
+func (c *conn) goodbye(ctx context.Context, s *session) bool {
 	p := s.playing
 	if p.broken || p.to == nil {
-		return
+		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, goodbyeTimeout)
 	defer cancel()
@@ -112,6 +115,35 @@ func (c *conn) goodbye(ctx context.Context, s *session) {
 	if err != nil {
 		c.log.Debug("rtsp goodbye not sent", "err", err)
 	}
+	return err == nil
+}
+
+// atTheEnd is what a player may still ask once it was told that no more comes.
+const atTheEnd = "|OPTIONS|GET_PARAMETER|PAUSE|TEARDOWN|"
+
+// farewell lets the player end its session, and close: some take a connection
+// that we close first for a fault, and with what they have said unread, closing
+// would take our goodbye from them.
+func (c *conn) farewell(ctx context.Context) {
+	end := time.AfterFunc(goodbyeTimeout, func() { _ = c.nc.Close() })
+	defer end.Stop()
+	_ = c.nc.SetReadDeadline(time.Time{}) // fails on a closed connection only
+	for c.session != nil {
+		if skipped, err := c.skip(); err != nil {
+			return
+		} else if skipped {
+			continue
+		}
+		req, err := readRequest(c.br)
+		if err != nil || !strings.Contains(atTheEnd, "|"+req.method+"|") {
+			return
+		}
+		res := c.handle(ctx, call{req, func(error) {}})
+		if c.line.Write(res.marshal(req.cseq())) != nil {
+			return
+		}
+	}
+	c.linger()
 }
 
 // bye returns the batch that ends what the session plays.

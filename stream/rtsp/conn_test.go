@@ -319,6 +319,31 @@ func sawGoodbye(t *testing.T, c *client, n int) {
 	}
 }
 
+// GStreamer pauses and tears down when the stream has ended, and takes a
+// connection that is closed by then for an error.
+func TestWhoIsToldTheEndMayEndItsSession(t *testing.T) {
+	enc := newFake(t, 30, 500)
+	enc.publish()
+	addr := start(t, &Server{Find: only(enc.r)})
+	c := dial(t, addr, "main")
+	c.play(t)
+	enc.r.Close()
+	for byes := 0; byes < 2; {
+		f, err := c.frame()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.channel%2 == 1 && f.packet[len(f.packet)-7] == 203 {
+			byes++
+		}
+	}
+	c.must(t, 200, "PAUSE", c.base)
+	c.must(t, 200, "TEARDOWN", c.base)
+	if _, err := c.frame(); !errors.Is(err, io.EOF) {
+		t.Errorf("after the end: %v, want the end of the connection", err)
+	}
+}
+
 func TestGoodbyes(t *testing.T) {
 	t.Run("the encoder ends", func(t *testing.T) {
 		enc := newFake(t, 30, 500)
