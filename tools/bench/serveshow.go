@@ -37,7 +37,7 @@ type showOptions struct {
 }
 
 func (o *showOptions) flags(f *flag.FlagSet) {
-	f.DurationVar(&o.window, "serve-window", 2*time.Second, "how long each crowd of \"serve\" is measured")
+	f.DurationVar(&o.window, "serve-window", 4*time.Second, "how long each crowd of \"serve\" is measured")
 	f.StringVar(&o.protocols, "serve-protocols", strings.Join(served, ","), "what \"serve\" measures, with commas")
 	f.StringVar(&o.readers, "serve-readers", "1,50,200", "how many readers, with commas")
 	f.StringVar(&o.show, "serve-show", "", "a file of the coded material, instead of coding it anew")
