@@ -118,14 +118,23 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// FreeAddress returns a TCP address of this machine that nobody listens on.
+// given are the addresses that FreeAddress has returned so far: the kernel
+// gives a port anew as soon as it is free, and nobody listens on it yet.
+var given sync.Map
+
+// FreeAddress returns a TCP address of this machine that nobody listens on, each
+// time another.
 func FreeAddress(tb testing.TB) string {
 	tb.Helper()
-	address, err := FindAddress(tb.Context())
-	if err != nil {
-		tb.Fatal(err)
+	for {
+		address, err := FindAddress(tb.Context())
+		if err != nil {
+			tb.Fatal(err)
+		}
+		if _, again := given.LoadOrStore(address, true); !again {
+			return address
+		}
 	}
-	return address
 }
 
 // Await asks until done says yes, and fails the test after [Patience].
