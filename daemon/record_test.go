@@ -337,7 +337,7 @@ func TestARecordingWithoutPicturesSaysSo(t *testing.T) {
 		r.until("a recording", recordIs(status.Recording))
 		release := sync.OnceFunc(c.seize())
 		defer release()
-		time.Sleep(time.Second)
+		time.Sleep(3 * time.Second) // until it was asked to keep something
 		r.video.mute.Store(true)
 		r.until("no recording", recordIs(status.Starting))
 		r.neverRed(20 * time.Second)
