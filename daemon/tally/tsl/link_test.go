@@ -219,7 +219,7 @@ func TestAFloodIsHeldBack(t *testing.T) {
 		go func() {
 			over <- Packets{Dialect: follow31, Open: func(context.Context) (net.PacketConn, error) { return &flood, nil }}.Run(ctx, room.Desk())
 		}()
-		time.Sleep(time.Second / 2)
+		time.Sleep(time.Second/2 - paceTime/2) // while it rests
 		cancel()
 		if err := <-over; err != nil {
 			t.Error(err)
