@@ -107,7 +107,9 @@ func (s settings) toml() string {
 	s.buffers = cmp.Or(s.buffers, "auto")
 	s.encoder = cmp.Or(s.encoder, "software")
 	s.bitrate = cmp.Or(s.bitrate, "500k")
-	doc := fmt.Sprintf(`[box]
+	doc := fmt.Sprintf(`[record] # the state directory is a small disk in memory: none begins there, and lamps say so
+dir = "/media/usb"
+[box]
 name = "Virtual board"
 [video]
 source = %q
