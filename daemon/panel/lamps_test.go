@@ -118,7 +118,7 @@ func TestTheStreamLamp(t *testing.T) {
 		{"the required one is off", show(outputs(status.Off, status.Live)), "amber occulting", "on air to 1 of 1, but youtube is off"},
 		{"no sound", show(fault(status.NoSound)), "amber occulting", "on air, but no sound comes in"},
 		{"silent sound", show(fault(status.SilentSound)), "amber occulting", "on air, but the sound is silent"},
-		{"little storage, nothing recorded", show(fault(status.StorageLow)), "amber occulting", "on air, but storage is almost full"},
+		{"little storage, nothing recorded", show(fault(status.StorageLow)), "red", "on air: youtube"},
 		{"faults that viewers do not notice", show(fault(status.EncoderFallback, status.TallyLost, status.KeyStuck, status.ServerFailed)), "red", "on air: youtube"},
 
 		{"stopped, time to think again", show(func(b *status.Box) { at := noon.Add(13500 * time.Millisecond); b.Ending = &at }), "amber long-short", "press STREAM within 14 s to go on"},

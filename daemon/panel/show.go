@@ -213,7 +213,7 @@ func degraded(b status.Box, _ time.Time) (string, bool) {
 			return fmt.Sprintf("on air to %d of %d, but %s", len(liveOf(b, all)), len(all), why), true
 		}
 	}
-	if reason, ok := has(b, status.SilentSound, status.StorageLow); ok {
+	if reason, ok := has(b, status.SilentSound); ok {
 		return "on air, but " + reason, true
 	}
 	reason, ok := severe(b, time.Time{})
